@@ -1,0 +1,1 @@
+"""The threshold functions, one family per file; :mod:`sparsact.functional` is their public face."""

@@ -1,0 +1,128 @@
+"""Clipping to a box, with a gradient to its bounds."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from sparsact._thresholds.arguments import (
+    Sides,
+    Threshold,
+    accumulate_dtype,
+    broadcast_threshold,
+    check_broadcast,
+    check_input,
+    restrict,
+    sum_to,
+    values_can_be_read,
+)
+
+
+def clip(
+    x: Tensor,
+    lambd: Threshold | None = None,
+    *,
+    lo: Threshold | None = None,
+    hi: Threshold | None = None,
+    sides: Sides = "both",
+    mask: Tensor | None = None,
+    zero_other: bool = False,
+) -> Tensor:
+    """Clip: ``clamp(x, −λ, λ)``, or ``clamp(x, lo, hi)`` for a box.
+
+    Args:
+        x: any shape, floating point.
+        lambd: λ ≥ 0, a float or a tensor that broadcasts to the shape of `x`; excludes `lo`
+            and `hi`.
+        lo: lower bound (any sign), or None for none.
+        hi: upper bound (any sign), or None for none. ``lo=0`` with a learned `hi` is PACT.
+        sides: ``"positive"`` or ``"negative"`` acts on entries of that sign only.
+        mask: boolean, broadcasts to `x`; the function acts where it is True.
+        zero_other: entries outside `sides` and `mask` become 0 instead of passing unchanged.
+
+    Returns:
+        a tensor of the shape and dtype of `x`; NaN stays NaN. Clipping makes no zeros.
+
+    Gradient:
+        exact, and never both to `x` and to a bound: ``∂x = 1[lo < x < hi]``,
+        ``∂hi = 1[x ≥ hi]``, ``∂lo = 1[x ≤ lo]``, so ``∂λ = 1[x ≥ λ] − 1[x ≤ −λ]``.
+
+    Raises:
+        TypeError: `x` is not floating point.
+        ValueError: no bound, λ together with a bound, λ negative, NaN bounds, ``lo > hi``.
+
+    Example:
+        >>> clip(torch.tensor([-3.0, 0.2, 3.0]), 1.0)
+        tensor([-1.0000,  0.2000,  1.0000])
+        >>> clip(torch.tensor([-3.0, 0.2, 9.0]), lo=0.0, hi=6.0)
+        tensor([0.0000, 0.2000, 6.0000])
+
+    Source:
+        Choi et al., "PACT: Parameterized Clipping Activation" (2018), eqs. 1-2, whose gradient
+        at the bound goes to the bound as here.
+    """
+    check_input(x, "clip")
+    if lambd is not None:
+        if lo is not None or hi is not None:
+            raise ValueError("clip takes lambd, or lo and hi, not both")
+        hi = broadcast_threshold(lambd, x)
+        lo = -hi
+    elif lo is None and hi is None:
+        raise ValueError("clip needs a bound: lambd, lo or hi")
+    else:
+        lo = _as_bound(-torch.inf if lo is None else lo, x, "lo")
+        hi = _as_bound(torch.inf if hi is None else hi, x, "hi")
+        _check_order(lo, hi)
+    clipped: Tensor = _Clip.apply(x, lo, hi)
+    return restrict(x, clipped, sides, mask, zero_other)
+
+
+def _as_bound(value: Threshold, x: Tensor, name: str) -> Threshold:
+    if isinstance(value, Tensor):
+        check_broadcast(value, x, name)
+        return value
+    if value != value:
+        raise ValueError(f"{name} must not be NaN")
+    return float(value)
+
+
+def _check_order(lo: Threshold, hi: Threshold) -> None:
+    readable = all(values_can_be_read(bound) for bound in (lo, hi) if isinstance(bound, Tensor))
+    if readable and not bool(torch.as_tensor(lo <= hi).all()):
+        raise ValueError(f"clip needs lo <= hi everywhere, got lo={lo}, hi={hi}")
+
+
+class _Clip(Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, lo: Threshold, hi: Threshold) -> Tensor:
+        wide = x.to(accumulate_dtype(x))
+        lo, hi = _like(lo, wide), _like(hi, wide)
+        return torch.minimum(torch.maximum(wide, lo), hi).to(x.dtype)
+
+    @staticmethod
+    def setup_context(
+        ctx: Any, inputs: tuple[Tensor, Threshold, Threshold], output: Tensor
+    ) -> None:
+        x, lo, hi = inputs
+        ctx.bounds = [None if isinstance(bound, Tensor) else bound for bound in (lo, hi)]
+        ctx.save_for_backward(x, *[bound for bound in (lo, hi) if isinstance(bound, Tensor)])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        x, *tensors = ctx.saved_tensors
+        lo, hi = (tensors.pop(0) if bound is None else bound for bound in ctx.bounds)
+        wide = x.to(accumulate_dtype(x))
+        below, above = wide <= _like(lo, wide), wide >= _like(hi, wide)
+        grad_x = torch.where(below | above, 0.0, grad)
+        grad_lo = sum_to(torch.where(below, grad, 0.0), lo) if ctx.needs_input_grad[1] else None
+        grad_hi = sum_to(torch.where(above, grad, 0.0), hi) if ctx.needs_input_grad[2] else None
+        return grad_x, grad_lo, grad_hi
+
+
+def _like(bound: Threshold, wide: Tensor) -> Tensor:
+    if isinstance(bound, Tensor):
+        return bound.to(wide.dtype)
+    return torch.full((), bound, dtype=wide.dtype, device=wide.device)

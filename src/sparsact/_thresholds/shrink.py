@@ -1,0 +1,204 @@
+"""Shrinkage: entries inside a closed band around zero become exactly zero."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from sparsact._thresholds.arguments import (
+    Sides,
+    Threshold,
+    accumulate_dtype,
+    broadcast_threshold,
+    check_input,
+    restrict,
+    sum_to,
+)
+from sparsact._thresholds.straight_through import check_bandwidth, window
+
+_aten = torch.ops.aten
+
+
+def softshrink(
+    x: Tensor,
+    lambd: Threshold = 0.5,
+    *,
+    sides: Sides = "both",
+    mask: Tensor | None = None,
+    zero_other: bool = False,
+) -> Tensor:
+    """Soft shrinkage: ``sign(x)·max(|x| − λ, 0)``, the proximal operator of ``λ|x|``.
+
+    Args:
+        x: any shape, floating point.
+        lambd: λ ≥ 0, a float or a tensor that broadcasts to the shape of `x`.
+        sides: ``"positive"`` or ``"negative"`` acts on entries of that sign only.
+        mask: boolean, broadcasts to `x`; the function acts where it is True.
+        zero_other: entries outside `sides` and `mask` become 0 instead of passing unchanged.
+            With ``sides="positive"`` this is the one-sided ``relu(x − λ)``.
+
+    Returns:
+        a tensor of the shape and dtype of `x`. Sides are compared in float32 (float64 for
+        float64) with λ unrounded; the band is closed: ``|x| = λ`` gives 0. NaN stays NaN.
+
+    Gradient:
+        exact. ``∂x = 1[|x| > λ]``, ``∂λ = −sign(x)·1[|x| > λ]``. The support is read from the
+        output, so forward and backward always agree on it (torch's own softshrink compares in
+        float32 forward but in bfloat16 backward), and the output is all that is kept: changing
+        it in place before backward raises, as after ``torch.relu``. With λ = 0 the gradient at
+        x = 0 is 0.
+
+    Raises:
+        TypeError: `x` is not floating point.
+        ValueError: λ is negative or not finite, or does not broadcast.
+
+    Example:
+        >>> softshrink(torch.tensor([-2.0, 0.2, 0.5, 1.0]), 0.5)
+        tensor([-1.5000,  0.0000,  0.0000,  0.5000])
+
+    Source:
+        Donoho, "De-noising by soft-thresholding", IEEE Trans. Inf. Theory 41 (1995).
+    """
+    check_input(x, "softshrink")
+    lambd = broadcast_threshold(lambd, x)
+    shrunk: Tensor = _Softshrink.apply(x, lambd)
+    return restrict(x, shrunk, sides, mask, zero_other)
+
+
+def hardshrink(
+    x: Tensor,
+    lambd: Threshold = 0.5,
+    *,
+    bandwidth: float = 0.05,
+    sides: Sides = "both",
+    mask: Tensor | None = None,
+    zero_other: bool = False,
+) -> Tensor:
+    """Hard shrinkage: ``x·1[|x| > λ]``, the proximal operator of ``(λ²/2)·‖x‖₀``.
+
+    Args:
+        x: any shape, floating point.
+        lambd: λ ≥ 0, a float or a tensor that broadcasts to the shape of `x`.
+        bandwidth: ε > 0, width of the window around ±λ in which λ receives a gradient.
+        sides: ``"positive"`` or ``"negative"`` acts on entries of that sign only.
+        mask: boolean, broadcasts to `x`; the function acts where it is True.
+        zero_other: entries outside `sides` and `mask` become 0 instead of passing unchanged.
+
+    Returns:
+        a tensor of the shape and dtype of `x`. The band is closed: ``|x| = λ`` gives 0, as in
+        torch and unlike ``pywt.threshold``, which keeps it. In half precision λ is not rounded
+        to the input's dtype before the comparison, as torch rounds it. NaN stays NaN.
+
+    Gradient:
+        ``∂x = 1[|x| > λ]``, exact. ``∂λ`` is 0 almost everywhere, so a tensor λ that requires a
+        gradient gets a straight-through one:
+        ``−sign(x)·(λ/ε)·1[ | |x| − λ | < ε/2 ]``.
+
+    Raises:
+        TypeError: `x` is not floating point.
+        ValueError: λ is negative or not finite, or does not broadcast; ε is not positive.
+
+    Example:
+        >>> hardshrink(torch.tensor([-2.0, -0.5, 0.2, 1.0]), 0.5)
+        tensor([-2.,  0.,  0.,  1.])
+
+    Source:
+        Donoho & Johnstone, "Ideal spatial adaptation by wavelet shrinkage", Biometrika 81
+        (1994); the gradient of λ follows Rajamanoharan et al., "Jumping Ahead" (2024), eq. 11,
+        mirrored to both signs.
+    """
+    check_input(x, "hardshrink")
+    check_bandwidth(bandwidth)
+    lambd = broadcast_threshold(lambd, x)
+    if isinstance(lambd, Tensor):
+        shrunk = _HardshrinkTensor.apply(x, lambd, bandwidth)
+    else:
+        shrunk = _HardshrinkFixed.apply(x, lambd)
+    return restrict(x, shrunk, sides, mask, zero_other)
+
+
+class _Softshrink(Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, lambd: Threshold) -> Tensor:
+        if not isinstance(lambd, Tensor):
+            shrunk: Tensor = _aten.softshrink(x, lambd)
+            return shrunk
+        wide = x.to(accumulate_dtype(x))
+        lambd = lambd.to(wide.dtype)
+        return (wide - torch.clamp(wide, -lambd, lambd)).to(x.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Threshold], output: Tensor) -> None:
+        lambd = inputs[1]
+        if isinstance(lambd, Tensor):
+            ctx.save_for_backward(output, lambd)
+        else:
+            ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:
+        output, *lambd = ctx.saved_tensors
+        grad_x = _where_nonzero(grad, output)
+        if not (lambd and ctx.needs_input_grad[1]):
+            return grad_x, None
+        return grad_x, sum_to(-grad_x * output.sign(), lambd[0])
+
+
+class _HardshrinkFixed(Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, lambd: float) -> Tensor:
+        return _hardshrink(x, lambd)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (output,) = ctx.saved_tensors
+        return _where_nonzero(grad, output), None
+
+
+class _HardshrinkTensor(Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, lambd: Tensor, bandwidth: float) -> Tensor:
+        return _hardshrink(x, lambd)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:
+        x, lambd, ctx.bandwidth = inputs
+        ctx.save_for_backward(x, lambd)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        x, lambd = ctx.saved_tensors
+        grad_x = torch.where(_in_band(x, lambd), 0.0, grad)
+        if not ctx.needs_input_grad[1]:
+            return grad_x, None, None
+        wide = x.to(accumulate_dtype(x))
+        level = lambd.to(wide.dtype)
+        slope = level * window(wide.abs() - level, ctx.bandwidth)
+        return grad_x, sum_to(-wide.sign() * slope * grad, lambd), None
+
+
+def _where_nonzero(grad: Tensor, output: Tensor) -> Tensor:
+    """`grad` where `output` is not zero (NaN is not), else 0: one pass over both."""
+    return _aten.hardshrink_backward(grad, output, 0.0)  # type: ignore[no-any-return]
+
+
+def _hardshrink(x: Tensor, lambd: Threshold) -> Tensor:
+    return torch.where(_in_band(x, lambd), 0.0, x)
+
+
+def _in_band(x: Tensor, lambd: Threshold) -> Tensor:
+    wide = x.to(accumulate_dtype(x))
+    if isinstance(lambd, Tensor):
+        lambd = lambd.to(wide.dtype)
+    return wide.abs() <= lambd

@@ -1,0 +1,23 @@
+"""Threshold functions, as ``torch.nn.functional`` would hold them.
+
+>>> import torch
+>>> import sparsact.functional as SF
+>>> SF.softshrink(torch.tensor([-2.0, 0.3, 1.0]), 0.5)
+tensor([-1.5000,  0.0000,  0.5000])
+"""
+
+from sparsact._thresholds.clip import clip
+from sparsact._thresholds.gate import jumprelu, sigmoid_gate
+from sparsact._thresholds.select import topk
+from sparsact._thresholds.shrink import hardshrink, softshrink
+from sparsact._thresholds.smooth import softplus
+
+__all__ = [
+    "clip",
+    "hardshrink",
+    "jumprelu",
+    "sigmoid_gate",
+    "softplus",
+    "softshrink",
+    "topk",
+]

@@ -1,0 +1,192 @@
+"""How sparse the activations of chosen modules are, per layer and per unit."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+
+from sparsact.meters.histogram import Histogram, StreamingHistogram
+from sparsact.taps import Selector, Site, Taps, in_backward, select_modules
+
+
+@dataclass(frozen=True)
+class LayerStats:
+    """The statistics of one layer over a window of samples.
+
+    A unit is an entry of the unit dim; a sample is one position along all the other dims.
+
+    Attributes:
+        samples: number of samples seen.
+        units: number of units.
+        density: share of the entries that are not zero.
+        l0: mean number of non-zero units per sample.
+        mean_magnitude: mean of ``|x|`` over all entries.
+        dead: share of the units that were zero in every sample.
+        unit_density: (units,) float64; per unit, the share of samples in which it is not zero.
+        unit_magnitude: (units,) float64; per unit, the mean of ``|x|``.
+        zero_gradient: share of the units that receive a gradient of exactly zero at the module's
+            input, averaged over samples; None unless gradients were asked for and seen.
+        histogram: of the non-zero entries.
+    """
+
+    samples: int
+    units: int
+    density: float
+    l0: float
+    mean_magnitude: float
+    dead: float
+    unit_density: Tensor
+    unit_magnitude: Tensor
+    zero_gradient: float | None
+    histogram: Histogram
+
+
+class SparsityMeter:
+    """Streaming statistics of chosen modules, in constant memory.
+
+    Args:
+        model: the model; its code stays as it is.
+        selectors: one selector or several; see :data:`sparsact.taps.Selector`.
+        on: measure each module's ``"output"`` or its ``"input"``.
+        unit_dim: the dim that holds the units; by default dim 1 of an input with four dims or
+            more (images, volumes) and the last dim otherwise.
+        gradients: also count zero gradients at each module's input, in eager mode only.
+
+    Raises:
+        ValueError: a selector matches nothing.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU())
+        >>> with SparsityMeter(model, "1") as meter:
+        ...     _ = model(torch.zeros(16, 4) - 1)
+        ...     stats = meter.compute()["1"]
+        >>> stats.samples, stats.units
+        (16, 8)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        selectors: Selector | Iterable[Selector],
+        *,
+        on: Site = "output",
+        unit_dim: int | None = None,
+        gradients: bool = False,
+    ) -> None:
+        modules = _select_all(model, selectors)
+        self.unit_dim = unit_dim
+        self._layers = {name: _Layer() for name in modules}
+        self._taps = [Taps(modules, self._see, on)]
+        if gradients:
+            self._taps.append(Taps(modules, self._watch_gradient, "input"))
+
+    def compute(self) -> dict[str, LayerStats]:
+        """Layer name → statistics of everything seen since the start or the last reset.
+
+        Layers that have not run are left out.
+
+        Raises:
+            RuntimeError: none of the modules has run.
+        """
+        stats = {name: layer.compute() for name, layer in self._layers.items() if layer.samples}
+        if not stats:
+            raise RuntimeError("none of the metered modules has run: call the model first")
+        return stats
+
+    def reset(self) -> None:
+        """Forget what was seen; the hooks stay."""
+        self._layers = {name: _Layer() for name in self._layers}
+
+    def remove(self) -> None:
+        """Take the hooks away; what was seen can still be computed."""
+        for taps in self._taps:
+            taps.remove()
+
+    def __enter__(self) -> "SparsityMeter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.remove()
+
+    def _see(self, name: str, activation: Tensor) -> None:
+        if not in_backward():
+            self._layers[name].update(activation.detach(), self._find_unit_dim(activation))
+
+    def _watch_gradient(self, name: str, activation: Tensor) -> None:
+        if activation.requires_grad and not in_backward():
+            layer = self._layers[name]
+            activation.register_hook(layer.count_gradient)
+
+    def _find_unit_dim(self, activation: Tensor) -> int:
+        if self.unit_dim is None:
+            return 1 if activation.ndim >= 4 else -1
+        return self.unit_dim
+
+
+class _Layer:
+    """Running sums for one layer."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self.active: Tensor | None = None
+        self.magnitude: Tensor | None = None
+        self.gradients_seen = 0
+        self.gradients_zero = 0
+        self.histogram = StreamingHistogram()
+
+    def update(self, x: Tensor, unit_dim: int) -> None:
+        if x.numel() == 0:
+            return
+        x = x.reshape(1) if x.ndim == 0 else x
+        unit_dim %= x.ndim
+        other = [dim for dim in range(x.ndim) if dim != unit_dim]
+        x = x if other else x.unsqueeze(0)
+        other = other or [0]
+        active = torch.count_nonzero(x, dim=other)
+        magnitude = torch.linalg.vector_norm(x, 1, dim=other, dtype=torch.float64)
+        self.samples += x.numel() // active.numel()
+        self.active = active if self.active is None else self.active + active
+        self.magnitude = magnitude if self.magnitude is None else self.magnitude + magnitude
+        self.histogram.update(x)
+
+    def count_gradient(self, gradient: Tensor) -> None:
+        self.gradients_seen += gradient.numel()
+        self.gradients_zero += gradient.numel() - int(torch.count_nonzero(gradient))
+
+    def compute(self) -> LayerStats:
+        assert self.active is not None
+        assert self.magnitude is not None
+        unit_density = self.active.cpu().double() / self.samples
+        unit_magnitude = self.magnitude.cpu() / self.samples
+        units = unit_density.numel()
+        density = float(unit_density.mean())
+        return LayerStats(
+            samples=self.samples,
+            units=units,
+            density=density,
+            l0=density * units,
+            mean_magnitude=float(unit_magnitude.mean()),
+            dead=float((unit_density == 0).double().mean()),
+            unit_density=unit_density,
+            unit_magnitude=unit_magnitude,
+            zero_gradient=(
+                self.gradients_zero / self.gradients_seen if self.gradients_seen else None
+            ),
+            histogram=self.histogram.compute(),
+        )
+
+
+def _select_all(model: nn.Module, selectors: Selector | Iterable[Selector]) -> dict[str, nn.Module]:
+    if isinstance(selectors, (list, tuple, set, frozenset)):
+        found: dict[str, nn.Module] = {}
+        for selector in selectors:
+            found.update(select_modules(model, selector))
+        return found
+    return select_modules(model, selectors)  # type: ignore[arg-type]

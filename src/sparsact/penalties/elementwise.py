@@ -1,0 +1,111 @@
+"""Penalties that act on each entry by itself."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sparsact._thresholds.arguments import accumulate_dtype
+from sparsact._thresholds.shrink import softshrink
+from sparsact.penalties.penalty import Penalty, check_coefficient
+
+
+@dataclass(frozen=True)
+class L1(Penalty):
+    """``coef·Σ|x|``; its gradient at 0 is 0.
+
+    Args:
+        coef: coefficient ≥ 0.
+
+    Example:
+        >>> L1(0.1)(torch.tensor([1.0, -2.0]))
+        tensor(0.3000)
+        >>> L1(0.1).prox(torch.tensor([1.0, 0.05]), step=1.0)
+        tensor([0.9000, 0.0000])
+    """
+
+    coef: float
+
+    def __post_init__(self) -> None:
+        check_coefficient(self.coef, "coef")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The penalty on `x`: a scalar."""
+        return self.coef * absolute_sum(x)
+
+    def prox(self, x: Tensor, step: float) -> Tensor:
+        """Soft shrinkage by ``step·coef``."""
+        return softshrink(x, step * self.coef)
+
+
+@dataclass(frozen=True)
+class L2(Penalty):
+    """``coef·Σx²``, without the factor ½ (as in Keras).
+
+    Args:
+        coef: coefficient ≥ 0.
+
+    Example:
+        >>> L2(0.1)(torch.tensor([1.0, -2.0]))
+        tensor(0.5000)
+    """
+
+    coef: float
+
+    def __post_init__(self) -> None:
+        check_coefficient(self.coef, "coef")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The penalty on `x`: a scalar."""
+        return self.coef * square_sum(x)
+
+    def prox(self, x: Tensor, step: float) -> Tensor:
+        """``x/(1 + 2·step·coef)``."""
+        return x / (1 + 2 * step * self.coef)
+
+
+@dataclass(frozen=True)
+class ElasticNet(Penalty):
+    """``alpha·(l1_ratio·Σ|x| + ½(1 − l1_ratio)·Σx²)``, scikit-learn's parametrisation.
+
+    Args:
+        alpha: coefficient ≥ 0.
+        l1_ratio: share of the L1 part, in [0, 1].
+
+    Example:
+        >>> ElasticNet(1.0, l1_ratio=0.5)(torch.tensor([1.0, -2.0]))
+        tensor(2.7500)
+
+    Source:
+        Zou & Hastie, "Regularization and variable selection via the elastic net" (2005).
+    """
+
+    alpha: float
+    l1_ratio: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_coefficient(self.alpha, "alpha")
+        if not 0 <= self.l1_ratio <= 1:
+            raise ValueError(f"l1_ratio must lie in [0, 1], got {self.l1_ratio}")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The penalty on `x`: a scalar."""
+        l1 = self.l1_ratio * absolute_sum(x)
+        return self.alpha * (l1 + 0.5 * (1 - self.l1_ratio) * square_sum(x))
+
+    def prox(self, x: Tensor, step: float) -> Tensor:
+        """Soft shrinkage by ``step·alpha·l1_ratio``, over ``1 + step·alpha·(1 − l1_ratio)``."""
+        shrunk = softshrink(x, step * self.alpha * self.l1_ratio)
+        return shrunk / (1 + step * self.alpha * (1 - self.l1_ratio))
+
+
+def absolute_sum(x: Tensor) -> Tensor:
+    """``Σ|x|``, summed in float32 at least without a float32 copy of `x`."""
+    total: Tensor = torch.linalg.vector_norm(x, 1, dtype=accumulate_dtype(x))
+    return total
+
+
+def square_sum(x: Tensor) -> Tensor:
+    """``Σx²``, squared and summed in float32 at least without a float32 copy of `x`."""
+    norm: Tensor = torch.linalg.vector_norm(x, 2, dtype=accumulate_dtype(x))
+    return norm.square()
