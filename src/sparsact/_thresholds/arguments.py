@@ -15,6 +15,18 @@ def accumulate_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
+def widen(x: Tensor) -> Tensor:
+    """`x` in the dtype in which it is compared with a threshold."""
+    return x.to(accumulate_dtype(x))
+
+
+def level_like(value: Threshold, wide: Tensor) -> Tensor:
+    """A threshold as a tensor that can be compared with `wide`."""
+    if isinstance(value, Tensor):
+        return value.to(wide.dtype)
+    return torch.full((), value, dtype=wide.dtype, device=wide.device)
+
+
 def check_input(x: Tensor, function: str) -> None:
     """Raise TypeError unless `x` is a real floating-point tensor."""
     if not isinstance(x, Tensor):

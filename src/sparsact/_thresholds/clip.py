@@ -9,13 +9,14 @@ from torch.autograd import Function
 from sparsact._thresholds.arguments import (
     Sides,
     Threshold,
-    accumulate_dtype,
     broadcast_threshold,
     check_broadcast,
     check_input,
+    level_like,
     restrict,
     sum_to,
     values_can_be_read,
+    widen,
 )
 
 
@@ -98,8 +99,8 @@ class _Clip(Function):
 
     @staticmethod
     def forward(x: Tensor, lo: Threshold, hi: Threshold) -> Tensor:
-        wide = x.to(accumulate_dtype(x))
-        lo, hi = _like(lo, wide), _like(hi, wide)
+        wide = widen(x)
+        lo, hi = level_like(lo, wide), level_like(hi, wide)
         return torch.minimum(torch.maximum(wide, lo), hi).to(x.dtype)
 
     @staticmethod
@@ -114,15 +115,9 @@ class _Clip(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         x, *tensors = ctx.saved_tensors
         lo, hi = (tensors.pop(0) if bound is None else bound for bound in ctx.bounds)
-        wide = x.to(accumulate_dtype(x))
-        below, above = wide <= _like(lo, wide), wide >= _like(hi, wide)
+        wide = widen(x)
+        below, above = wide <= level_like(lo, wide), wide >= level_like(hi, wide)
         grad_x = torch.where(below | above, 0.0, grad)
         grad_lo = sum_to(torch.where(below, grad, 0.0), lo) if ctx.needs_input_grad[1] else None
         grad_hi = sum_to(torch.where(above, grad, 0.0), hi) if ctx.needs_input_grad[2] else None
         return grad_x, grad_lo, grad_hi
-
-
-def _like(bound: Threshold, wide: Tensor) -> Tensor:
-    if isinstance(bound, Tensor):
-        return bound.to(wide.dtype)
-    return torch.full((), bound, dtype=wide.dtype, device=wide.device)

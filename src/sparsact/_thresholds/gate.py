@@ -10,11 +10,12 @@ from torch.autograd import Function
 from sparsact._thresholds.arguments import (
     Sides,
     Threshold,
-    accumulate_dtype,
     broadcast_threshold,
     check_input,
+    level_like,
     restrict,
     sum_to,
+    widen,
 )
 from sparsact._thresholds.straight_through import check_bandwidth, window
 
@@ -99,10 +100,9 @@ def sigmoid_gate(
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be positive and finite, got {temperature}")
     lambd = broadcast_threshold(lambd, x)
-    wide = x.to(accumulate_dtype(x))
-    if isinstance(lambd, Tensor):
-        lambd = lambd.to(wide.dtype)
-    gated = (wide * torch.sigmoid((wide.abs() - lambd) / temperature)).to(x.dtype)
+    wide = widen(x)
+    gate = torch.sigmoid((wide.abs() - level_like(lambd, wide)) / temperature)
+    gated = (wide * gate).to(x.dtype)
     return restrict(x, gated, sides, mask, zero_other)
 
 
@@ -129,14 +129,12 @@ class _JumpReLU(Function):
         grad_x = torch.where(_below(x, threshold), 0.0, grad)
         if not ctx.needs_input_grad[1]:
             return grad_x, None, None
-        wide = x.to(accumulate_dtype(x))
-        level = threshold.to(wide.dtype)
+        wide = widen(x)
+        level = level_like(threshold, wide)
         slope = level * window(wide - level, ctx.bandwidth)
         return grad_x, sum_to(-slope * grad, threshold), None
 
 
 def _below(x: Tensor, threshold: Threshold) -> Tensor:
-    wide = x.to(accumulate_dtype(x))
-    if isinstance(threshold, Tensor):
-        threshold = threshold.to(wide.dtype)
-    return wide <= threshold
+    wide = widen(x)
+    return wide <= level_like(threshold, wide)

@@ -59,8 +59,8 @@ def topk(
         score = torch.where(mask, score, -1.0)
     size = x.shape[dim] if x.ndim else 1
     chosen = score.topk(min(k, size), dim=dim, sorted=False).indices
-    keep = torch.zeros_like(x, dtype=torch.bool).scatter(dim, chosen, True) | x.isnan()
-    result = torch.where(keep, kept, 0.0)
+    keep = torch.zeros_like(x, dtype=torch.bool).scatter(dim, chosen, True)
+    result = torch.where(x.isnan() | keep, kept, 0.0)  # isnan first: it has the strides of x
     if mask is None:
         return result
     return torch.where(mask, result, 0.0 if zero_other else x)

@@ -9,11 +9,12 @@ from torch.autograd import Function
 from sparsact._thresholds.arguments import (
     Sides,
     Threshold,
-    accumulate_dtype,
     broadcast_threshold,
     check_input,
+    level_like,
     restrict,
     sum_to,
+    widen,
 )
 from sparsact._thresholds.straight_through import check_bandwidth, window
 
@@ -123,12 +124,12 @@ class _Softshrink(Function):
 
     @staticmethod
     def forward(x: Tensor, lambd: Threshold) -> Tensor:
-        if not isinstance(lambd, Tensor):
-            shrunk: Tensor = _aten.softshrink(x, lambd)
+        if not isinstance(lambd, Tensor) and not torch.compiler.is_compiling():
+            shrunk: Tensor = _aten.softshrink(x, lambd)  # its decomposition turns NaN into 0
             return shrunk
-        wide = x.to(accumulate_dtype(x))
-        lambd = lambd.to(wide.dtype)
-        return (wide - torch.clamp(wide, -lambd, lambd)).to(x.dtype)
+        wide = widen(x)
+        level = level_like(lambd, wide)
+        return (wide - torch.clamp(wide, -level, level)).to(x.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Threshold], output: Tensor) -> None:
@@ -182,8 +183,8 @@ class _HardshrinkTensor(Function):
         grad_x = torch.where(_in_band(x, lambd), 0.0, grad)
         if not ctx.needs_input_grad[1]:
             return grad_x, None, None
-        wide = x.to(accumulate_dtype(x))
-        level = lambd.to(wide.dtype)
+        wide = widen(x)
+        level = level_like(lambd, wide)
         slope = level * window(wide.abs() - level, ctx.bandwidth)
         return grad_x, sum_to(-wide.sign() * slope * grad, lambd), None
 
@@ -198,7 +199,5 @@ def _hardshrink(x: Tensor, lambd: Threshold) -> Tensor:
 
 
 def _in_band(x: Tensor, lambd: Threshold) -> Tensor:
-    wide = x.to(accumulate_dtype(x))
-    if isinstance(lambd, Tensor):
-        lambd = lambd.to(wide.dtype)
-    return wide.abs() <= lambd
+    wide = widen(x)
+    return wide.abs() <= level_like(lambd, wide)

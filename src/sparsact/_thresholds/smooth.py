@@ -8,11 +8,12 @@ from torch.autograd import Function
 
 from sparsact._thresholds.arguments import (
     Threshold,
-    accumulate_dtype,
     broadcast_threshold,
     check_input,
+    level_like,
     sum_to,
     values_can_be_read,
+    widen,
 )
 
 
@@ -61,8 +62,8 @@ class _Softplus(Function):
 
     @staticmethod
     def forward(x: Tensor, beta: Threshold) -> Tensor:
-        wide = x.to(accumulate_dtype(x))
-        return (wide.relu() + _log_term(wide, _wide(beta, wide))).to(x.dtype)
+        wide = widen(x)
+        return (wide.relu() + _log_term(wide, level_like(beta, wide))).to(x.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Threshold], output: Tensor) -> None:
@@ -77,8 +78,8 @@ class _Softplus(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:
         x, *saved = ctx.saved_tensors
         beta = saved[0] if saved else ctx.beta
-        wide = x.to(accumulate_dtype(x))
-        level = _wide(beta, wide)
+        wide = widen(x)
+        level = level_like(beta, wide)
         grad_x = (grad * torch.sigmoid(level * wide)).to(x.dtype)
         if not ctx.needs_input_grad[1]:
             return grad_x, None
@@ -87,9 +88,5 @@ class _Softplus(Function):
         return grad_x, sum_to(-grad * slope / level, beta)
 
 
-def _wide(beta: Threshold, wide: Tensor) -> Threshold:
-    return beta.to(wide.dtype) if isinstance(beta, Tensor) else beta
-
-
-def _log_term(wide: Tensor, beta: Threshold) -> Tensor:
+def _log_term(wide: Tensor, beta: Tensor) -> Tensor:
     return torch.log1p(torch.exp(-beta * wide.abs())) / beta

@@ -38,4 +38,5 @@ class Softplus(nn.Module):
 
     def extra_repr(self) -> str:
         """β and how it is held."""
-        return f"beta={float(self.beta):.4g}" + (", learnable=True" if self.learnable else "")
+        level = float(self.beta.detach()) if isinstance(self.beta, Tensor) else self.beta
+        return f"beta={level:.4g}" + (", learnable=True" if self.learnable else "")
