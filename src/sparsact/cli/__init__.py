@@ -1,0 +1,25 @@
+"""The command line: one file per verb."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from sparsact.cli.compare import compare
+from sparsact.compare import InputError
+
+VERBS: dict[str, Callable[..., Any]] = {"compare": compare}
+
+
+def main() -> None:
+    """Run ``sparsact VERB``; a mistake in the input ends with one line and status 2."""
+    try:
+        status = tyro.extras.subcommand_cli_from_dict(
+            VERBS, prog="sparsact", description="Activation sparsity for PyTorch."
+        )
+    except (InputError, ImportError) as error:
+        Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {error}", soft_wrap=True)
+        status = 2
+    sys.exit(status)

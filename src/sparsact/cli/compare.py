@@ -1,0 +1,59 @@
+"""``sparsact compare``."""
+
+import signal
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from sparsact.compare import CompareConfig, Comparison, Outcome
+from sparsact.report.records import ComparisonReport
+from sparsact.report.table import cells, header
+
+
+def compare(config: tyro.conf.OmitArgPrefixes[CompareConfig]) -> int:
+    """Train the same network with each activation on the same data, and compare."""
+    console = Console()
+    comparison = Comparison(config)
+    for note in comparison.data.notes:
+        console.print(f"note: {note}", highlight=False)
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("starting", total=None)
+        outcome = comparison.execute(
+            lambda done, total, name: bar.update(
+                task, completed=done, total=total, description=name
+            )
+        )
+    _show(console, outcome)
+    return 0 if outcome.complete else 128 + signal.SIGINT
+
+
+def _show(console: Console, outcome: Outcome) -> None:
+    if outcome.report.rows:
+        console.print(_table(outcome.report))
+    console.print(outcome.report.conclusion, highlight=False, markup=False)
+    if outcome.report.rows:
+        console.print(f"report: {outcome.path}/report.html", soft_wrap=True, highlight=False)
+    if not outcome.complete:
+        console.print(
+            f"interrupted: finish with  sparsact compare --resume {outcome.path}",
+            soft_wrap=True,
+            highlight=False,
+        )
+
+
+def _table(report: ComparisonReport) -> Table:
+    table = Table(title=report.title, title_justify="left")
+    for i, title in enumerate(header(report.score_name)):
+        table.add_column(title, justify="left" if i == 0 else "right", no_wrap=i == 0)
+    for row in report.rows:
+        table.add_row(*cells(row), style="bold green" if row.picked else None)
+    return table

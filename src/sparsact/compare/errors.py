@@ -1,0 +1,16 @@
+"""What goes wrong because of what the user gave."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """A mistake in the data or the flags; the message is one line that says what to do."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """The error for a name that does not exist, with the nearest one that does."""
+    choices = list(known)
+    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else "choose from " + ", ".join(choices)
+    return InputError(f"unknown {kind} {name!r}; {hint}")

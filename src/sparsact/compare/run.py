@@ -1,0 +1,164 @@
+"""A whole comparison, from the flags to the report."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sparsact.compare.activations import ACTIVATIONS
+from sparsact.compare.config import CompareConfig, Setting, make_plan
+from sparsact.compare.data import load
+from sparsact.compare.errors import InputError
+from sparsact.compare.model import save_model
+from sparsact.compare.reporting import make_report
+from sparsact.compare.rundir import RunDirectory
+from sparsact.compare.search import ROUNDS, find_setting
+from sparsact.compare.split import split
+from sparsact.compare.timing import time_steps
+from sparsact.compare.trial import TrialRecord, train
+from sparsact.report.page import save_page
+from sparsact.report.records import ComparisonReport
+from sparsact.report.still import save_frontier
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a comparison found, complete or as far as it came."""
+
+    path: Path
+    report: ComparisonReport
+    complete: bool
+
+
+class _Counter:
+    """Epochs done, passed on to a progress bar."""
+
+    def __init__(self, total: int, progress: Progress) -> None:
+        self.done, self.total, self.name = 0, total, ""
+        self._progress = progress
+
+    def tick(self) -> None:
+        self.jump(self.done + 1)
+
+    def jump(self, done: int) -> None:
+        self.done = done
+        self._progress(done, self.total, self.name)
+
+
+class Comparison:
+    """A comparison that can be interrupted between any two steps.
+
+    Args:
+        config: the flags; with ``resume``, those of the interrupted run are used.
+
+    Raises:
+        InputError: the flags, the data or the run directory cannot be used.
+    """
+
+    def __init__(self, config: CompareConfig) -> None:
+        resumed = None if config.resume is None else _reopen(config)
+        config = config if resumed is None else resumed.config
+        self.plan = make_plan(config)
+        dataset = load(config.data, config.target, config.image_size)
+        task = None if config.task == "auto" else config.task
+        self.data = split(dataset, task)
+        if resumed is None:
+            path = Path(config.out) if config.out else _default_path(self.data.name)
+            self.run = RunDirectory.create(path, config, self.data.fingerprint)
+        else:
+            self.run = resumed
+            self.run.check_data(self.data.fingerprint)
+        self.data = self.data.to(self.plan.device)
+
+    def execute(self, progress: Progress) -> Outcome:
+        """Train what is missing and write the report.
+
+        A KeyboardInterrupt keeps what is finished, marks the run partial and is not raised.
+
+        Args:
+            progress: called with epochs done, epochs in all, and what is running.
+        """
+        settings = self.plan.settings
+        complete = True
+        try:
+            if self.run.timing() is None:
+                progress(0, 1, "step times, side by side")
+                self.run.set_timing(time_steps(settings, self.plan, self.data))
+            settings = self._train_all(progress)
+        except KeyboardInterrupt:
+            complete = False
+        records = list(self.run.records.values())
+        report = make_report(self.plan, self.data, settings, records, self.run.timing() or {})
+        self._write(report, settings)
+        self.run.mark("complete" if complete else "partial")
+        return Outcome(self.run.path, report, complete)
+
+    def _train_all(self, progress: Progress) -> tuple[Setting, ...]:
+        target = self.plan.config.target_density
+        seeds, epochs = self.plan.config.seeds, self.plan.config.epochs
+        searches = [
+            setting
+            for setting in self.plan.settings
+            if target is not None and ACTIVATIONS[setting.activation].knob in ("lambd", "strength")
+        ]
+        total = len(self.plan.settings) * seeds + len(searches) * ROUNDS
+        counter = _Counter(total * epochs, progress)
+        settings = self.plan.settings
+        if target is not None:
+            kind = self.plan.penalty.kind if self.plan.penalty else "l1"
+            found = []
+            for setting in self.plan.settings:
+                before = counter.done
+                found.append(
+                    find_setting(setting, target, kind, lambda s: self._train(s, 0, counter))
+                )
+                if setting in searches:
+                    counter.jump(before + ROUNDS * epochs)
+            settings = tuple(found)
+        for seed in range(seeds):
+            for setting in settings:
+                self._train(setting, seed, counter)
+        return settings
+
+    def _train(self, setting: Setting, seed: int, counter: _Counter) -> TrialRecord:
+        """The training with this setting and seed, from the run directory if it is there."""
+        known = self.run.records.get((setting.label, seed))
+        if known is not None:
+            counter.jump(counter.done + self.plan.config.epochs)
+            return known
+        counter.name = f"{setting.label}, seed {seed}"
+        record, model = train(setting, seed, self.plan, self.data, counter.tick)
+        self.run.add(record, model)
+        return record
+
+    def _write(self, report: ComparisonReport, settings: tuple[Setting, ...]) -> None:
+        if not report.rows:
+            return
+        path = self.run.path
+        save_page(report, path / "report.html")
+        save_frontier(report, path / "frontier.png")
+        picked = next((row.label for row in report.rows if row.picked), None)
+        if picked is None:
+            return
+        best = max(
+            (record for record in self.run.records.values() if record.setting == picked),
+            key=lambda record: record.validation_score,
+        )
+        setting = next(setting for setting in settings if setting.label == picked)
+        weights = self.run.weights((picked, best.seed))
+        save_model(path / "model.safetensors", weights, setting, self.plan.hidden, self.data)
+
+
+def _reopen(config: CompareConfig) -> RunDirectory:
+    assert config.resume is not None
+    if replace(config, resume=None) != CompareConfig():
+        raise InputError(
+            f"--resume takes its settings from {config.resume}/config.json; leave out other flags"
+        )
+    return RunDirectory.open(Path(config.resume))
+
+
+def _default_path(name: str) -> Path:
+    return Path("runs") / f"compare-{name}-{time.strftime('%Y%m%d-%H%M%S')}"

@@ -1,0 +1,42 @@
+"""Still pictures, for a README or a paper."""
+
+from pathlib import Path
+
+from sparsact._extras import require
+from sparsact.report.plots import front_points
+from sparsact.report.records import ComparisonReport
+from sparsact.report.style import FRONT, INK, colours
+
+
+def save_frontier(report: ComparisonReport, path: Path) -> None:
+    """Write score against density as a PNG, the Pareto front and the choice marked."""
+    figure = require("matplotlib.figure", "report").Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.add_subplot()
+    palette = colours(row.label for row in report.rows)
+    front = front_points(report.rows)
+    axes.plot(*zip(*front, strict=True), ":", color=FRONT, zorder=1, label="Pareto front") if (
+        front
+    ) else None
+    for row in report.rows:
+        if row.density is None or row.score is None:
+            continue
+        axes.errorbar(
+            row.density.mean,
+            row.score.mean,
+            xerr=row.density.sd,
+            yerr=row.score.sd,
+            fmt="*" if row.picked else "o",
+            markersize=15 if row.picked else 7,
+            color=palette[row.label],
+            elinewidth=0.8,
+            label=row.label,
+            zorder=3 if row.picked else 2,
+        )
+    axes.set_xlabel("density: share of non-zero activations")
+    axes.set_ylabel(f"test {report.score_name}")
+    axes.set_title(report.title, color=INK, loc="left")
+    axes.xaxis.set_major_formatter(require("matplotlib.ticker", "report").PercentFormatter(1.0, 0))
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+    figure.savefig(path, dpi=150)

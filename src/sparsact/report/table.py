@@ -1,0 +1,41 @@
+"""The cells of the comparison's table, shared by the terminal and the page."""
+
+from sparsact.report.records import SettingRow, Spread
+
+Cells = tuple[str, ...]
+
+
+def header(score_name: str) -> Cells:
+    """The column titles."""
+    return (
+        "setting",
+        score_name,
+        "density",
+        "dead units",
+        "zero gradient",
+        "epochs to 95%",
+        "step / ReLU",
+        "learned λ",
+    )
+
+
+def cells(row: SettingRow) -> Cells:
+    """One row; ``–`` where there is nothing to show."""
+    note = f" ({row.diverged} of {row.trainings} diverged)" if row.diverged else ""
+    return (
+        row.label + note,
+        _spread(row.score, ".3f"),
+        _spread(row.density, ".1%"),
+        _spread(row.dead, ".1%"),
+        _spread(row.zero_gradient, ".1%"),
+        _spread(row.epochs_to_reference, ".1f"),
+        "–" if row.step_ratio is None else f"{row.step_ratio:.2f}",
+        _spread(row.learned_lambda, ".3f"),
+    )
+
+
+def _spread(value: Spread | None, form: str) -> str:
+    if value is None:
+        return "–"
+    mean, sd = format(value.mean, form), format(value.sd, form)
+    return f"{mean.rstrip('%')} ± {sd}"
