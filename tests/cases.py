@@ -3,6 +3,7 @@
 A new threshold or penalty is enrolled in all of them by adding its row here.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,6 +42,18 @@ def _inside(x: Tensor, lambd: float) -> Tensor:
     return x.abs() <= lambd
 
 
+def _scad(x: Tensor, lambd: float, a: float = 3.7) -> Tensor:
+    steep = ((a - 1) * x - x.sign() * a * lambd) / (a - 2)
+    soft = x.sign() * (x.abs() - lambd).clamp(min=0)
+    return torch.where(x.abs() <= 2 * lambd, soft, torch.where(x.abs() <= a * lambd, steep, x))
+
+
+def _half(x: Tensor, lambd: float) -> Tensor:
+    u = (lambd / 1.5) ** 1.5
+    angle = torch.acos(-(3**1.5) / 4 * u * x.abs() ** -1.5)  # NaN in the band, which is not used
+    return 2 / 3 * x * (1 + torch.cos(2 / 3 * angle))
+
+
 THRESHOLDS = [
     ThresholdCase(
         "softshrink",
@@ -57,6 +70,33 @@ THRESHOLDS = [
         straight_through=True,
         saves_output=True,
     ),
+    ThresholdCase(
+        "firmshrink",
+        SF.firmshrink,
+        lambda x, t: torch.where(
+            x.abs() < 1.5, x.sign() * 1.5 * (x.abs() - t).clamp(min=0) / (1.5 - t), x
+        ),
+        dead=_inside,
+        keywords={"upper": 1.5},
+        saves_output=True,
+    ),
+    ThresholdCase(
+        "firmshrink-inf",
+        SF.firmshrink,
+        lambda x, t: x.sign() * (x.abs() - t).clamp(min=0),
+        dead=_inside,
+        keywords={"upper": math.inf},
+        saves_output=True,
+    ),
+    ThresholdCase("scad", SF.scad, _scad, dead=_inside, saves_output=True),
+    ThresholdCase(
+        "garrote",
+        SF.garrote,
+        lambda x, t: x * (1 - (t / x) ** 2).clamp(min=0),
+        dead=_inside,
+        saves_output=True,
+    ),
+    ThresholdCase("halfshrink", SF.halfshrink, _half, dead=_inside, saves_output=True),
     ThresholdCase(
         "jumprelu",
         SF.jumprelu,

@@ -129,7 +129,7 @@ class _Softshrink(Function):
             return shrunk
         wide = widen(x)
         level = level_like(lambd, wide)
-        return (wide - torch.clamp(wide, -level, level)).to(x.dtype)
+        return soft_part(wide, level).to(x.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Threshold], output: Tensor) -> None:
@@ -142,7 +142,7 @@ class _Softshrink(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:
         output, *lambd = ctx.saved_tensors
-        grad_x = _where_nonzero(grad, output)
+        grad_x = where_nonzero(grad, output)
         if not (lambd and ctx.needs_input_grad[1]):
             return grad_x, None
         return grad_x, sum_to(-grad_x * output.sign(), lambd[0])
@@ -162,7 +162,7 @@ class _HardshrinkFixed(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (output,) = ctx.saved_tensors
-        return _where_nonzero(grad, output), None
+        return where_nonzero(grad, output), None
 
 
 class _HardshrinkTensor(Function):
@@ -189,7 +189,12 @@ class _HardshrinkTensor(Function):
         return grad_x, sum_to(-wide.sign() * slope * grad, lambd), None
 
 
-def _where_nonzero(grad: Tensor, output: Tensor) -> Tensor:
+def soft_part(wide: Tensor, level: Tensor) -> Tensor:
+    """``S_λ(x)`` as ``x − clamp(x, −λ, λ)``: exactly 0 in the closed band and nowhere else."""
+    return wide - torch.clamp(wide, -level, level)
+
+
+def where_nonzero(grad: Tensor, output: Tensor) -> Tensor:
     """`grad` where `output` is not zero (NaN is not), else 0: one pass over both."""
     return _aten.hardshrink_backward(grad, output, 0.0)  # type: ignore[no-any-return]
 
