@@ -16,7 +16,13 @@ from sparsact._thresholds.arguments import (
     sum_to,
     widen,
 )
-from sparsact._thresholds.straight_through import check_bandwidth, window
+from sparsact._thresholds.saving import keep, kept
+from sparsact._thresholds.straight_through import (
+    Kernel,
+    check_bandwidth,
+    check_kernel,
+    window,
+)
 
 _aten = torch.ops.aten
 
@@ -72,6 +78,7 @@ def hardshrink(
     lambd: Threshold = 0.5,
     *,
     bandwidth: float = 0.05,
+    kernel: Kernel = "rectangle",
     sides: Sides = "both",
     mask: Tensor | None = None,
     zero_other: bool = False,
@@ -82,6 +89,9 @@ def hardshrink(
         x: any shape, floating point.
         lambd: λ ≥ 0, a float or a tensor that broadcasts to the shape of `x`.
         bandwidth: ε > 0, width of the window around ±λ in which λ receives a gradient.
+        kernel: shape K_ε of that window, of area 1 and height 1/ε:
+            ``"rectangle"`` is ``1[|d| < ε/2]/ε``, ``"triangle"`` is ``max(1 − |d|/ε, 0)/ε``,
+            ``"sigmoid"`` is ``(4/ε)·σ(4d/ε)·σ(−4d/ε)``, which reaches every input.
         sides: ``"positive"`` or ``"negative"`` acts on entries of that sign only.
         mask: boolean, broadcasts to `x`; the function acts where it is True.
         zero_other: entries outside `sides` and `mask` become 0 instead of passing unchanged.
@@ -94,11 +104,12 @@ def hardshrink(
     Gradient:
         ``∂x = 1[|x| > λ]``, exact. ``∂λ`` is 0 almost everywhere, so a tensor λ that requires a
         gradient gets a straight-through one:
-        ``−sign(x)·(λ/ε)·1[ | |x| − λ | < ε/2 ]``.
+        ``−sign(x)·λ·K_ε(|x| − λ)``, with the rectangle ``−sign(x)·(λ/ε)·1[ | |x| − λ | < ε/2 ]``.
 
     Raises:
         TypeError: `x` is not floating point.
-        ValueError: λ is negative or not finite, or does not broadcast; ε is not positive.
+        ValueError: λ is negative or not finite, or does not broadcast; ε is not positive;
+            the kernel is unknown.
 
     Example:
         >>> hardshrink(torch.tensor([-2.0, -0.5, 0.2, 1.0]), 0.5)
@@ -107,13 +118,15 @@ def hardshrink(
     Source:
         Donoho & Johnstone, "Ideal spatial adaptation by wavelet shrinkage", Biometrika 81
         (1994); the gradient of λ follows Rajamanoharan et al., "Jumping Ahead" (2024), eq. 11,
-        mirrored to both signs.
+        mirrored to both signs, where
+        the rectangle is the kernel.
     """
     check_input(x, "hardshrink")
     check_bandwidth(bandwidth)
+    check_kernel(kernel)
     lambd = broadcast_threshold(lambd, x)
     if isinstance(lambd, Tensor):
-        shrunk = _HardshrinkTensor.apply(x, lambd, bandwidth)
+        shrunk = _HardshrinkTensor.apply(x, lambd, bandwidth, kernel)
     else:
         shrunk = _HardshrinkFixed.apply(x, lambd)
     return restrict(x, shrunk, sides, mask, zero_other)
@@ -133,19 +146,15 @@ class _Softshrink(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Threshold], output: Tensor) -> None:
-        lambd = inputs[1]
-        if isinstance(lambd, Tensor):
-            ctx.save_for_backward(output, lambd)
-        else:
-            ctx.save_for_backward(output)
+        keep(ctx, output, inputs[1])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:
-        output, *lambd = ctx.saved_tensors
+        output, (lambd,) = kept(ctx)
         grad_x = where_nonzero(grad, output)
-        if not (lambd and ctx.needs_input_grad[1]):
+        if not ctx.needs_input_grad[1]:
             return grad_x, None
-        return grad_x, sum_to(-grad_x * output.sign(), lambd[0])
+        return grad_x, sum_to(-grad_x * output.sign(), lambd)
 
 
 class _HardshrinkFixed(Function):
@@ -169,24 +178,26 @@ class _HardshrinkTensor(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, lambd: Tensor, bandwidth: float) -> Tensor:
+    def forward(x: Tensor, lambd: Tensor, bandwidth: float, kernel: Kernel) -> Tensor:
         return _hardshrink(x, lambd)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:
-        x, lambd, ctx.bandwidth = inputs
+    def setup_context(
+        ctx: Any, inputs: tuple[Tensor, Tensor, float, Kernel], output: Tensor
+    ) -> None:
+        x, lambd, ctx.bandwidth, ctx.kernel = inputs
         ctx.save_for_backward(x, lambd)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         x, lambd = ctx.saved_tensors
         grad_x = torch.where(_in_band(x, lambd), 0.0, grad)
         if not ctx.needs_input_grad[1]:
-            return grad_x, None, None
+            return grad_x, None, None, None
         wide = widen(x)
         level = level_like(lambd, wide)
-        slope = level * window(wide.abs() - level, ctx.bandwidth)
-        return grad_x, sum_to(-wide.sign() * slope * grad, lambd), None
+        slope = level * window(wide.abs() - level, ctx.bandwidth, ctx.kernel)
+        return grad_x, sum_to(-wide.sign() * slope * grad, lambd), None, None
 
 
 def soft_part(wide: Tensor, level: Tensor) -> Tensor:

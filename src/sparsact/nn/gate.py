@@ -4,6 +4,7 @@ from torch import Tensor
 
 from sparsact._thresholds.arguments import Sides
 from sparsact._thresholds.gate import jumprelu, sigmoid_gate
+from sparsact._thresholds.straight_through import Kernel, check_bandwidth, check_kernel
 from sparsact.nn.threshold import ThresholdModule
 
 
@@ -16,6 +17,7 @@ class JumpReLU(ThresholdModule):
         num_parameters: number of θ, 1 or the number of channels.
         channel_dim: dim of the channels, when there are several θ.
         bandwidth: width of the window around θ in which a learned θ receives a gradient.
+        kernel: shape of that window: ``"rectangle"``, ``"triangle"`` or ``"sigmoid"``.
 
     Shape:
         any, returned unchanged.
@@ -34,13 +36,19 @@ class JumpReLU(ThresholdModule):
         channel_dim: int = 1,
         *,
         bandwidth: float = 0.05,
+        kernel: Kernel = "rectangle",
     ) -> None:
         super().__init__(threshold, learnable, num_parameters, channel_dim)
+        check_bandwidth(bandwidth)
+        check_kernel(kernel)
         self.bandwidth = bandwidth
+        self.kernel: Kernel = kernel
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`, where `mask` is True if there is one."""
-        return jumprelu(x, self.threshold(x), bandwidth=self.bandwidth, mask=mask)
+        return jumprelu(
+            x, self.threshold(x), bandwidth=self.bandwidth, kernel=self.kernel, mask=mask
+        )
 
 
 class SigmoidGate(ThresholdModule):

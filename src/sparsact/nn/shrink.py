@@ -4,6 +4,7 @@ from torch import Tensor
 
 from sparsact._thresholds.arguments import Sides
 from sparsact._thresholds.shrink import hardshrink, softshrink
+from sparsact._thresholds.straight_through import Kernel, check_bandwidth, check_kernel
 from sparsact.nn.threshold import ThresholdModule
 
 
@@ -59,6 +60,7 @@ class Hardshrink(ThresholdModule):
         num_parameters: number of λ, 1 or the number of channels.
         channel_dim: dim of the channels, when there are several λ.
         bandwidth: width of the window around ±λ in which a learned λ receives a gradient.
+        kernel: shape of that window: ``"rectangle"``, ``"triangle"`` or ``"sigmoid"``.
         sides: ``"positive"`` or ``"negative"`` acts on entries of that sign only.
         zero_other: entries outside `sides` and the mask become 0.
 
@@ -79,11 +81,15 @@ class Hardshrink(ThresholdModule):
         channel_dim: int = 1,
         *,
         bandwidth: float = 0.05,
+        kernel: Kernel = "rectangle",
         sides: Sides = "both",
         zero_other: bool = False,
     ) -> None:
         super().__init__(lambd, learnable, num_parameters, channel_dim)
+        check_bandwidth(bandwidth)
+        check_kernel(kernel)
         self.bandwidth = bandwidth
+        self.kernel: Kernel = kernel
         self.sides: Sides = sides
         self.zero_other = zero_other
 
@@ -93,6 +99,7 @@ class Hardshrink(ThresholdModule):
             x,
             self.threshold(x),
             bandwidth=self.bandwidth,
+            kernel=self.kernel,
             sides=self.sides,
             mask=mask,
             zero_other=self.zero_other,
