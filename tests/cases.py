@@ -132,6 +132,9 @@ PLAIN = [
     PlainCase("softplus_sharp", lambda x: SF.softplus(x, 100.0)),
     PlainCase("topk_value", lambda x: SF.topk(x, 3)),
     PlainCase("topk_magnitude", lambda x: SF.topk(x, 3, by="magnitude")),
+    PlainCase("group_softshrink", lambda x: SF.group_softshrink(x, 0.5)),
+    PlainCase("group_softshrink-dim0", lambda x: SF.group_softshrink(x, 0.5, 0)),
+    PlainCase("sparse_group_softshrink", lambda x: SF.sparse_group_softshrink(x, 0.1, 0.5)),
     PlainCase("clip_box", lambda x: SF.clip(x, lo=0.0, hi=0.6)),
 ]
 
