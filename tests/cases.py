@@ -132,6 +132,8 @@ PLAIN = [
     PlainCase("softplus_sharp", lambda x: SF.softplus(x, 100.0)),
     PlainCase("topk_value", lambda x: SF.topk(x, 3)),
     PlainCase("topk_magnitude", lambda x: SF.topk(x, 3, by="magnitude")),
+    PlainCase("batch_topk_value", lambda x: SF.batch_topk(x, 3)),
+    PlainCase("batch_topk_magnitude", lambda x: SF.batch_topk(x, 3, by="magnitude")),
     PlainCase("group_softshrink", lambda x: SF.group_softshrink(x, 0.5)),
     PlainCase("group_softshrink-dim0", lambda x: SF.group_softshrink(x, 0.5, 0)),
     PlainCase("sparse_group_softshrink", lambda x: SF.sparse_group_softshrink(x, 0.1, 0.5)),
@@ -168,6 +170,7 @@ class ModuleCase:
 
     name: str
     build: Callable[[], nn.Module]
+    buffers: int = 0  # entries of the state_dict beside the parameters
 
 
 def _kinds(name: str, cls: Callable[..., nn.Module], **keywords: Any) -> list[ModuleCase]:
@@ -194,6 +197,8 @@ MODULES = [
     ModuleCase("Softplus-learned", lambda: sa.nn.Softplus(2.0, learnable=True)),
     ModuleCase("TopK", lambda: sa.nn.TopK(3)),
     ModuleCase("TopK-magnitude", lambda: sa.nn.TopK(3, by="magnitude")),
+    ModuleCase("BatchTopK", lambda: sa.nn.BatchTopK(3), buffers=2),
+    ModuleCase("BatchTopK-magnitude", lambda: sa.nn.BatchTopK(3, by="magnitude"), buffers=2),
     ModuleCase("ActivityPenalty", lambda: sa.nn.ActivityPenalty(sa.L1(0.1))),
 ]
 
