@@ -191,7 +191,9 @@ class _Scad(Function):
     def forward(x: Tensor, lambd: Threshold, a: float) -> Tensor:
         wide = widen(x)
         level = level_like(lambd, wide)
-        steep = soft_part(wide, level) + soft_part(wide, 2 * level) / (a - 2)
+        soft = soft_part(wide, level)
+        # beyond 2λ; not a second clamp, after which torch's ONNX exporter loses an input
+        steep = soft + soft.sign() * (soft.abs() - level).relu() / (a - 2)
         magnitude = wide.abs()
         passes = (magnitude >= a * level) & (magnitude > level)
         return torch.where(passes, wide, steep).to(x.dtype)
