@@ -52,3 +52,8 @@ def window(distance: Tensor, bandwidth: float, kernel: Kernel = "rectangle") -> 
         return (1 - distance.abs() / bandwidth).clamp(min=0) / bandwidth
     scaled = distance * (4 / bandwidth)
     return torch.sigmoid(scaled) * torch.sigmoid(-scaled) * (4 / bandwidth)
+
+
+def window_text(learnable: bool, bandwidth: float, kernel: Kernel) -> str:
+    """The window as the end of a module's repr; nothing where it is not used."""
+    return f", bandwidth={bandwidth:g}, kernel={kernel!r}" if learnable else ""
