@@ -104,6 +104,7 @@ THRESHOLDS = [
         dead=lambda x, t: x <= t,
         straight_through=True,
         takes_sides=False,
+        saves_output=True,
     ),
     ThresholdCase(
         "sigmoid_gate",

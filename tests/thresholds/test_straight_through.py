@@ -77,3 +77,20 @@ def test_unknown_kernel():
     for function in (SF.hardshrink, SF.jumprelu):
         with pytest.raises(ValueError, match="kernel must be one of"):
             function(torch.ones(2), 0.5, kernel="gauss")
+
+
+@pytest.mark.parametrize("function", [SF.hardshrink, SF.jumprelu])
+def test_gradient_survives_every_nesting_of_transforms(function):
+    """Whether λ learns decides what is kept for backward: each way to ask must find out."""
+    x, lambd = torch.linspace(-1, 1, 200), torch.tensor([0.3, 0.5])
+
+    def loss(x, lambd):
+        return function(x, lambd, bandwidth=0.3).square().sum()
+
+    leaf = lambd.clone().requires_grad_()
+    (want,) = torch.autograd.grad(sum(loss(x, level) for level in leaf), leaf)
+    assert (want != 0).all()
+    func, each = torch.func, torch.func.vmap(loss, (None, 0))
+    torch.testing.assert_close(func.vmap(func.grad(loss, 1), (None, 0))(x, lambd), want)
+    torch.testing.assert_close(func.grad(lambda level: each(x, level).sum())(lambd), want)
+    torch.testing.assert_close(func.jacrev(lambda level: each(x, level).sum())(lambd), want)

@@ -18,6 +18,7 @@ from sparsact._thresholds.arguments import (
     widen,
 )
 from sparsact._thresholds.saving import keep, kept
+from sparsact._thresholds.shrink import where_nonzero
 from sparsact._thresholds.straight_through import (
     Kernel,
     check_bandwidth,
@@ -52,7 +53,8 @@ def jumprelu(
 
     Gradient:
         ``∂x = 1[x > θ]``, exact. ``∂θ`` is straight-through: ``−θ·K_ε(x − θ)``, with
-        the rectangle ``−(θ/ε)·1[|x − θ| < ε/2]``.
+        the rectangle ``−(θ/ε)·1[|x − θ| < ε/2]``; for that the input is kept, and otherwise
+        only the output.
 
     Raises:
         TypeError: `x` is not floating point.
@@ -131,15 +133,16 @@ class _JumpReLU(Function):
         ctx: Any, inputs: tuple[Tensor, Threshold, float, Kernel], output: Tensor
     ) -> None:
         x, threshold, ctx.bandwidth, ctx.kernel = inputs
-        keep(ctx, x, threshold)
+        ctx.learns = ctx.needs_input_grad[1]  # the window reaches below θ: it needs x
+        keep(ctx, x if ctx.learns else output, threshold)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
-        x, (threshold,) = kept(ctx)
-        grad_x = torch.where(_below(x, threshold), 0.0, grad)
-        if not ctx.needs_input_grad[1]:
-            return grad_x, None, None, None
-        wide = widen(x)
+        saved, (threshold,) = kept(ctx)
+        if not ctx.learns:
+            return where_nonzero(grad, saved), None, None, None
+        grad_x = torch.where(_below(saved, threshold), 0.0, grad)
+        wide = widen(saved)
         level = level_like(threshold, wide)
         slope = level * window(wide - level, ctx.bandwidth, ctx.kernel)
         return grad_x, sum_to(-slope * grad, threshold), None, None

@@ -104,7 +104,8 @@ def hardshrink(
     Gradient:
         ``∂x = 1[|x| > λ]``, exact. ``∂λ`` is 0 almost everywhere, so a tensor λ that requires a
         gradient gets a straight-through one:
-        ``−sign(x)·λ·K_ε(|x| − λ)``, with the rectangle ``−sign(x)·(λ/ε)·1[ | |x| − λ | < ε/2 ]``.
+        ``−sign(x)·λ·K_ε(|x| − λ)``, with the rectangle ``−sign(x)·(λ/ε)·1[ | |x| − λ | < ε/2 ]``;
+        for that the input is kept, and otherwise only the output.
 
     Raises:
         TypeError: `x` is not floating point.
@@ -125,10 +126,7 @@ def hardshrink(
     check_bandwidth(bandwidth)
     check_kernel(kernel)
     lambd = broadcast_threshold(lambd, x)
-    if isinstance(lambd, Tensor):
-        shrunk = _HardshrinkTensor.apply(x, lambd, bandwidth, kernel)
-    else:
-        shrunk = _HardshrinkFixed.apply(x, lambd)
+    shrunk: Tensor = _Hardshrink.apply(x, lambd, bandwidth, kernel)
     return restrict(x, shrunk, sides, mask, zero_other)
 
 
@@ -157,44 +155,28 @@ class _Softshrink(Function):
         return grad_x, sum_to(-grad_x * output.sign(), lambd)
 
 
-class _HardshrinkFixed(Function):
+class _Hardshrink(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, lambd: float) -> Tensor:
-        return _hardshrink(x, lambd)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
-        ctx.save_for_backward(output)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (output,) = ctx.saved_tensors
-        return where_nonzero(grad, output), None
-
-
-class _HardshrinkTensor(Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, lambd: Tensor, bandwidth: float, kernel: Kernel) -> Tensor:
-        return _hardshrink(x, lambd)
+    def forward(x: Tensor, lambd: Threshold, bandwidth: float, kernel: Kernel) -> Tensor:
+        return torch.where(_in_band(x, lambd), 0.0, x)
 
     @staticmethod
     def setup_context(
-        ctx: Any, inputs: tuple[Tensor, Tensor, float, Kernel], output: Tensor
+        ctx: Any, inputs: tuple[Tensor, Threshold, float, Kernel], output: Tensor
     ) -> None:
         x, lambd, ctx.bandwidth, ctx.kernel = inputs
-        ctx.save_for_backward(x, lambd)
+        ctx.learns = ctx.needs_input_grad[1]  # the window reaches into the band: it needs x
+        keep(ctx, x if ctx.learns else output, lambd)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
-        x, lambd = ctx.saved_tensors
-        grad_x = torch.where(_in_band(x, lambd), 0.0, grad)
-        if not ctx.needs_input_grad[1]:
-            return grad_x, None, None, None
-        wide = widen(x)
+        saved, (lambd,) = kept(ctx)
+        if not ctx.learns:
+            return where_nonzero(grad, saved), None, None, None
+        grad_x = torch.where(_in_band(saved, lambd), 0.0, grad)
+        wide = widen(saved)
         level = level_like(lambd, wide)
         slope = level * window(wide.abs() - level, ctx.bandwidth, ctx.kernel)
         return grad_x, sum_to(-wide.sign() * slope * grad, lambd), None, None
@@ -208,10 +190,6 @@ def soft_part(wide: Tensor, level: Tensor) -> Tensor:
 def where_nonzero(grad: Tensor, output: Tensor) -> Tensor:
     """`grad` where `output` is not zero (NaN is not), else 0: one pass over both."""
     return _aten.hardshrink_backward(grad, output, 0.0)  # type: ignore[no-any-return]
-
-
-def _hardshrink(x: Tensor, lambd: Threshold) -> Tensor:
-    return torch.where(_in_band(x, lambd), 0.0, x)
 
 
 def _in_band(x: Tensor, lambd: Threshold) -> Tensor:
