@@ -3,6 +3,7 @@
 A new threshold or penalty is enrolled in all of them by adding its row here.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,6 +42,18 @@ def _inside(x: Tensor, lambd: float) -> Tensor:
     return x.abs() <= lambd
 
 
+def _scad(x: Tensor, lambd: float, a: float = 3.7) -> Tensor:
+    steep = ((a - 1) * x - x.sign() * a * lambd) / (a - 2)
+    soft = x.sign() * (x.abs() - lambd).clamp(min=0)
+    return torch.where(x.abs() <= 2 * lambd, soft, torch.where(x.abs() <= a * lambd, steep, x))
+
+
+def _half(x: Tensor, lambd: float) -> Tensor:
+    u = (lambd / 1.5) ** 1.5
+    angle = torch.acos(-(3**1.5) / 4 * u * x.abs() ** -1.5)  # NaN in the band, which is not used
+    return 2 / 3 * x * (1 + torch.cos(2 / 3 * angle))
+
+
 THRESHOLDS = [
     ThresholdCase(
         "softshrink",
@@ -58,12 +71,40 @@ THRESHOLDS = [
         saves_output=True,
     ),
     ThresholdCase(
+        "firmshrink",
+        SF.firmshrink,
+        lambda x, t: torch.where(
+            x.abs() < 1.5, x.sign() * 1.5 * (x.abs() - t).clamp(min=0) / (1.5 - t), x
+        ),
+        dead=_inside,
+        keywords={"upper": 1.5},
+        saves_output=True,
+    ),
+    ThresholdCase(
+        "firmshrink-inf",
+        SF.firmshrink,
+        lambda x, t: x.sign() * (x.abs() - t).clamp(min=0),
+        dead=_inside,
+        keywords={"upper": math.inf},
+        saves_output=True,
+    ),
+    ThresholdCase("scad", SF.scad, _scad, dead=_inside, saves_output=True),
+    ThresholdCase(
+        "garrote",
+        SF.garrote,
+        lambda x, t: x * (1 - (t / x) ** 2).clamp(min=0),
+        dead=_inside,
+        saves_output=True,
+    ),
+    ThresholdCase("halfshrink", SF.halfshrink, _half, dead=_inside, saves_output=True),
+    ThresholdCase(
         "jumprelu",
         SF.jumprelu,
         lambda x, t: x * (x > t),
         dead=lambda x, t: x <= t,
         straight_through=True,
         takes_sides=False,
+        saves_output=True,
     ),
     ThresholdCase(
         "sigmoid_gate",
@@ -92,6 +133,11 @@ PLAIN = [
     PlainCase("softplus_sharp", lambda x: SF.softplus(x, 100.0)),
     PlainCase("topk_value", lambda x: SF.topk(x, 3)),
     PlainCase("topk_magnitude", lambda x: SF.topk(x, 3, by="magnitude")),
+    PlainCase("batch_topk_value", lambda x: SF.batch_topk(x, 3)),
+    PlainCase("batch_topk_magnitude", lambda x: SF.batch_topk(x, 3, by="magnitude")),
+    PlainCase("group_softshrink", lambda x: SF.group_softshrink(x, 0.5)),
+    PlainCase("group_softshrink-dim0", lambda x: SF.group_softshrink(x, 0.5, 0)),
+    PlainCase("sparse_group_softshrink", lambda x: SF.sparse_group_softshrink(x, 0.1, 0.5)),
     PlainCase("clip_box", lambda x: SF.clip(x, lo=0.0, hi=0.6)),
 ]
 
@@ -125,6 +171,7 @@ class ModuleCase:
 
     name: str
     build: Callable[[], nn.Module]
+    buffers: int = 0  # entries of the state_dict beside the parameters
 
 
 def _kinds(name: str, cls: Callable[..., nn.Module], **keywords: Any) -> list[ModuleCase]:
@@ -141,7 +188,21 @@ MODULES = [
     *_kinds("Softshrink", sa.nn.Softshrink),
     *_kinds("Softshrink-onesided", sa.nn.Softshrink, sides="positive", zero_other=True),
     *_kinds("Hardshrink", sa.nn.Hardshrink),
+    *_kinds("Hardshrink-triangle", sa.nn.Hardshrink, kernel="triangle"),
+    *_kinds("Firmshrink", sa.nn.Firmshrink),
+    *_kinds("Firmshrink-inf", sa.nn.Firmshrink, upper=math.inf),
+    *_kinds("SCAD", sa.nn.SCAD),
+    *_kinds("Garrote", sa.nn.Garrote),
+    *_kinds("Halfshrink", sa.nn.Halfshrink),
+    *_kinds("GroupSoftshrink", sa.nn.GroupSoftshrink, dim=0),
+    ModuleCase("GroupSoftshrink-rows", lambda: sa.nn.GroupSoftshrink(0.9)),
+    ModuleCase(
+        "GroupSoftshrink-blocks",
+        lambda: sa.nn.GroupSoftshrink(0.9, True, num_parameters=2, channel_dim=-1, group_size=4),
+    ),
+    *_kinds("SparseGroupSoftshrink", sa.nn.SparseGroupSoftshrink, group_size=2),
     *_kinds("JumpReLU", sa.nn.JumpReLU),
+    *_kinds("JumpReLU-sigmoid", sa.nn.JumpReLU, kernel="sigmoid"),
     *_kinds("SigmoidGate", sa.nn.SigmoidGate),
     *_kinds("Clip", sa.nn.Clip),
     *_kinds("Clip-pact", sa.nn.Clip, lo=0.0),
@@ -149,6 +210,8 @@ MODULES = [
     ModuleCase("Softplus-learned", lambda: sa.nn.Softplus(2.0, learnable=True)),
     ModuleCase("TopK", lambda: sa.nn.TopK(3)),
     ModuleCase("TopK-magnitude", lambda: sa.nn.TopK(3, by="magnitude")),
+    ModuleCase("BatchTopK", lambda: sa.nn.BatchTopK(3), buffers=2),
+    ModuleCase("BatchTopK-magnitude", lambda: sa.nn.BatchTopK(3, by="magnitude"), buffers=2),
     ModuleCase("ActivityPenalty", lambda: sa.nn.ActivityPenalty(sa.L1(0.1))),
 ]
 

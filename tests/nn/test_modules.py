@@ -2,6 +2,7 @@
 
 import copy
 import io
+import math
 import pickle
 
 import pytest
@@ -30,7 +31,7 @@ def test_state_dict_round_trip(case):
         nn.init.uniform_(parameter, 0.1, 0.9)
     fresh.load_state_dict(module.state_dict(), strict=True)
     assert fresh(X).equal(module(X))
-    assert len(module.state_dict()) == len(list(module.parameters()))
+    assert len(module.state_dict()) == len(list(module.parameters())) + case.buffers
 
 
 @modules
@@ -113,6 +114,55 @@ def test_channel_errors_name_the_sizes():
         sa.nn.Softshrink(torch.ones(3), num_parameters=4)
 
 
+def test_a_fixed_float_with_several_parameters_fits_its_channels():
+    module = sa.nn.Softshrink(0.3, num_parameters=8, channel_dim=-1)
+    assert module(X).equal(SF.softshrink(X, torch.tensor(0.3)))
+    assert not module.state_dict()
+    with pytest.raises(ValueError, match="num_parameters=8"):
+        module(X[:, :4])
+
+
+def test_a_learned_upper_below_lambda_acts_as_lambda():
+    module = sa.nn.Firmshrink(0.5, learnable=True, upper=1.0)
+    assert module(X).equal(SF.firmshrink(X, 0.5, 1.0))
+    with torch.no_grad():
+        module.upper.fill_(0.1)
+    assert module(X).equal(SF.hardshrink(X, 0.5))
+    for bad in (0.4, float("nan")):
+        with pytest.raises(ValueError, match="upper >= lambd"):
+            sa.nn.Firmshrink(0.5, upper=bad)
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        (sa.nn.Softshrink(0.5, sides="negative", zero_other=True), "sides='negative', zero_other"),
+        (sa.nn.Hardshrink(0.5, learnable=True, kernel="triangle"), "0.05, kernel='triangle'"),
+        (sa.nn.JumpReLU(0.25, learnable=True), "lambd=0.25, learnable=True, bandwidth=0.05"),
+        (sa.nn.Firmshrink(0.5, upper=math.inf), "lambd=0.5, upper=inf"),
+        (sa.nn.SCAD(0.5), "lambd=0.5, a=3.7"),
+        (sa.nn.GroupSoftshrink(0.5, dim=(2, 3)), "dim=(2, 3)"),
+        (sa.nn.SparseGroupSoftshrink(0.5, group_size=4), "group_lambd=0.5, dim=-1, group_size=4"),
+        (sa.nn.BatchTopK(3), "k=3, dim=-1, by='value', momentum=0.01"),
+        (sa.nn.SigmoidGate(0.5), "temperature=0.1"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_prints_what_sets_it_apart(module, text):
+    assert text in repr(module)
+
+
+def test_construction_refuses_what_the_function_would():
+    for build in (
+        lambda: sa.nn.Softshrink(sides="left"),
+        lambda: sa.nn.SCAD(a=2.0),
+        lambda: sa.nn.SparseGroupSoftshrink(group_lambd=-1.0),
+        lambda: sa.nn.Garrote(-1.0),
+    ):
+        with pytest.raises(ValueError, match=r"sides|above 2|not negative"):
+            build()
+
+
 @pytest.mark.parametrize("bad", [-0.1, float("nan"), float("inf")])
 def test_construction_refuses_a_bad_lambda(bad):
     with pytest.raises(ValueError, match="finite and not negative"):
@@ -148,6 +198,14 @@ def test_activity_penalty_rests_in_eval_mode():
     [
         sa.nn.Softshrink(0.3),
         sa.nn.Hardshrink(0.3),
+        sa.nn.Firmshrink(0.3),
+        sa.nn.SCAD(0.3),
+        sa.nn.Garrote(0.3),
+        sa.nn.Halfshrink(0.3),
+        sa.nn.GroupSoftshrink(0.3, group_size=4),
+        sa.nn.SparseGroupSoftshrink(0.1, group_lambd=0.5),
+        sa.nn.TopK(3),
+        sa.nn.BatchTopK(3).eval(),
         sa.nn.JumpReLU(0.3),
         sa.nn.Clip(0.3),
         sa.nn.SigmoidGate(0.3),

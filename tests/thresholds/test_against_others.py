@@ -31,6 +31,109 @@ def test_pywavelets(function, mode):
     assert SF.hardshrink(edge, lambd) == 0
 
 
+@pytest.mark.parametrize("lambd", [0.25, 0.5, 1.7])
+def test_pywavelets_garrote(lambd):
+    np.testing.assert_allclose(
+        SF.garrote(SAMPLE, lambd), pywt.threshold(SAMPLE.numpy(), lambd, "garrote"), atol=1e-15
+    )
+
+
+@pytest.mark.parametrize(("lambd", "upper"), [(0.5, 1.0), (0.25, 2.5), (0.0, 1.0), (1.0, 1.01)])
+def test_pywavelets_firm(lambd, upper):
+    np.testing.assert_allclose(
+        SF.firmshrink(SAMPLE, lambd, upper),
+        pywt.threshold_firm(SAMPLE.numpy(), lambd, upper),
+        atol=1e-15,
+        rtol=1e-12,
+    )
+
+
+def test_firm_between_hard_and_soft_entry_by_entry():
+    lambd = torch.tensor(0.5, dtype=torch.float64)
+    upper = torch.tensor([0.5, np.inf, 1.0], dtype=torch.float64)[:, None]
+    x = SAMPLE.expand(3, -1)
+    want = [SF.hardshrink(SAMPLE, 0.5), SF.softshrink(SAMPLE, 0.5), SF.firmshrink(SAMPLE, 0.5, 1.0)]
+    assert SF.firmshrink(x, lambd, upper).equal(torch.stack(want))
+    for level in (0.0, 0.1, 0.5):
+        for dtype in (torch.float32, torch.bfloat16, torch.float16):
+            y = SAMPLE.to(dtype)
+            assert SF.firmshrink(y, level, torch.inf).equal(SF.softshrink(y, level))
+            assert SF.firmshrink(y, level, level).equal(SF.hardshrink(y, level))
+
+
+def test_firm_gradient_to_both_bounds():
+    x = torch.tensor([-1.3, -0.7, 0.02, 0.2, 0.9, 2.0], dtype=torch.float64, requires_grad=True)
+    lambd = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+    upper = torch.tensor([1.0, 1.1, 1.2, 1.3, 1.4, np.inf], dtype=torch.float64)
+    assert torch.autograd.gradcheck(SF.firmshrink, (x, lambd, 1.5))
+    assert torch.autograd.gradcheck(
+        lambda x, t, u: SF.firmshrink(x, t, u), (x, lambd, upper[:5].mean().requires_grad_())
+    )
+    assert torch.autograd.gradcheck(
+        lambda x, t, u: SF.firmshrink(x[:5], t, u), (x, lambd, upper[:5].clone().requires_grad_())
+    )
+    grads = torch.autograd.grad(
+        SF.firmshrink(x, lambd, upper.requires_grad_()).sum(), [x, lambd, upper]
+    )
+    assert all(grad.isfinite().all() for grad in grads)
+    assert grads[2][5] == 0  # an infinite upper bound stays where it is
+
+
+@pytest.mark.parametrize("upper", [0.4, float("nan"), torch.tensor([1.0, 0.4, 1.0])])
+def test_firm_refuses_an_upper_bound_below_lambda(upper):
+    with pytest.raises(ValueError, match="upper >= lambd"):
+        SF.firmshrink(torch.ones(3), 0.5, upper)
+    with pytest.raises(ValueError, match="upper of shape"):
+        SF.firmshrink(torch.ones(3), 0.5, torch.ones(2))
+
+
+@pytest.mark.parametrize("a", [2.0, 1.0, float("inf"), float("nan")])
+def test_scad_refuses(a):
+    with pytest.raises(ValueError, match="above 2"):
+        SF.scad(torch.ones(3), 0.5, a)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "function",
+    [
+        SF.garrote,
+        SF.halfshrink,
+        SF.scad,
+        SF.softshrink,
+        SF.hardshrink,
+        lambda x, t: SF.firmshrink(x, t, t),
+        lambda x, t: SF.firmshrink(x, t, torch.inf),
+        lambda x, t: SF.firmshrink(x, t, 1.0),
+    ],
+)
+def test_zero_at_threshold_zero_is_zero_without_nan(function, dtype):
+    x = torch.tensor([0.0, -0.0, 1.5, -1.5], dtype=dtype, requires_grad=True)
+    lambd = torch.zeros((), requires_grad=True)
+    result = function(x, lambd)
+    assert result.equal(x)  # λ = 0 is the identity for all of them
+    grads = torch.autograd.grad(result.sum(), [x, lambd])
+    assert grads[0].tolist() == [0, 0, 1, 1]
+    assert grads[1].isfinite()
+
+
+@pytest.mark.parametrize("function", [SF.garrote, SF.firmshrink, SF.halfshrink, SF.scad])
+def test_fp16_output_that_underflows_has_gradient_zero(function):
+    x = torch.tensor([0.1], dtype=torch.float16, requires_grad=True)
+    lambd = (
+        float(x.detach()) - 1e-8
+    )  # just outside the band: the shrunken value is below fp16's smallest
+    result = function(x, lambd)
+    (grad,) = torch.autograd.grad(result.sum(), x)
+    assert (grad != 0).equal(result != 0)
+    assert (result == 0).all() == (function is not SF.halfshrink)  # which jumps to 2λ/3
+
+
+def test_halfshrink_jumps_to_two_thirds_of_its_cutoff():
+    edge = torch.tensor([1.0, np.nextafter(1.0, 2)], dtype=torch.float64)
+    torch.testing.assert_close(SF.halfshrink(edge, 1.0), torch.tensor([0.0, 2 / 3]).double())
+
+
 def test_one_sided_soft_is_a_shifted_relu():
     got = SF.softshrink(SAMPLE, 0.5, sides="positive", zero_other=True)
     torch.testing.assert_close(got, F.relu(SAMPLE - 0.5))

@@ -81,14 +81,15 @@ def broadcast_threshold(value: Threshold, x: Tensor, name: str = "lambd") -> Thr
 
 def check_broadcast(tensor: Tensor, x: Tensor, name: str) -> None:
     """Raise unless `tensor` broadcasts to the shape of `x` without enlarging it."""
-    if not _broadcasts_to(tensor.shape, x.shape):
+    if not broadcasts_to(tensor.shape, x.shape):
         raise ValueError(
             f"{name} of shape {tuple(tensor.shape)} does not broadcast to the input's shape "
             f"{tuple(x.shape)}"
         )
 
 
-def _broadcasts_to(shape: torch.Size, target: torch.Size) -> bool:
+def broadcasts_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Whether `shape` broadcasts to `target` without enlarging it."""
     if len(shape) > len(target):
         return False
     trailing = target[len(target) - len(shape) :]

@@ -18,6 +18,7 @@ from sparsact._thresholds.arguments import (
     values_can_be_read,
     widen,
 )
+from sparsact._thresholds.saving import keep, kept
 
 
 def clip(
@@ -107,14 +108,11 @@ class _Clip(Function):
     def setup_context(
         ctx: Any, inputs: tuple[Tensor, Threshold, Threshold], output: Tensor
     ) -> None:
-        x, lo, hi = inputs
-        ctx.bounds = [None if isinstance(bound, Tensor) else bound for bound in (lo, hi)]
-        ctx.save_for_backward(x, *[bound for bound in (lo, hi) if isinstance(bound, Tensor)])
+        keep(ctx, *inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        x, *tensors = ctx.saved_tensors
-        lo, hi = (tensors.pop(0) if bound is None else bound for bound in ctx.bounds)
+        x, (lo, hi) = kept(ctx)
         wide = widen(x)
         below, above = wide <= level_like(lo, wide), wide >= level_like(hi, wide)
         grad_x = torch.where(below | above, 0.0, grad)

@@ -17,7 +17,14 @@ from sparsact._thresholds.arguments import (
     sum_to,
     widen,
 )
-from sparsact._thresholds.straight_through import check_bandwidth, window
+from sparsact._thresholds.saving import keep, kept
+from sparsact._thresholds.shrink import where_nonzero
+from sparsact._thresholds.straight_through import (
+    Kernel,
+    check_bandwidth,
+    check_kernel,
+    window,
+)
 
 
 def jumprelu(
@@ -25,6 +32,7 @@ def jumprelu(
     threshold: Threshold = 0.5,
     *,
     bandwidth: float = 0.05,
+    kernel: Kernel = "rectangle",
     mask: Tensor | None = None,
     zero_other: bool = False,
 ) -> Tensor:
@@ -34,6 +42,9 @@ def jumprelu(
         x: any shape, floating point.
         threshold: θ ≥ 0, a float or a tensor that broadcasts to the shape of `x`.
         bandwidth: ε > 0, width of the window around θ in which θ receives a gradient.
+        kernel: shape K_ε of that window, of area 1 and height 1/ε:
+            ``"rectangle"`` is ``1[|d| < ε/2]/ε``, ``"triangle"`` is ``max(1 − |d|/ε, 0)/ε``,
+            ``"sigmoid"`` is ``(4/ε)·σ(4d/ε)·σ(−4d/ε)``, which reaches every input.
         mask: boolean, broadcasts to `x`; the function acts where it is True.
         zero_other: entries outside `mask` become 0 instead of passing unchanged.
 
@@ -41,11 +52,14 @@ def jumprelu(
         a tensor of the shape and dtype of `x`; ``x = θ`` gives 0, NaN stays NaN.
 
     Gradient:
-        ``∂x = 1[x > θ]``, exact. ``∂θ`` is straight-through: ``−(θ/ε)·1[|x − θ| < ε/2]``.
+        ``∂x = 1[x > θ]``, exact. ``∂θ`` is straight-through: ``−θ·K_ε(x − θ)``, with
+        the rectangle ``−(θ/ε)·1[|x − θ| < ε/2]``; for that the input is kept, and otherwise
+        only the output.
 
     Raises:
         TypeError: `x` is not floating point.
-        ValueError: θ is negative or not finite, or does not broadcast; ε is not positive.
+        ValueError: θ is negative or not finite, or does not broadcast; ε is not positive;
+            the kernel is unknown.
 
     Example:
         >>> jumprelu(torch.tensor([-2.0, 0.3, 0.5, 1.0]), 0.5)
@@ -53,12 +67,13 @@ def jumprelu(
 
     Source:
         Rajamanoharan et al., "Jumping Ahead: Improving Reconstruction Fidelity with JumpReLU
-        Sparse Autoencoders" (2024), eqs. 2 and 11.
+        Sparse Autoencoders" (2024), eqs. 2 and 11, where the rectangle is the kernel.
     """
     check_input(x, "jumprelu")
     check_bandwidth(bandwidth)
+    check_kernel(kernel)
     threshold = broadcast_threshold(threshold, x, "threshold")
-    gated: Tensor = _JumpReLU.apply(x, threshold, bandwidth)
+    gated: Tensor = _JumpReLU.apply(x, threshold, bandwidth, kernel)
     return restrict(x, gated, "both", mask, zero_other)
 
 
@@ -110,29 +125,27 @@ class _JumpReLU(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, threshold: Threshold, bandwidth: float) -> Tensor:
+    def forward(x: Tensor, threshold: Threshold, bandwidth: float, kernel: Kernel) -> Tensor:
         return torch.where(_below(x, threshold), 0.0, x)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Threshold, float], output: Tensor) -> None:
-        x, threshold, ctx.bandwidth = inputs
-        if isinstance(threshold, Tensor):
-            ctx.save_for_backward(x, threshold)
-        else:
-            ctx.threshold = threshold
-            ctx.save_for_backward(x)
+    def setup_context(
+        ctx: Any, inputs: tuple[Tensor, Threshold, float, Kernel], output: Tensor
+    ) -> None:
+        x, threshold, ctx.bandwidth, ctx.kernel = inputs
+        ctx.learns = ctx.needs_input_grad[1]  # the window reaches below θ: it needs x
+        keep(ctx, x if ctx.learns else output, threshold)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
-        x, *saved = ctx.saved_tensors
-        threshold = saved[0] if saved else ctx.threshold
-        grad_x = torch.where(_below(x, threshold), 0.0, grad)
-        if not ctx.needs_input_grad[1]:
-            return grad_x, None, None
-        wide = widen(x)
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        saved, (threshold,) = kept(ctx)
+        if not ctx.learns:
+            return where_nonzero(grad, saved), None, None, None
+        grad_x = torch.where(_below(saved, threshold), 0.0, grad)
+        wide = widen(saved)
         level = level_like(threshold, wide)
-        slope = level * window(wide - level, ctx.bandwidth)
-        return grad_x, sum_to(-slope * grad, threshold), None
+        slope = level * window(wide - level, ctx.bandwidth, ctx.kernel)
+        return grad_x, sum_to(-slope * grad, threshold), None, None
 
 
 def _below(x: Tensor, threshold: Threshold) -> Tensor:

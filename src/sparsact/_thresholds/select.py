@@ -66,6 +66,81 @@ def topk(
     return torch.where(mask, result, 0.0 if zero_other else x)
 
 
+def batch_topk(
+    x: Tensor,
+    k: int,
+    dim: int = -1,
+    *,
+    by: Literal["value", "magnitude"] = "value",
+    mask: Tensor | None = None,
+    zero_other: bool = False,
+) -> Tensor:
+    """Keep the k·B largest entries of the batch, zero the rest; B is the number of rows.
+
+    Args:
+        x: any shape, floating point; every dim but `dim` counts rows, ``B = numel/size(dim)``.
+        k: number kept per row on average; more than a row holds keeps everything.
+        dim: the dim along which a row lies.
+        by: ``"value"`` applies relu and keeps the largest values; ``"magnitude"`` keeps the
+            largest ``|x|`` with their sign.
+        mask: boolean, broadcasts to `x`; only entries where it is True compete, and only rows
+            with such an entry count in B, so that padding does not raise the number kept.
+        zero_other: entries outside `mask` become 0 instead of passing unchanged.
+
+    Returns:
+        a tensor of the shape and dtype of `x`, with at most k·B entries kept. NaN stays NaN,
+        and counts among them.
+
+    Gradient:
+        exact: ``∂x = 1`` on the kept entries (for ``by="value"`` those above 0).
+
+    Raises:
+        TypeError: `x` is not floating point, or k is not an integer.
+        ValueError: k is negative, `by` is unknown.
+
+    Example:
+        >>> batch_topk(torch.tensor([[3.0, 5.0, 4.0], [1.0, 2.0, 0.5]]), 1)
+        tensor([[0., 5., 4.],
+                [0., 0., 0.]])
+
+    Source:
+        Bussmann et al., "BatchTopK Sparse Autoencoders" (2024), eq. 4.
+    """
+    check_input(x, "batch_topk")
+    check_k(k)
+    kept = x.relu() if check_by(by) == "value" else x
+    score = kept.detach().abs()
+    if mask is None:
+        keep = _largest(score, k * _rows(x, dim))
+    else:
+        check_mask(mask, x)
+        rows = mask.expand(x.shape).any(dim).sum()
+        keep = _largest_of(torch.where(mask, score, -1.0), k * rows)
+    result = torch.where(x.isnan() | keep, kept, 0.0)  # isnan first: it has the strides of x
+    if mask is None:
+        return result
+    return torch.where(mask, result, 0.0 if zero_other else x)
+
+
+def _rows(x: Tensor, dim: int) -> int:
+    size = x.shape[dim] if x.ndim else 1
+    return x.numel() // max(size, 1)
+
+
+def _largest(score: Tensor, number: int) -> Tensor:
+    flat = score.reshape(-1)
+    chosen = flat.topk(min(number, flat.numel()), sorted=False).indices
+    return torch.zeros_like(flat, dtype=torch.bool).scatter(0, chosen, True).reshape(score.shape)
+
+
+def _largest_of(score: Tensor, number: Tensor) -> Tensor:
+    """As :func:`_largest`, for a number that is itself data: by rank, which needs a sort."""
+    flat = score.reshape(-1)
+    order = flat.argsort(descending=True)
+    rank = torch.empty_like(order).scatter(0, order, torch.arange(len(order), device=order.device))
+    return (rank < number).reshape(score.shape)
+
+
 def check_k(k: object) -> None:
     """Raise unless `k` is a non-negative integer."""
     if not isinstance(k, int) or isinstance(k, bool):

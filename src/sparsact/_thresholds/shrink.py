@@ -16,7 +16,13 @@ from sparsact._thresholds.arguments import (
     sum_to,
     widen,
 )
-from sparsact._thresholds.straight_through import check_bandwidth, window
+from sparsact._thresholds.saving import keep, kept
+from sparsact._thresholds.straight_through import (
+    Kernel,
+    check_bandwidth,
+    check_kernel,
+    window,
+)
 
 _aten = torch.ops.aten
 
@@ -72,6 +78,7 @@ def hardshrink(
     lambd: Threshold = 0.5,
     *,
     bandwidth: float = 0.05,
+    kernel: Kernel = "rectangle",
     sides: Sides = "both",
     mask: Tensor | None = None,
     zero_other: bool = False,
@@ -82,6 +89,9 @@ def hardshrink(
         x: any shape, floating point.
         lambd: λ ≥ 0, a float or a tensor that broadcasts to the shape of `x`.
         bandwidth: ε > 0, width of the window around ±λ in which λ receives a gradient.
+        kernel: shape K_ε of that window, of area 1 and height 1/ε:
+            ``"rectangle"`` is ``1[|d| < ε/2]/ε``, ``"triangle"`` is ``max(1 − |d|/ε, 0)/ε``,
+            ``"sigmoid"`` is ``(4/ε)·σ(4d/ε)·σ(−4d/ε)``, which reaches every input.
         sides: ``"positive"`` or ``"negative"`` acts on entries of that sign only.
         mask: boolean, broadcasts to `x`; the function acts where it is True.
         zero_other: entries outside `sides` and `mask` become 0 instead of passing unchanged.
@@ -94,11 +104,13 @@ def hardshrink(
     Gradient:
         ``∂x = 1[|x| > λ]``, exact. ``∂λ`` is 0 almost everywhere, so a tensor λ that requires a
         gradient gets a straight-through one:
-        ``−sign(x)·(λ/ε)·1[ | |x| − λ | < ε/2 ]``.
+        ``−sign(x)·λ·K_ε(|x| − λ)``, with the rectangle ``−sign(x)·(λ/ε)·1[ | |x| − λ | < ε/2 ]``;
+        for that the input is kept, and otherwise only the output.
 
     Raises:
         TypeError: `x` is not floating point.
-        ValueError: λ is negative or not finite, or does not broadcast; ε is not positive.
+        ValueError: λ is negative or not finite, or does not broadcast; ε is not positive;
+            the kernel is unknown.
 
     Example:
         >>> hardshrink(torch.tensor([-2.0, -0.5, 0.2, 1.0]), 0.5)
@@ -107,15 +119,14 @@ def hardshrink(
     Source:
         Donoho & Johnstone, "Ideal spatial adaptation by wavelet shrinkage", Biometrika 81
         (1994); the gradient of λ follows Rajamanoharan et al., "Jumping Ahead" (2024), eq. 11,
-        mirrored to both signs.
+        mirrored to both signs, where
+        the rectangle is the kernel.
     """
     check_input(x, "hardshrink")
     check_bandwidth(bandwidth)
+    check_kernel(kernel)
     lambd = broadcast_threshold(lambd, x)
-    if isinstance(lambd, Tensor):
-        shrunk = _HardshrinkTensor.apply(x, lambd, bandwidth)
-    else:
-        shrunk = _HardshrinkFixed.apply(x, lambd)
+    shrunk: Tensor = _Hardshrink.apply(x, lambd, bandwidth, kernel)
     return restrict(x, shrunk, sides, mask, zero_other)
 
 
@@ -129,73 +140,56 @@ class _Softshrink(Function):
             return shrunk
         wide = widen(x)
         level = level_like(lambd, wide)
-        return (wide - torch.clamp(wide, -level, level)).to(x.dtype)
+        return soft_part(wide, level).to(x.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Threshold], output: Tensor) -> None:
-        lambd = inputs[1]
-        if isinstance(lambd, Tensor):
-            ctx.save_for_backward(output, lambd)
-        else:
-            ctx.save_for_backward(output)
+        keep(ctx, output, inputs[1])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:
-        output, *lambd = ctx.saved_tensors
-        grad_x = _where_nonzero(grad, output)
-        if not (lambd and ctx.needs_input_grad[1]):
-            return grad_x, None
-        return grad_x, sum_to(-grad_x * output.sign(), lambd[0])
-
-
-class _HardshrinkFixed(Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, lambd: float) -> Tensor:
-        return _hardshrink(x, lambd)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
-        ctx.save_for_backward(output)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (output,) = ctx.saved_tensors
-        return _where_nonzero(grad, output), None
-
-
-class _HardshrinkTensor(Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, lambd: Tensor, bandwidth: float) -> Tensor:
-        return _hardshrink(x, lambd)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:
-        x, lambd, ctx.bandwidth = inputs
-        ctx.save_for_backward(x, lambd)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
-        x, lambd = ctx.saved_tensors
-        grad_x = torch.where(_in_band(x, lambd), 0.0, grad)
+        output, (lambd,) = kept(ctx)
+        grad_x = where_nonzero(grad, output)
         if not ctx.needs_input_grad[1]:
-            return grad_x, None, None
-        wide = widen(x)
+            return grad_x, None
+        return grad_x, sum_to(-grad_x * output.sign(), lambd)
+
+
+class _Hardshrink(Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, lambd: Threshold, bandwidth: float, kernel: Kernel) -> Tensor:
+        return torch.where(_in_band(x, lambd), 0.0, x)
+
+    @staticmethod
+    def setup_context(
+        ctx: Any, inputs: tuple[Tensor, Threshold, float, Kernel], output: Tensor
+    ) -> None:
+        x, lambd, ctx.bandwidth, ctx.kernel = inputs
+        ctx.learns = ctx.needs_input_grad[1]  # the window reaches into the band: it needs x
+        keep(ctx, x if ctx.learns else output, lambd)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        saved, (lambd,) = kept(ctx)
+        if not ctx.learns:
+            return where_nonzero(grad, saved), None, None, None
+        grad_x = torch.where(_in_band(saved, lambd), 0.0, grad)
+        wide = widen(saved)
         level = level_like(lambd, wide)
-        slope = level * window(wide.abs() - level, ctx.bandwidth)
-        return grad_x, sum_to(-wide.sign() * slope * grad, lambd), None
+        slope = level * window(wide.abs() - level, ctx.bandwidth, ctx.kernel)
+        return grad_x, sum_to(-wide.sign() * slope * grad, lambd), None, None
 
 
-def _where_nonzero(grad: Tensor, output: Tensor) -> Tensor:
+def soft_part(wide: Tensor, level: Tensor) -> Tensor:
+    """``S_λ(x)`` as ``x − clamp(x, −λ, λ)``: exactly 0 in the closed band and nowhere else."""
+    return wide - torch.clamp(wide, -level, level)
+
+
+def where_nonzero(grad: Tensor, output: Tensor) -> Tensor:
     """`grad` where `output` is not zero (NaN is not), else 0: one pass over both."""
     return _aten.hardshrink_backward(grad, output, 0.0)  # type: ignore[no-any-return]
-
-
-def _hardshrink(x: Tensor, lambd: Threshold) -> Tensor:
-    return torch.where(_in_band(x, lambd), 0.0, x)
 
 
 def _in_band(x: Tensor, lambd: Threshold) -> Tensor:

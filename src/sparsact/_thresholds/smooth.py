@@ -15,6 +15,7 @@ from sparsact._thresholds.arguments import (
     values_can_be_read,
     widen,
 )
+from sparsact._thresholds.saving import keep, kept
 
 
 def softplus(x: Tensor, beta: Threshold = 1.0, threshold: float = 20.0) -> Tensor:
@@ -67,17 +68,11 @@ class _Softplus(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Threshold], output: Tensor) -> None:
-        x, beta = inputs
-        if isinstance(beta, Tensor):
-            ctx.save_for_backward(x, beta)
-        else:
-            ctx.beta = beta
-            ctx.save_for_backward(x)
+        keep(ctx, *inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:
-        x, *saved = ctx.saved_tensors
-        beta = saved[0] if saved else ctx.beta
+        x, (beta,) = kept(ctx)
         wide = widen(x)
         level = level_like(beta, wide)
         grad_x = (grad * torch.sigmoid(level * wide)).to(x.dtype)

@@ -1,8 +1,12 @@
 """The pseudo-derivative of a step, for thresholds whose true gradient is zero."""
 
 import math
+from typing import Literal, get_args
 
+import torch
 from torch import Tensor
+
+Kernel = Literal["rectangle", "triangle", "sigmoid"]
 
 
 def check_bandwidth(bandwidth: float) -> None:
@@ -11,6 +15,45 @@ def check_bandwidth(bandwidth: float) -> None:
         raise ValueError(f"bandwidth must be positive and finite, got {bandwidth}")
 
 
-def window(distance: Tensor, bandwidth: float) -> Tensor:
-    """Rectangle of width ε and area 1: ``1[|d| < ε/2]/ε``, d the distance to the threshold."""
-    return (distance.abs() < bandwidth / 2).to(distance.dtype) / bandwidth
+def check_kernel(kernel: str) -> None:
+    """Raise unless `kernel` names a window."""
+    if kernel not in get_args(Kernel):
+        raise ValueError(f"kernel must be one of {get_args(Kernel)}, got {kernel!r}")
+
+
+def window(distance: Tensor, bandwidth: float, kernel: Kernel = "rectangle") -> Tensor:
+    """The kernel K_ε(d): symmetric, of area 1 and height 1/ε at d = 0, whichever it is.
+
+    ``"rectangle"``: ``1[|d| < ε/2]/ε``, of full width ε.
+    ``"triangle"``: ``max(1 − |d|/ε, 0)/ε``, of full width 2ε and half-height width ε.
+    ``"sigmoid"``: ``(4/ε)·σ(4d/ε)·σ(−4d/ε)``, the derivative of ``σ(4d/ε)``; it is never 0, and
+    its half-height width is 0.88ε.
+
+    Args:
+        distance: d, the distance to the threshold, float32 or float64.
+        bandwidth: ε > 0.
+        kernel: the shape.
+
+    Returns:
+        a tensor of the shape and dtype of `distance`.
+
+    Example:
+        >>> distance = torch.tensor([0.0, 0.3, 0.6, 1.5])
+        >>> window(distance, 1.0)
+        tensor([1., 1., 0., 0.])
+        >>> window(distance, 1.0, "triangle")
+        tensor([1.0000, 0.7000, 0.4000, 0.0000])
+        >>> window(distance, 1.0, "sigmoid")
+        tensor([1.0000, 0.7116, 0.3050, 0.0099])
+    """
+    if kernel == "rectangle":
+        return (distance.abs() < bandwidth / 2).to(distance.dtype) / bandwidth
+    if kernel == "triangle":
+        return (1 - distance.abs() / bandwidth).clamp(min=0) / bandwidth
+    scaled = distance * (4 / bandwidth)
+    return torch.sigmoid(scaled) * torch.sigmoid(-scaled) * (4 / bandwidth)
+
+
+def window_text(learnable: bool, bandwidth: float, kernel: Kernel) -> str:
+    """The window as the end of a module's repr; nothing where it is not used."""
+    return f", bandwidth={bandwidth:g}, kernel={kernel!r}" if learnable else ""

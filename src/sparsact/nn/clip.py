@@ -16,6 +16,8 @@ class Clip(ThresholdModule):
         channel_dim: dim of the channels, when there are several λ.
         lo: a fixed lower bound instead of −λ. ``Clip(6.0, learnable=True, lo=0.0)`` is PACT.
 
+    There is no ``init_from``: clipping has no dead band of which a share could be asked.
+
     Shape:
         any, returned unchanged.
 

@@ -2,12 +2,18 @@
 
 from torch import Tensor
 
-from sparsact._thresholds.arguments import Sides
+from sparsact._thresholds.arguments import Sides, widen
 from sparsact._thresholds.gate import jumprelu, sigmoid_gate
-from sparsact.nn.threshold import ThresholdModule
+from sparsact._thresholds.straight_through import (
+    Kernel,
+    check_bandwidth,
+    check_kernel,
+    window_text,
+)
+from sparsact.nn.threshold import BandModule
 
 
-class JumpReLU(ThresholdModule):
+class JumpReLU(BandModule):
     """JumpReLU as a module; see :func:`sparsact.functional.jumprelu`.
 
     Args:
@@ -16,6 +22,7 @@ class JumpReLU(ThresholdModule):
         num_parameters: number of θ, 1 or the number of channels.
         channel_dim: dim of the channels, when there are several θ.
         bandwidth: width of the window around θ in which a learned θ receives a gradient.
+        kernel: shape of that window: ``"rectangle"``, ``"triangle"`` or ``"sigmoid"``.
 
     Shape:
         any, returned unchanged.
@@ -34,16 +41,29 @@ class JumpReLU(ThresholdModule):
         channel_dim: int = 1,
         *,
         bandwidth: float = 0.05,
+        kernel: Kernel = "rectangle",
     ) -> None:
         super().__init__(threshold, learnable, num_parameters, channel_dim)
+        check_bandwidth(bandwidth)
+        check_kernel(kernel)
         self.bandwidth = bandwidth
+        self.kernel: Kernel = kernel
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`, where `mask` is True if there is one."""
-        return jumprelu(x, self.threshold(x), bandwidth=self.bandwidth, mask=mask)
+        return jumprelu(
+            x, self.threshold(x), bandwidth=self.bandwidth, kernel=self.kernel, mask=mask
+        )
+
+    def _score(self, sample: Tensor) -> tuple[Tensor, None]:
+        return widen(sample), None
+
+    def extra_repr(self) -> str:
+        """θ, and the window through which it learns."""
+        return super().extra_repr() + window_text(self.learnable, self.bandwidth, self.kernel)
 
 
-class SigmoidGate(ThresholdModule):
+class SigmoidGate(BandModule):
     """Smooth gate as a module; see :func:`sparsact.functional.sigmoid_gate`.
 
     Args:
@@ -54,6 +74,9 @@ class SigmoidGate(ThresholdModule):
         temperature: T > 0, the width of the transition.
         sides: ``"positive"`` or ``"negative"`` acts on entries of that sign only.
         zero_other: entries outside `sides` and the mask become 0.
+
+    There is no dead band: ``init_from`` sets the share of entries whose gate is at most half
+    open.
 
     Shape:
         any, returned unchanged.
@@ -75,10 +98,10 @@ class SigmoidGate(ThresholdModule):
         sides: Sides = "both",
         zero_other: bool = False,
     ) -> None:
-        super().__init__(lambd, learnable, num_parameters, channel_dim)
+        super().__init__(
+            lambd, learnable, num_parameters, channel_dim, sides=sides, zero_other=zero_other
+        )
         self.temperature = temperature
-        self.sides: Sides = sides
-        self.zero_other = zero_other
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`, where `mask` is True if there is one."""
@@ -90,3 +113,7 @@ class SigmoidGate(ThresholdModule):
             mask=mask,
             zero_other=self.zero_other,
         )
+
+    def extra_repr(self) -> str:
+        """λ, where the gate acts and its temperature."""
+        return super().extra_repr() + f", temperature={self.temperature:g}"

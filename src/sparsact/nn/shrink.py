@@ -4,10 +4,16 @@ from torch import Tensor
 
 from sparsact._thresholds.arguments import Sides
 from sparsact._thresholds.shrink import hardshrink, softshrink
-from sparsact.nn.threshold import ThresholdModule
+from sparsact._thresholds.straight_through import (
+    Kernel,
+    check_bandwidth,
+    check_kernel,
+    window_text,
+)
+from sparsact.nn.threshold import BandModule
 
 
-class Softshrink(ThresholdModule):
+class Softshrink(BandModule):
     """Soft shrinkage as a module; see :func:`sparsact.functional.softshrink`.
 
     Args:
@@ -29,20 +35,6 @@ class Softshrink(ThresholdModule):
         Softshrink(lambd=0.1, learnable=True, num_parameters=64, channel_dim=-1)
     """
 
-    def __init__(
-        self,
-        lambd: float | Tensor = 0.5,
-        learnable: bool = False,
-        num_parameters: int = 1,
-        channel_dim: int = 1,
-        *,
-        sides: Sides = "both",
-        zero_other: bool = False,
-    ) -> None:
-        super().__init__(lambd, learnable, num_parameters, channel_dim)
-        self.sides: Sides = sides
-        self.zero_other = zero_other
-
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`, where `mask` is True if there is one."""
         return softshrink(
@@ -50,7 +42,7 @@ class Softshrink(ThresholdModule):
         )
 
 
-class Hardshrink(ThresholdModule):
+class Hardshrink(BandModule):
     """Hard shrinkage as a module; see :func:`sparsact.functional.hardshrink`.
 
     Args:
@@ -59,6 +51,7 @@ class Hardshrink(ThresholdModule):
         num_parameters: number of λ, 1 or the number of channels.
         channel_dim: dim of the channels, when there are several λ.
         bandwidth: width of the window around ±λ in which a learned λ receives a gradient.
+        kernel: shape of that window: ``"rectangle"``, ``"triangle"`` or ``"sigmoid"``.
         sides: ``"positive"`` or ``"negative"`` acts on entries of that sign only.
         zero_other: entries outside `sides` and the mask become 0.
 
@@ -79,13 +72,17 @@ class Hardshrink(ThresholdModule):
         channel_dim: int = 1,
         *,
         bandwidth: float = 0.05,
+        kernel: Kernel = "rectangle",
         sides: Sides = "both",
         zero_other: bool = False,
     ) -> None:
-        super().__init__(lambd, learnable, num_parameters, channel_dim)
+        super().__init__(
+            lambd, learnable, num_parameters, channel_dim, sides=sides, zero_other=zero_other
+        )
+        check_bandwidth(bandwidth)
+        check_kernel(kernel)
         self.bandwidth = bandwidth
-        self.sides: Sides = sides
-        self.zero_other = zero_other
+        self.kernel: Kernel = kernel
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`, where `mask` is True if there is one."""
@@ -93,7 +90,12 @@ class Hardshrink(ThresholdModule):
             x,
             self.threshold(x),
             bandwidth=self.bandwidth,
+            kernel=self.kernel,
             sides=self.sides,
             mask=mask,
             zero_other=self.zero_other,
         )
+
+    def extra_repr(self) -> str:
+        """λ, and the window through which it learns."""
+        return super().extra_repr() + window_text(self.learnable, self.bandwidth, self.kernel)
