@@ -98,23 +98,23 @@ PLAIN = [
 
 @dataclass(frozen=True)
 class PenaltyCase:
-    """A penalty, its value by the book, and the candidates of its prox besides a fine grid."""
+    """A penalty, the terms it sums by the book, and what is true of it."""
 
     penalty: Penalty
-    reference: Callable[[Tensor], float]
+    terms: Callable[[Tensor], Tensor]  # float64 (samples, features) → the terms of the sum
+    kinks: tuple[float, ...] = (0.0,)  # minimisers of the prox objective that a grid may miss
     convex: bool = True
 
     @property
     def name(self) -> str:
-        return type(self.penalty).__name__
+        return repr(self.penalty)
 
 
 PENALTIES = [
-    PenaltyCase(sa.L1(0.7), lambda x: float(0.7 * x.abs().sum())),
-    PenaltyCase(sa.L2(0.3), lambda x: float(0.3 * (x * x).sum())),
+    PenaltyCase(sa.L1(0.7), lambda x: 0.7 * x.abs()),
+    PenaltyCase(sa.L2(0.3), lambda x: 0.3 * x * x),
     PenaltyCase(
-        sa.ElasticNet(0.8, l1_ratio=0.25),
-        lambda x: float(0.8 * (0.25 * x.abs().sum() + 0.375 * (x * x).sum())),
+        sa.ElasticNet(0.8, l1_ratio=0.25), lambda x: 0.8 * (0.25 * x.abs() + 0.375 * x * x)
     ),
 ]
 

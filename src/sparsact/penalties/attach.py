@@ -57,7 +57,7 @@ class ActivationPenalty:
         self._has_run = False
         self._inside = False
         self._taps = Taps({name: module for name, (module, _) in assigned.items()}, self._see, on)
-        self._taps.handles.append(model.register_forward_pre_hook(self._start))
+        self._taps.handles.append(model.register_forward_pre_hook(self._start, prepend=True))
         self._taps.handles.append(model.register_forward_hook(self._end, always_call=True))
 
     def __call__(self) -> Tensor:
