@@ -100,12 +100,17 @@ class ElasticNet(Penalty):
 
 
 def absolute_sum(x: Tensor) -> Tensor:
-    """``Σ|x|``, summed in float32 at least without a float32 copy of `x`."""
-    total: Tensor = torch.linalg.vector_norm(x, 1, dtype=accumulate_dtype(x))
-    return total
+    """``Σ|x|``, summed in float32 at least without a float32 copy of `x`.
+
+    ``torch.linalg.vector_norm`` adds one by one on the CPU: off by 10⁻³ at 10⁷ entries.
+    """
+    return x.abs().sum(dtype=accumulate_dtype(x))
 
 
 def square_sum(x: Tensor) -> Tensor:
     """``Σx²``, squared and summed in float32 at least without a float32 copy of `x`."""
-    norm: Tensor = torch.linalg.vector_norm(x, 2, dtype=accumulate_dtype(x))
-    return norm.square()
+    dtype = accumulate_dtype(x)
+    if x.dtype == dtype:
+        return x.square().sum()
+    rows: Tensor = torch.linalg.vector_norm(x, 2, -1, dtype=dtype)
+    return rows.square().sum()
