@@ -2,18 +2,41 @@
 
 from sparsact import functional, nn
 from sparsact.meters import LayerStats, SparsityMeter
-from sparsact.penalties import L1, L2, ActivationPenalty, ElasticNet, Penalty, WeightPenalty
+from sparsact.penalties import (
+    L0,
+    L1,
+    L2,
+    ActivationPenalty,
+    ElasticNet,
+    GroupLasso,
+    Hoyer,
+    HoyerSquare,
+    KLSparsity,
+    LogSum,
+    Penalty,
+    SmoothL1,
+    SparseGroupLasso,
+    WeightPenalty,
+)
 from sparsact.taps import swap
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "L0",
     "L1",
     "L2",
     "ActivationPenalty",
     "ElasticNet",
+    "GroupLasso",
+    "Hoyer",
+    "HoyerSquare",
+    "KLSparsity",
     "LayerStats",
+    "LogSum",
     "Penalty",
+    "SmoothL1",
+    "SparseGroupLasso",
     "SparsityMeter",
     "WeightPenalty",
     "functional",

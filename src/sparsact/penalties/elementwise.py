@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sparsact._thresholds.arguments import accumulate_dtype
 from sparsact._thresholds.shrink import softshrink
-from sparsact.penalties.penalty import Penalty, check_coefficient
+from sparsact.penalties.penalty import Penalty, check_coefficient, check_share
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,7 @@ class ElasticNet(Penalty):
 
     def __post_init__(self) -> None:
         check_coefficient(self.alpha, "alpha")
-        if not 0 <= self.l1_ratio <= 1:
-            raise ValueError(f"l1_ratio must lie in [0, 1], got {self.l1_ratio}")
+        check_share(self.l1_ratio, "l1_ratio")
 
     def __call__(self, x: Tensor) -> Tensor:
         """The penalty on `x`: a scalar."""
