@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from sparsact._thresholds.arguments import widen
-from sparsact.penalties.penalty import Penalty, check_coefficient
+from sparsact.penalties.penalty import Coefficient, Penalty, check_coefficient, number
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class LogSum(Penalty):
     """``coef·Σ log(1 + |x|/eps)``; its gradient at 0 is 0.
 
     Args:
-        coef: coefficient ≥ 0.
+        coef: coefficient ≥ 0, or a schedule of it.
         eps: ε > 0; below it the penalty is nearly linear, with slope ``coef/eps``.
 
     Example:
@@ -27,7 +27,7 @@ class LogSum(Penalty):
         Candès, Wakin & Boyd, "Enhancing sparsity by reweighted L1 minimization" (2008), eq. 8.
     """
 
-    coef: float
+    coef: Coefficient
     eps: float = 0.1
 
     def __post_init__(self) -> None:
@@ -39,7 +39,7 @@ class LogSum(Penalty):
     def __call__(self, x: Tensor) -> Tensor:
         """The penalty on `x`: a scalar."""
         total: Tensor = _LogSum.apply(x, self.eps)  # type: ignore[no-untyped-call]
-        return self.coef * total
+        return number(self.coef) * total
 
     def prox(self, x: Tensor, step: float) -> Tensor:
         """The larger stationary point where its cost is below that of 0, else 0.
@@ -48,7 +48,7 @@ class LogSum(Penalty):
         the cost is convex and 0 is the minimiser for ``|x| ≤ a/ε``; otherwise the two costs are
         compared.
         """
-        level = step * self.coef
+        level = step * number(self.coef)
         wide = widen(x)
         size = wide.abs()
         reach = size + self.eps

@@ -19,7 +19,7 @@ from sparsact._thresholds.arguments import Threshold as Level
 from sparsact._thresholds.straight_through import check_bandwidth, window
 from sparsact.nn.gate import JumpReLU
 from sparsact.nn.threshold import ThresholdModule
-from sparsact.penalties.penalty import Penalty, check_coefficient
+from sparsact.penalties.penalty import Coefficient, Penalty, check_coefficient, number
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class L0(Penalty):
     ``ActivationPenalty(model, {"act": L0(1e-3, threshold=model.act)}, on="input")``.
 
     Args:
-        coef: coefficient ≥ 0.
+        coef: coefficient ≥ 0, or a schedule of it.
         threshold: θ ≥ 0: a number, or the module whose λ it is.
         sides: which entries count. By default those that the module lets through:
             ``"positive"`` for ``nn.JumpReLU``, the module's own `sides` if it has them, else
@@ -51,7 +51,7 @@ class L0(Penalty):
         Sparse Autoencoders" (2024), eq. 12; there x receives no gradient.
     """
 
-    coef: float
+    coef: Coefficient
     threshold: float | ThresholdModule = 0.0
     sides: Sides | None = None
     bandwidth: float | None = None
@@ -66,13 +66,13 @@ class L0(Penalty):
         """The penalty on `x`: a scalar."""
         arguments = self._level(x), self._sides, self._bandwidth
         counted: Tensor = _Count.apply(x, *arguments)  # type: ignore[no-untyped-call]
-        return self.coef * counted
+        return number(self.coef) * counted
 
     def prox(self, x: Tensor, step: float) -> Tensor:
         """`x` beyond ``θ + √(2·step·coef)``, else clamped to ±θ: for θ = 0, hard shrinkage."""
         wide = widen(x)
         level = level_like(self._level(x), wide)
-        cut = level + (2 * step * self.coef) ** 0.5
+        cut = level + (2 * step * number(self.coef)) ** 0.5
         moved = torch.where(wide.abs() <= cut, wide.clamp(-level, level), wide)
         region = acting_region(x, self._sides, None)
         return (moved if region is None else torch.where(region, moved, wide)).to(x.dtype)

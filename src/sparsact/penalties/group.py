@@ -10,7 +10,13 @@ from torch import Tensor
 from sparsact._thresholds.arguments import accumulate_dtype, widen
 from sparsact._thresholds.shrink import softshrink
 from sparsact.penalties.elementwise import absolute_sum
-from sparsact.penalties.penalty import Penalty, check_coefficient, check_share
+from sparsact.penalties.penalty import (
+    Coefficient,
+    Penalty,
+    check_coefficient,
+    check_share,
+    number,
+)
 
 Dims = int | tuple[int, ...]
 Scale = Literal["sqrt", "none"]
@@ -21,7 +27,7 @@ class GroupLasso(Penalty):
     """``coef·Σ_g √p_g·‖x_g‖₂`` over groups g of p_g entries; its gradient at a zero group is 0.
 
     Args:
-        coef: coefficient ≥ 0.
+        coef: coefficient ≥ 0, or a schedule of it.
         dim: the dim, or dims, whose entries form a group. On the weight of ``nn.Linear``, ``1``
             groups the inputs of a unit and ``0`` the outputs that one input feeds; on the
             weight of a convolution, ``(1, 2, 3)`` groups a filter.
@@ -42,7 +48,7 @@ class GroupLasso(Penalty):
         Yuan & Lin, "Model selection and estimation in regression with grouped variables" (2006).
     """
 
-    coef: float
+    coef: Coefficient
     dim: Dims = -1
     group_size: int | None = None
     scale: Scale = "sqrt"
@@ -54,13 +60,13 @@ class GroupLasso(Penalty):
     def __call__(self, x: Tensor) -> Tensor:
         """The penalty on `x`: a scalar."""
         groups, dims = split_groups(x, self.dim, self.group_size)
-        return self.coef * group_weight(groups, dims, self.scale) * norm_sum(groups, dims)
+        return number(self.coef) * group_weight(groups, dims, self.scale) * norm_sum(groups, dims)
 
     def prox(self, x: Tensor, step: float) -> Tensor:
         """Each group shrunk by ``(1 − step·coef·√p_g/‖x_g‖)₊``."""
         groups, dims = split_groups(x, self.dim, self.group_size)
         weight = group_weight(groups, dims, self.scale)
-        return shrink_groups(groups, step * self.coef * weight, dims).reshape(x.shape)
+        return shrink_groups(groups, step * number(self.coef) * weight, dims).reshape(x.shape)
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ class SparseGroupLasso(Penalty):
     """``alpha·(l1_ratio·Σ|x| + (1 − l1_ratio)·Σ_g √p_g·‖x_g‖₂)``: zero groups, zeros in the rest.
 
     Args:
-        alpha: coefficient ≥ 0.
+        alpha: coefficient ≥ 0, or a schedule of it.
         l1_ratio: share of the L1 part, in [0, 1].
         dim: the dim, or dims, whose entries form a group, as in :class:`GroupLasso`.
         group_size: cut one dim into runs of this size, each a group; by default the whole dim.
@@ -85,7 +91,7 @@ class SparseGroupLasso(Penalty):
         Simon, Friedman, Hastie & Tibshirani, "A sparse-group lasso" (2013).
     """
 
-    alpha: float
+    alpha: Coefficient
     l1_ratio: float = 0.5
     dim: Dims = -1
     group_size: int | None = None
@@ -100,11 +106,13 @@ class SparseGroupLasso(Penalty):
         """The penalty on `x`: a scalar."""
         groups, dims = split_groups(x, self.dim, self.group_size)
         grouped = group_weight(groups, dims, self.scale) * norm_sum(groups, dims)
-        return self.alpha * (self.l1_ratio * absolute_sum(x) + (1 - self.l1_ratio) * grouped)
+        return number(self.alpha) * (
+            self.l1_ratio * absolute_sum(x) + (1 - self.l1_ratio) * grouped
+        )
 
     def prox(self, x: Tensor, step: float) -> Tensor:
         """Soft shrinkage of the entries, then shrinkage of the groups."""
-        level = step * self.alpha
+        level = step * number(self.alpha)
         groups, dims = split_groups(x, self.dim, self.group_size)
         sparse = softshrink(widen(groups), level * self.l1_ratio)
         weight = group_weight(groups, dims, self.scale)

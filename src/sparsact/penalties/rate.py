@@ -1,12 +1,13 @@
 """A penalty on how often units are active."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from sparsact._thresholds.arguments import accumulate_dtype, values_can_be_read
-from sparsact.penalties.penalty import Penalty, check_coefficient
+from sparsact.penalties.penalty import Coefficient, Penalty, check_coefficient, number
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class KLSparsity(Penalty):
     batch, it is no sum over samples: hang it with ``reduction="sum"`` to have this very value.
 
     Args:
-        coef: coefficient ≥ 0.
+        coef: coefficient ≥ 0, or a schedule of it.
         rho: ρ in (0, 1), the wanted mean.
         unit_dim: the dim of the units; the mean is taken over all the others.
 
@@ -34,7 +35,9 @@ class KLSparsity(Penalty):
         away from 0 and 1; beyond that its gradient is 0.
     """
 
-    coef: float
+    zero_is_free: ClassVar[bool] = False
+
+    coef: Coefficient
     rho: float = 0.05
     unit_dim: int = -1
 
@@ -47,7 +50,7 @@ class KLSparsity(Penalty):
         """The penalty on `x`: a scalar."""
         dtype = accumulate_dtype(x)
         if x.numel() == 0:
-            return self.coef * x.sum(dtype=dtype)
+            return number(self.coef) * x.sum(dtype=dtype)
         _check_probabilities(x)
         others = [d for d in range(x.ndim) if d != self.unit_dim % x.ndim]
         mean = x.mean(others, dtype=dtype) if others else x.to(dtype)
@@ -56,7 +59,7 @@ class KLSparsity(Penalty):
         rho = self.rho
         on = rho * (torch.log(rho / mean))
         off = (1 - rho) * torch.log((1 - rho) / (1 - mean))
-        return self.coef * (on + off).sum()
+        return number(self.coef) * (on + off).sum()
 
 
 def _check_probabilities(x: Tensor) -> None:

@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from sparsact._thresholds.arguments import accumulate_dtype
 from sparsact.penalties.group import Dims
-from sparsact.penalties.penalty import Penalty, check_coefficient
+from sparsact.penalties.penalty import Coefficient, Penalty, check_coefficient, number
 
 
 @dataclass(frozen=True)
@@ -18,9 +19,9 @@ class Hoyer(Penalty):
     Hoyer's *sparseness* is one minus this. A sample of zeros costs 0, with gradient 0.
 
     Args:
-        coef: coefficient ≥ 0.
+        coef: coefficient ≥ 0, or a schedule of it.
         dim: the dim, or dims, whose n entries form a sample; by default every dim but the first
-            (the only one of a vector).
+            (the only one of a vector). Under a padding mask each kept position is a sample.
 
     Raises:
         ValueError: a sample has a single entry.
@@ -33,7 +34,9 @@ class Hoyer(Penalty):
         Hoyer, "Non-negative matrix factorization with sparseness constraints" (2004).
     """
 
-    coef: float
+    zero_is_free: ClassVar[bool] = False
+
+    coef: Coefficient
     dim: Dims | None = None
 
     def __post_init__(self) -> None:
@@ -42,7 +45,7 @@ class Hoyer(Penalty):
     def __call__(self, x: Tensor) -> Tensor:
         """The penalty on `x`: a scalar."""
         if x.numel() == 0:
-            return self.coef * x.sum(dtype=accumulate_dtype(x))
+            return number(self.coef) * x.sum(dtype=accumulate_dtype(x))
         dims = _sample_dims(x, self.dim)
         n = math.prod([x.shape[d] for d in dims])
         if n < 2:
@@ -51,7 +54,7 @@ class Hoyer(Penalty):
                 f"{tuple(x.shape)} hold one"
             )
         ratio = _norm_ratio(x, dims, at_zero=1.0)
-        return self.coef * ((ratio - 1) / (math.sqrt(n) - 1)).sum()
+        return number(self.coef) * ((ratio - 1) / (math.sqrt(n) - 1)).sum()
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class HoyerSquare(Penalty):
     """``coef·Σ_s ‖x_s‖₁²/‖x_s‖₂²``: per sample from 1 (one-hot) to n (uniform), 0 for zeros.
 
     Args:
-        coef: coefficient ≥ 0.
+        coef: coefficient ≥ 0, or a schedule of it.
         dim: the dim, or dims, whose entries form a sample; by default every dim but the first.
             On a weight matrix, ``(0, 1)`` takes the whole matrix as one, as the source does.
 
@@ -72,7 +75,7 @@ class HoyerSquare(Penalty):
         scale-invariant sparsity measures" (2020), eq. 3.
     """
 
-    coef: float
+    coef: Coefficient
     dim: Dims | None = None
 
     def __post_init__(self) -> None:
@@ -81,9 +84,9 @@ class HoyerSquare(Penalty):
     def __call__(self, x: Tensor) -> Tensor:
         """The penalty on `x`: a scalar."""
         if x.numel() == 0:
-            return self.coef * x.sum(dtype=accumulate_dtype(x))
+            return number(self.coef) * x.sum(dtype=accumulate_dtype(x))
         ratio = _norm_ratio(x, _sample_dims(x, self.dim), at_zero=0.0)
-        return self.coef * ratio.square().sum()
+        return number(self.coef) * ratio.square().sum()
 
 
 def _sample_dims(x: Tensor, dim: Dims | None) -> tuple[int, ...]:

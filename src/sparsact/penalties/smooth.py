@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sparsact._thresholds.shrink import softshrink
 from sparsact.penalties.elementwise import absolute_sum, square_sum
-from sparsact.penalties.penalty import Penalty, check_coefficient
+from sparsact.penalties.penalty import Coefficient, Penalty, check_coefficient, number
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class SmoothL1(Penalty):
     against zero, but summed in float32.
 
     Args:
-        coef: coefficient ≥ 0.
+        coef: coefficient ≥ 0, or a schedule of it.
         beta: β ≥ 0, where the quadratic part ends; 0 gives L1.
 
     Example:
@@ -26,7 +26,7 @@ class SmoothL1(Penalty):
         tensor(1.6250)
     """
 
-    coef: float
+    coef: Coefficient
     beta: float = 1.0
 
     def __post_init__(self) -> None:
@@ -36,14 +36,14 @@ class SmoothL1(Penalty):
     def __call__(self, x: Tensor) -> Tensor:
         """The penalty on `x`: a scalar."""
         if self.beta == 0:
-            return self.coef * absolute_sum(x)
+            return number(self.coef) * absolute_sum(x)
         near = x.clamp(-self.beta, self.beta)
         linear = absolute_sum(x) - absolute_sum(near)
-        return self.coef * (linear + square_sum(near) / (2 * self.beta))
+        return number(self.coef) * (linear + square_sum(near) / (2 * self.beta))
 
     def prox(self, x: Tensor, step: float) -> Tensor:
         """`x` less ``x·s/(beta + s)`` clamped to ±s, ``s = step·coef``."""
-        level = step * self.coef
+        level = step * number(self.coef)
         if self.beta == 0:
             return softshrink(x, level)
         return x - torch.clamp(x * (level / (self.beta + level)), -level, level)
