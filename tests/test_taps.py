@@ -1,6 +1,8 @@
 """Choosing modules, reading their tensors, swapping them."""
 
-from collections import OrderedDict
+import copy
+import pickle
+from collections import OrderedDict, namedtuple
 
 import pytest
 import torch
@@ -228,3 +230,130 @@ def test_removing_taps_leaves_no_hook_and_may_be_repeated():
 def test_first_tensor_finds_none():
     assert first_tensor(None) is None
     assert first_tensor((1, [None], {"a": "b"})) is None
+
+
+def test_select_picks_the_tensor():
+    x, seen = torch.randn(2, 3), []
+    module = Returns(lambda x: {"a": x, "b": 2 * x})
+    Taps({"": module}, lambda name, t: seen.append(t), select=lambda out: out["b"])
+    Taps({"": module}, lambda name, t: seen.append(t), "input", lambda x, scale: scale)
+    module(x, scale=3 * x)
+    assert seen[0].equal(3 * x)
+    assert seen[1].equal(2 * x)
+
+
+def test_select_that_picks_no_tensor_names_the_layer():
+    module = Returns(lambda x: {"a": x})
+    Taps({"name": module}, lambda name, t: None, select=lambda out: out)
+    with pytest.raises(TypeError, match="the output of 'name' holds no tensor: dict"):
+        module(torch.ones(2))
+
+
+Point = namedtuple("Point", "x y")
+
+
+@pytest.mark.parametrize(
+    ("wrap", "read"),
+    [
+        (lambda x: x, lambda out: out),
+        (lambda x: (None, x), lambda out: out[1]),
+        (lambda x: Point(x, 1), lambda out: out.x),
+        (lambda x: OrderedDict(a=[x], b=2), lambda out: out["a"][0]),
+    ],
+)
+def test_a_tap_may_exchange_the_tensor(wrap, read):
+    module, x = Returns(wrap), torch.ones(2)
+    Taps({"": module}, lambda name, t: t + 1)
+    out = module(x)
+    assert type(out) is type(wrap(x))
+    assert read(out).equal(x + 1)
+
+
+def test_a_tap_may_exchange_an_input():
+    module, x = Returns(lambda x: x), torch.ones(2)
+    Taps({"": module}, lambda name, t: t + 1, "input")
+    assert module(x).equal(x + 1)
+    assert module(x=x).equal(x + 1)
+
+
+def test_an_exchange_in_an_unknown_container_is_refused():
+    class Box(dict):
+        pass
+
+    module = Returns(lambda x: Box(a=x))
+    Taps({"name": module}, lambda name, t: t + 1)
+    with pytest.raises(TypeError, match="'name' cannot be exchanged inside Box"):
+        module(torch.ones(2))
+
+
+def all_hooks(model):
+    tables = [getattr(m, t) for m in model.modules() for t in vars(m) if t.endswith("_hooks")]
+    return [hook for table in tables if isinstance(table, dict) for hook in table.values()]
+
+
+def user_hook(module, args, output):
+    return output + 1
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [copy.deepcopy, copy.copy, lambda model: pickle.loads(pickle.dumps(model))],
+    ids=["deepcopy", "copy", "pickle"],
+)
+@pytest.mark.parametrize("attached", ["loss", "inject", "meter"])
+def test_copies_of_a_tapped_model_carry_no_tap(copied, attached):
+    model = net()
+    model.first.act.register_forward_hook(user_hook)
+    x = torch.randn(3, 4)
+    plain = model(x)
+    if attached == "meter":
+        tap = sa.SparsityMeter(model, "*.act")
+    else:
+        spec = {"*.act": sa.L1(0.1), "": sa.L2(0.1)}
+        tap = sa.ActivationPenalty(model, spec, mode=attached)
+    model(x)  # a value with a graph is held now
+    twin = copied(model)
+    if twin.first is not model.first:  # a shallow copy shares its children, with their taps
+        assert all_hooks(twin) == [user_hook]
+        assert twin(x).equal(plain)
+    assert not twin._forward_hooks
+    assert not twin._forward_pre_hooks
+    assert "__getstate__" not in vars(twin)
+    held = tap.compute() if attached == "meter" else tap()
+    assert held is not None  # the tap on the original still reads
+    tap.remove()
+    assert all_hooks(model) == [user_hook]
+    assert "__getstate__" not in vars(model.first.act)
+
+
+def test_a_class_with_its_own_state_keeps_it():
+    module = WithState()
+    Taps({"": module}, lambda name, t: None)
+    twin = copy.deepcopy(module)
+    assert twin.marked
+    assert not twin._forward_hooks
+
+
+class WithState(nn.ReLU):
+    def __getstate__(self):
+        return {**self.__dict__, "marked": True}
+
+
+def test_data_parallel_is_refused():
+    model = net()
+    for wrapped in (nn.DataParallel(model), nn.Sequential(nn.DataParallel(model))):
+        with pytest.raises(RuntimeError, match=r"use torch\.nn\.parallel\.Dist"):
+            sa.ActivationPenalty(wrapped, {"*.act": sa.L1(0.1)})
+    sa.ActivationPenalty(model, {"*.act": sa.L1(0.1)})
+    replica = model.first.act._replicate_for_data_parallel()  # what it runs on each device
+    with pytest.raises(RuntimeError, match=r"use torch\.nn\.parallel\.Dist"):
+        replica(torch.ones(2, 4))
+
+
+def test_hooks_on_what_is_compiled_already_are_refused():
+    in_place = net()
+    in_place.compile()
+    for model in (torch.compile(net()), in_place, nn.Sequential(torch.compile(net()))):
+        with pytest.raises(RuntimeError, match="hang them on the model first, then compile"):
+            sa.ActivationPenalty(model, {nn.ReLU: sa.L1(0.1)})
+        assert not all_hooks(model)
