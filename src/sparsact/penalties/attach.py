@@ -16,6 +16,11 @@ from sparsact.taps import Selector, Site, Taps, assign_modules, check_hookable, 
 
 Mode = Literal["loss", "inject"]
 
+_LATE = (
+    " (torch.compile ignores hooks that come after its first call: hang the penalty on the model, "
+    "then compile it)"
+)
+
 
 class ActivationPenalty:
     """Penalties on the activations of chosen modules, read by hook.
@@ -90,6 +95,8 @@ class ActivationPenalty:
         self._values: dict[str, Tensor] = {}
         self._has_run = False
         self._inside = False
+        self._seen = False
+        self._compiled = False
         self._set_step(0)
         modules = {name: module for name, (module, _) in assigned.items()}
         self._taps = Taps(modules, self._see, on, select)
@@ -102,13 +109,15 @@ class ActivationPenalty:
         carries no gradient.
 
         Raises:
-            RuntimeError: the model has not run since the last reading.
+            RuntimeError: the model has not run since the last reading, or was compiled before
+                the penalty was hung on it.
         """
         if not self._has_run:
             raise RuntimeError(
-                "no forward has run since the penalty was last read: call the model first (hooks "
-                "that were hung on a model after torch.compile are ignored)"
+                f"no forward has run since the penalty was last read: call the model first{_LATE}"
             )
+        if self._compiled and not self._seen:
+            raise RuntimeError(f"no penalised module was seen in the compiled forward{_LATE}")
         values = list(self._values.values())
         self._clear()
         if not values:
@@ -191,6 +200,8 @@ class ActivationPenalty:
         if in_backward():
             return
         self._inside = True
+        self._seen = False
+        self._compiled = torch.compiler.is_compiling()
         if not self.accumulate:
             self._values.clear()
         self._has_run = True
@@ -202,6 +213,7 @@ class ActivationPenalty:
         self._inside = False
 
     def _see(self, name: str, activation: Tensor) -> Tensor | None:
+        self._seen = True
         recomputing = in_backward()  # a checkpoint: the same operations, counted once
         if not self._model.training or not torch.is_grad_enabled():
             self._rest(name, recomputing)
