@@ -41,7 +41,7 @@ class LogSum(Penalty):
         total: Tensor = _LogSum.apply(x, self.eps)  # type: ignore[no-untyped-call]
         return number(self.coef) * total
 
-    def prox(self, x: Tensor, step: float) -> Tensor:
+    def prox(self, x: Tensor, step: float | Tensor) -> Tensor:
         """The larger stationary point where its cost is below that of 0, else 0.
 
         With ``a = step·coef`` it is ``r = (|x| − ε)/2 + √((|x| + ε)²/4 − a)``. When ``a ≤ ε²``
@@ -54,11 +54,10 @@ class LogSum(Penalty):
         reach = size + self.eps
         inside = reach.square() - 4 * level
         root = size - 2 * level / (reach + inside.clamp(min=0).sqrt())  # r, without cancellation
-        if level <= self.eps**2:
-            dead = size <= level / self.eps
-        else:
-            excess = root * (root / 2 - size) + level * torch.log1p(root / self.eps)
-            dead = (inside < 0) | (root <= 0) | (excess >= 0)
+        excess = root * (root / 2 - size) + level * torch.log1p(root / self.eps)
+        beaten = (inside < 0) | (root <= 0) | (excess >= 0)
+        convex = torch.as_tensor(level <= self.eps**2, device=x.device)
+        dead = torch.where(convex, size <= level / self.eps, beaten)
         return torch.where(dead, 0.0, wide.sign() * root).to(x.dtype)
 
 

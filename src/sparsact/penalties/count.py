@@ -68,7 +68,7 @@ class L0(Penalty):
         counted: Tensor = _Count.apply(x, *arguments)  # type: ignore[no-untyped-call]
         return number(self.coef) * counted
 
-    def prox(self, x: Tensor, step: float) -> Tensor:
+    def prox(self, x: Tensor, step: float | Tensor) -> Tensor:
         """`x` beyond ``θ + √(2·step·coef)``, else clamped to ±θ: for θ = 0, hard shrinkage."""
         wide = widen(x)
         level = level_like(self._level(x), wide)

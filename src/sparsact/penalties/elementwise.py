@@ -39,7 +39,7 @@ class L1(Penalty):
         """The penalty on `x`: a scalar."""
         return number(self.coef) * absolute_sum(x)
 
-    def prox(self, x: Tensor, step: float) -> Tensor:
+    def prox(self, x: Tensor, step: float | Tensor) -> Tensor:
         """Soft shrinkage by ``step·coef``."""
         return softshrink(x, step * number(self.coef))
 
@@ -65,7 +65,7 @@ class L2(Penalty):
         """The penalty on `x`: a scalar."""
         return number(self.coef) * square_sum(x)
 
-    def prox(self, x: Tensor, step: float) -> Tensor:
+    def prox(self, x: Tensor, step: float | Tensor) -> Tensor:
         """``x/(1 + 2·step·coef)``."""
         return x / (1 + 2 * step * number(self.coef))
 
@@ -98,7 +98,7 @@ class ElasticNet(Penalty):
         l1 = self.l1_ratio * absolute_sum(x)
         return number(self.alpha) * (l1 + 0.5 * (1 - self.l1_ratio) * square_sum(x))
 
-    def prox(self, x: Tensor, step: float) -> Tensor:
+    def prox(self, x: Tensor, step: float | Tensor) -> Tensor:
         """Soft shrinkage by ``step·alpha·l1_ratio``, over ``1 + step·alpha·(1 − l1_ratio)``."""
         shrunk = softshrink(x, step * number(self.alpha) * self.l1_ratio)
         return shrunk / (1 + step * number(self.alpha) * (1 - self.l1_ratio))

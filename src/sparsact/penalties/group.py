@@ -20,6 +20,7 @@ from sparsact.penalties.penalty import (
 
 Dims = int | tuple[int, ...]
 Scale = Literal["sqrt", "none"]
+NEWTON_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,12 @@ class GroupLasso(Penalty):
         groups, dims = split_groups(x, self.dim, self.group_size)
         return number(self.coef) * group_weight(groups, dims, self.scale) * norm_sum(groups, dims)
 
-    def prox(self, x: Tensor, step: float) -> Tensor:
+    def prox(self, x: Tensor, step: float | Tensor) -> Tensor:
         """Each group shrunk by ``(1 − step·coef·√p_g/‖x_g‖)₊``."""
         groups, dims = split_groups(x, self.dim, self.group_size)
+        level = _split_step(step, groups) * number(self.coef)
         weight = group_weight(groups, dims, self.scale)
-        return shrink_groups(groups, step * number(self.coef) * weight, dims).reshape(x.shape)
+        return shrink_groups(groups, level * weight, dims).reshape(x.shape)
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,10 @@ class SparseGroupLasso(Penalty):
             self.l1_ratio * absolute_sum(x) + (1 - self.l1_ratio) * grouped
         )
 
-    def prox(self, x: Tensor, step: float) -> Tensor:
+    def prox(self, x: Tensor, step: float | Tensor) -> Tensor:
         """Soft shrinkage of the entries, then shrinkage of the groups."""
-        level = step * number(self.alpha)
         groups, dims = split_groups(x, self.dim, self.group_size)
+        level = _split_step(step, groups) * number(self.alpha)
         sparse = softshrink(widen(groups), level * self.l1_ratio)
         weight = group_weight(groups, dims, self.scale)
         shrunk = shrink_groups(sparse, level * (1 - self.l1_ratio) * weight, dims)
@@ -149,11 +151,37 @@ def norm_sum(groups: Tensor, dims: tuple[int, ...]) -> Tensor:
     return norms.sum()
 
 
-def shrink_groups(groups: Tensor, level: float, dims: tuple[int, ...]) -> Tensor:
+def shrink_groups(groups: Tensor, level: float | Tensor, dims: tuple[int, ...]) -> Tensor:
     """``(1 − level/‖x_g‖)₊·x_g``; a group whose norm is at most `level` becomes 0."""
+    if isinstance(level, Tensor) and level.ndim:
+        return _shrink_groups_by_entry(groups, level, dims)
     norms = torch.linalg.vector_norm(groups, 2, dims, keepdim=True, dtype=accumulate_dtype(groups))
     factor = torch.where(norms <= level, 0.0, 1 - level / norms)
     return (groups * factor).to(groups.dtype)
+
+
+def _split_step(step: float | Tensor, groups: Tensor) -> float | Tensor:
+    return step.reshape(groups.shape) if isinstance(step, Tensor) and step.ndim else step
+
+
+def _shrink_groups_by_entry(groups: Tensor, level: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """``x·n/(n + level)`` per entry, n the root of ``Σ_g (x/(n + level))² = 1``, 0 if it has none.
+
+    Newton on ``1/√Σ − 1``, which is nearly linear in n and is approached from below, as in
+    Moré & Sorensen, "Computing a trust region step" (1983).
+    """
+    x = widen(groups)
+    level = level.to(x.dtype).clamp(min=torch.finfo(x.dtype).tiny)
+    dead = (x / level).square().sum(dims, keepdim=True) <= 1
+    longest = torch.linalg.vector_norm(x, 2, dims, keepdim=True) - level.amax(dims, keepdim=True)
+    size = longest.clamp(min=0)
+    for _ in range(NEWTON_STEPS):
+        reach = size + level
+        total = (x / reach).square().sum(dims, keepdim=True)
+        slope = (x.square() / reach.pow(3)).sum(dims, keepdim=True)
+        size = size + total * (total.sqrt() - 1) / slope
+    shrunk = x * (size / (size + level))
+    return torch.where(dead, 0.0, shrunk).to(groups.dtype)
 
 
 def _check_groups(dim: Dims, group_size: int | None, scale: str) -> None:

@@ -31,8 +31,11 @@ class Penalty(ABC):
     def __call__(self, x: Tensor) -> Tensor:
         """The penalty on `x`: a scalar, in float32 (float64 for float64 input)."""
 
-    def prox(self, x: Tensor, step: float) -> Tensor:
+    def prox(self, x: Tensor, step: float | Tensor) -> Tensor:
         """``argmin_u ½‖u − x‖² + step·penalty(u)``, of the shape and dtype of `x`.
+
+        With a `step` of the shape of `x` it is ``argmin_u Σ ½(u − x)²/step + penalty(u)``: the
+        prox in the metric of an optimizer that has a step size per entry.
 
         Raises:
             NotImplementedError: it has no closed form for this penalty.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sparsact._thresholds.arguments import level_like, widen
 from sparsact._thresholds.shrink import softshrink
 from sparsact.penalties.elementwise import absolute_sum, square_sum
 from sparsact.penalties.penalty import Coefficient, Penalty, check_coefficient, number
@@ -41,9 +42,12 @@ class SmoothL1(Penalty):
         linear = absolute_sum(x) - absolute_sum(near)
         return number(self.coef) * (linear + square_sum(near) / (2 * self.beta))
 
-    def prox(self, x: Tensor, step: float) -> Tensor:
+    def prox(self, x: Tensor, step: float | Tensor) -> Tensor:
         """`x` less ``x·s/(beta + s)`` clamped to ±s, ``s = step·coef``."""
         level = step * number(self.coef)
         if self.beta == 0:
             return softshrink(x, level)
-        return x - torch.clamp(x * (level / (self.beta + level)), -level, level)
+        wide = widen(x)
+        bound = level_like(level, wide)
+        shift = torch.clamp(wide * (bound / (self.beta + bound)), -bound, bound)
+        return (wide - shift).to(x.dtype)
