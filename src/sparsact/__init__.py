@@ -1,6 +1,6 @@
 """Activation sparsity for PyTorch."""
 
-from sparsact import functional, nn
+from sparsact import functional, nn, optim
 from sparsact.meters import LayerStats, SparsityMeter
 from sparsact.penalties import (
     L0,
@@ -45,5 +45,6 @@ __all__ = [
     "WeightPenalty",
     "functional",
     "nn",
+    "optim",
     "swap",
 ]
