@@ -144,23 +144,78 @@ PLAIN = [
 
 @dataclass(frozen=True)
 class PenaltyCase:
-    """A penalty, its value by the book, and the candidates of its prox besides a fine grid."""
+    """A penalty, the terms it sums by the book, and what is true of it."""
 
     penalty: Penalty
-    reference: Callable[[Tensor], float]
+    terms: Callable[[Tensor], Tensor]  # float64 (samples, features) → the terms of the sum
+    kinks: tuple[float, ...] = (0.0,)  # minimisers of the prox objective that a grid may miss
     convex: bool = True
+    proximal: bool = True  # has a prox
+    block: int = 1  # features that its prox moves together
+    exact: bool = True  # its gradient is not straight-through
+    grows: bool = True  # larger inputs cost more, without bound
+    domain: Callable[[Tensor], Tensor] = lambda x: x  # maps any tensor to valid inputs
 
     @property
     def name(self) -> str:
         return type(self.penalty).__name__
 
 
+def _pairs(x: Tensor) -> Tensor:
+    """The norms of neighbouring pairs of features."""
+    return x.unflatten(-1, (-1, 2)).norm(dim=-1)
+
+
+def _ratio(x: Tensor) -> Tensor:
+    return x.abs().sum(1) / x.square().sum(1).sqrt()
+
+
 PENALTIES = [
-    PenaltyCase(sa.L1(0.7), lambda x: float(0.7 * x.abs().sum())),
-    PenaltyCase(sa.L2(0.3), lambda x: float(0.3 * (x * x).sum())),
+    PenaltyCase(sa.L1(0.7), lambda x: 0.7 * x.abs()),
+    PenaltyCase(sa.L2(0.3), lambda x: 0.3 * x * x),
     PenaltyCase(
-        sa.ElasticNet(0.8, l1_ratio=0.25),
-        lambda x: float(0.8 * (0.25 * x.abs().sum() + 0.375 * (x * x).sum())),
+        sa.ElasticNet(0.8, l1_ratio=0.25), lambda x: 0.8 * (0.25 * x.abs() + 0.375 * x * x)
+    ),
+    PenaltyCase(
+        sa.GroupLasso(0.4, group_size=2), lambda x: 0.4 * math.sqrt(2) * _pairs(x), block=2
+    ),
+    PenaltyCase(
+        sa.SparseGroupLasso(0.6, l1_ratio=0.3, group_size=2, scale="none"),
+        lambda x: torch.cat([0.6 * 0.3 * x.abs(), 0.6 * 0.7 * _pairs(x)], -1),
+        block=2,
+    ),
+    PenaltyCase(
+        sa.L0(0.7, threshold=0.5),
+        lambda x: 0.7 * (x.abs() > 0.5).double(),
+        kinks=(0.0, 0.5, -0.5),
+        convex=False,
+        exact=False,
+    ),
+    PenaltyCase(sa.LogSum(0.5, eps=0.1), lambda x: 0.5 * torch.log1p(x.abs() / 0.1), convex=False),
+    PenaltyCase(
+        sa.Hoyer(0.9),
+        lambda x: 0.9 * (_ratio(x) - 1) / (math.sqrt(x.shape[1]) - 1),
+        convex=False,
+        proximal=False,
+        grows=False,
+    ),
+    PenaltyCase(
+        sa.HoyerSquare(0.9),
+        lambda x: 0.9 * _ratio(x) ** 2,
+        convex=False,
+        proximal=False,
+        grows=False,
+    ),
+    PenaltyCase(
+        sa.KLSparsity(0.4, rho=0.2),
+        lambda x: 0.4 * (0.2 * torch.log(0.2 / x.mean(0)) + 0.8 * torch.log(0.8 / (1 - x.mean(0)))),
+        proximal=False,
+        grows=False,
+        domain=torch.sigmoid,
+    ),
+    PenaltyCase(
+        sa.SmoothL1(0.7, beta=0.3),
+        lambda x: 0.7 * torch.where(x.abs() <= 0.3, x * x / 0.6, x.abs() - 0.15),
     ),
 ]
 

@@ -1,19 +1,35 @@
 """Choosing modules by name, type or predicate; reading their tensors by hook; swapping them."""
 
 import difflib
+import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.hooks import RemovableHandle
 
 Selector = str | type[nn.Module] | nn.Module | Callable[[str, nn.Module], bool]
 """A glob on dotted names (``*`` crosses dots), a module type, a module, or a predicate."""
 
 Site = Literal["input", "output"]
+TapCallback = Callable[[str, Tensor], Tensor | None]
 T = TypeVar("T")
+
+_HOOK_TABLES = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+)
+_DATA_PARALLEL = (
+    "nn.DataParallel runs copies of the model in threads, whose activations would be mixed or "
+    "lost; use torch.nn.parallel.DistributedDataParallel"
+)
 
 
 def select_modules(model: nn.Module, selector: Selector) -> dict[str, nn.Module]:
@@ -95,36 +111,77 @@ def swap(
 class Taps:
     """Hooks that show a callback the tensor at each of some modules; removed together.
 
+    Copies of a tapped module, by ``copy.deepcopy`` or pickling, carry no tap.
+
     Args:
         modules: name → module.
-        callback: called with the name and the first tensor of the module's output (or of its
-            input).
+        callback: called with the name and the tensor; what it returns, unless None, takes the
+            tensor's place.
         on: ``"output"`` or ``"input"``.
+        select: picks the tensor: called with the module's output, or with its positional and
+            keyword inputs. By default it is the first tensor in them.
+
+    Raises:
+        TypeError: at a forward, when there is no floating-point tensor to show.
+        RuntimeError: at a forward of a copy that ``nn.DataParallel`` made.
     """
 
     def __init__(
         self,
         modules: Mapping[str, nn.Module],
-        callback: Callable[[str, Tensor], None],
+        callback: TapCallback,
         on: Site = "output",
+        select: Callable[..., Tensor] | None = None,
     ) -> None:
         if on not in ("input", "output"):
             raise ValueError(f"on must be 'input' or 'output', got {on!r}")
-        self.handles: list[RemovableHandle] = []
+        self._held: list[tuple[nn.Module, RemovableHandle]] = []
         for name, module in modules.items():
             if on == "output":
-                handle = module.register_forward_hook(_output_hook(name, callback))
+                handle = module.register_forward_hook(_output_hook(name, callback, select))
             else:
-                handle = module.register_forward_pre_hook(
-                    _input_hook(name, callback), with_kwargs=True
-                )
-            self.handles.append(handle)
+                hook = _input_hook(name, callback, select)
+                handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+            self._hold(module, handle)
+
+    def around(
+        self, module: nn.Module, start: Callable[..., None], end: Callable[..., None]
+    ) -> None:
+        """Call `start` before the forward of `module` and every other tap, `end` after it.
+
+        `start` gets the module, its positional and its keyword inputs; `end` is called even when
+        the forward fails, with the module, the inputs and the output.
+        """
+        before = module.register_forward_pre_hook(start, prepend=True, with_kwargs=True)
+        self._hold(module, before)
+        self._hold(module, module.register_forward_hook(end, always_call=True))
 
     def remove(self) -> None:
         """Take every hook away; a second call does nothing."""
-        for handle in self.handles:
+        for module, handle in self._held:
             handle.remove()
-        self.handles.clear()
+            _StateWithoutTaps.of(module).forget(handle.id)
+        self._held.clear()
+
+    def _hold(self, module: nn.Module, handle: RemovableHandle) -> None:
+        self._held.append((module, handle))
+        _StateWithoutTaps.of(module).ids.add(handle.id)
+
+
+def check_hookable(model: nn.Module) -> None:
+    """Raise RuntimeError where hooks would be ignored or would run on copies.
+
+    A module that is compiled already does not see hooks that come later; ``nn.DataParallel``
+    runs copies of the model, in threads.
+    """
+    for name, module in model.named_modules():
+        if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
+            raise RuntimeError(
+                f"module {name!r} is compiled already, and torch.compile ignores hooks that are "
+                "installed later: hang them on the model first, then compile it"
+            )
+        if isinstance(module, nn.DataParallel):
+            raise RuntimeError(_DATA_PARALLEL)
 
 
 def first_tensor(value: object) -> Tensor | None:
@@ -143,27 +200,93 @@ def in_backward() -> bool:
     return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
-def _output_hook(name: str, callback: Callable[[str, Tensor], None]) -> Callable[..., None]:
-    def hook(module: nn.Module, args: object, output: object) -> None:
-        callback(name, _require_tensor(name, "output", output))
+class _StateWithoutTaps:
+    """What copying and pickling take of a tapped module: everything but the taps.
+
+    It stands as ``__getstate__`` on the instance for as long as the module is tapped.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = weakref.ref(module)
+        self.ids: set[int] = set()
+
+    @classmethod
+    def of(cls, module: nn.Module) -> "_StateWithoutTaps":
+        """The one of `module`, put there if it has none yet."""
+        state = module.__dict__.get("__getstate__")
+        if not isinstance(state, cls):
+            state = module.__dict__["__getstate__"] = cls(module)
+        return state
+
+    def forget(self, id: int) -> None:
+        """A tap is gone; the last one takes this object with it."""
+        self.ids.discard(id)
+        module = self.module()
+        if module is not None and not self.ids:
+            module.__dict__.pop("__getstate__", None)
+
+    def __call__(self) -> dict[str, Any]:
+        module = self.module()
+        whole = getattr(type(module), "__getstate__", None)  # Python 3.10 has none on object
+        state = dict(whole(module)) if whole is not None else dict(vars(module))
+        state.pop("__getstate__", None)
+        for table in _HOOK_TABLES:
+            kept = ((id, hook) for id, hook in state[table].items() if id not in self.ids)
+            state[table] = OrderedDict(kept)
+        return state
+
+
+def _output_hook(
+    name: str, callback: TapCallback, select: Callable[..., Tensor] | None
+) -> Callable[..., Any]:
+    def hook(module: nn.Module, args: object, output: object) -> Any:
+        _check_not_replica(module)
+        chosen = first_tensor(output) if select is None else select(output)
+        tensor = _require_tensor(name, "output", chosen, output)
+        new = callback(name, tensor)
+        return None if new is None else _replace(name, output, tensor, new)
 
     return hook
 
 
-def _input_hook(name: str, callback: Callable[[str, Tensor], None]) -> Callable[..., None]:
-    def hook(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
-        callback(name, _require_tensor(name, "input", (*args, kwargs)))
+def _input_hook(
+    name: str, callback: TapCallback, select: Callable[..., Tensor] | None
+) -> Callable[..., Any]:
+    def hook(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
+        _check_not_replica(module)
+        inputs = (args, kwargs)
+        chosen = first_tensor(inputs) if select is None else select(*args, **kwargs)
+        tensor = _require_tensor(name, "input", chosen, inputs)
+        new = callback(name, tensor)
+        return None if new is None else _replace(name, inputs, tensor, new)
 
     return hook
 
 
-def _require_tensor(name: str, site: Site, value: object) -> Tensor:
-    tensor = first_tensor(value)
-    if tensor is None:
-        raise TypeError(f"the {site} of {name!r} holds no tensor: {type(value).__name__}")
+def _check_not_replica(module: nn.Module) -> None:
+    if getattr(module, "_is_replica", False):
+        raise RuntimeError(_DATA_PARALLEL)
+
+
+def _require_tensor(name: str, site: Site, tensor: object, source: object) -> Tensor:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"the {site} of {name!r} holds no tensor: {type(source).__name__}")
     if not tensor.is_floating_point():
         raise TypeError(f"the {site} of {name!r} is not floating point but {tensor.dtype}")
     return tensor
+
+
+def _replace(name: str, value: object, old: Tensor, new: Tensor) -> Any:
+    """`value`, a tensor or a nesting of containers, with `new` where `old` was."""
+    if value is old:
+        return new
+    leaves, layout = tree_flatten(value)
+    if not any(leaf is old for leaf in leaves):
+        raise TypeError(
+            f"the tensor of {name!r} cannot be exchanged inside {type(value).__name__}: it is no "
+            "container that torch.utils._pytree knows, or select= made a new tensor"
+        )
+    return tree_unflatten([new if leaf is old else leaf for leaf in leaves], layout)
 
 
 def _assign(
