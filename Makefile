@@ -10,7 +10,7 @@ demo: $(VENV)/.demo
 	$(BIN)/sparsact compare
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 import signal
 
 import tyro
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -11,10 +12,14 @@ from sparsact.compare import CompareConfig, Comparison, Outcome
 from sparsact.report.records import ComparisonReport
 from sparsact.report.table import cells, header
 
+FULL_WIDTH = 132  # columns that the whole table needs
+
 
 def compare(config: tyro.conf.OmitArgPrefixes[CompareConfig]) -> int:
     """Train the same network with each activation on the same data, and compare."""
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=FULL_WIDTH)
     comparison = Comparison(config)
     for note in comparison.data.notes:
         console.print(f"note: {note}", highlight=False)
@@ -38,7 +43,7 @@ def compare(config: tyro.conf.OmitArgPrefixes[CompareConfig]) -> int:
 
 def _show(console: Console, outcome: Outcome) -> None:
     if outcome.report.rows:
-        console.print(_table(outcome.report))
+        console.print(_table(outcome.report, spreads=console.width >= FULL_WIDTH))
     console.print(outcome.report.conclusion, highlight=False, markup=False)
     if outcome.report.rows:
         console.print(f"report: {outcome.path}/report.html", soft_wrap=True, highlight=False)
@@ -50,10 +55,18 @@ def _show(console: Console, outcome: Outcome) -> None:
         )
 
 
-def _table(report: ComparisonReport) -> Table:
-    table = Table(title=report.title, title_justify="left")
+def _table(report: ComparisonReport, spreads: bool) -> Table:
+    table = Table(
+        title=report.title,
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    body = [cells(row, spreads) for row in report.rows]
     for i, title in enumerate(header(report.score_name)):
-        table.add_column(title, justify="left" if i == 0 else "right", no_wrap=i == 0)
-    for row in report.rows:
-        table.add_row(*cells(row), style="bold green" if row.picked else None)
+        longest = max(len(row[i]) for row in body)  # titles may wrap, cells should not
+        table.add_column(title, justify="left" if i == 0 else "right", min_width=longest)
+    for row, text in zip(report.rows, body, strict=True):
+        table.add_row(*text, style="bold green" if row.picked else None)
     return table

@@ -9,14 +9,14 @@ from sparsact.report.style import FRONT, INK
 from sparsact.report.table import cells, header
 
 _STYLE = f"""
-body {{ font: 16px/1.5 system-ui, sans-serif; color: {INK}; max-width: 1200px;
+body {{ font: 15px/1.5 system-ui, sans-serif; color: {INK}; max-width: 1280px;
        margin: 2rem auto; padding: 0 1rem; }}
 h1 {{ margin-bottom: .2rem; }}
 ul.facts {{ list-style: none; padding: 0; color: #52606d; }}
 p.conclusion {{ border-left: 4px solid {FRONT}; padding: .4rem 1rem; background: #fdf3f2; }}
 div.scroll {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .35rem .7rem; text-align: right; border-bottom: 1px solid #e4e7eb;
+th, td {{ padding: .35rem .55rem; text-align: right; border-bottom: 1px solid #e4e7eb;
           white-space: nowrap; }}
 th:first-child, td:first-child {{ text-align: left; }}
 tr.picked td {{ background: #fdf3f2; font-weight: 600; }}

@@ -19,18 +19,22 @@ def header(score_name: str) -> Cells:
     )
 
 
-def cells(row: SettingRow) -> Cells:
-    """One row; ``–`` where there is nothing to show."""
+def cells(row: SettingRow, spreads: bool = True) -> Cells:
+    """One row, with ± standard deviations or without; ``–`` where there is nothing to show."""
+
+    def show(value: Spread | None, form: str) -> str:
+        return _spread(value, form) if spreads or value is None else format(value.mean, form)
+
     note = f" ({row.diverged} of {row.trainings} diverged)" if row.diverged else ""
     return (
         row.label + note,
-        _spread(row.score, ".3f"),
-        _spread(row.density, ".1%"),
-        _spread(row.dead, ".1%"),
-        _spread(row.zero_gradient, ".1%"),
-        _spread(row.epochs_to_reference, ".1f"),
+        show(row.score, ".3f"),
+        show(row.density, ".1%"),
+        show(row.dead, ".1%"),
+        show(row.zero_gradient, ".1%"),
+        show(row.epochs_to_reference, ".1f"),
         "–" if row.step_ratio is None else f"{row.step_ratio:.2f}",
-        _spread(row.learned_lambda, ".3f"),
+        show(row.learned_lambda, ".3f"),
     )
 
 
