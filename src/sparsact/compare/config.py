@@ -198,7 +198,7 @@ def _parse_hidden(text: str) -> tuple[int, ...]:
 def _parse_device(text: str) -> torch.device:
     try:
         device = torch.device(text)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"--device {text} cannot be used here: {reason}") from error

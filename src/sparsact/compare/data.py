@@ -68,7 +68,7 @@ def load(source: str, target: str | None, image_size: int) -> Dataset:
         raise InputError(f"no such file: {source}")
     else:
         raise unknown("data set", source, EMBEDDED)
-    _check_finite(dataset)
+    _check_finite(dataset, source)
     return dataset
 
 
@@ -87,7 +87,7 @@ def _read_npz(path: Path) -> Dataset:
         with np.load(path, allow_pickle=False) as arrays:
             found = {key: arrays[key] for key in arrays.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is not a readable .npz: {error}") from error
+        raise InputError(f"{path} is not a .npz of plain numeric arrays") from error
     if "x" not in found:
         raise InputError(f"{path} must hold an array 'x'; it holds {sorted(found) or 'nothing'}")
     x, y = found["x"], found.get("y")
@@ -138,7 +138,8 @@ def _number(cell: str, path: Path, row: int, column: str) -> float:
     except ValueError:
         what = f"is text: {cell!r}" if cell.strip() else "is empty"
         raise InputError(
-            f"{path}: row {row}, column {column!r} {what}; features must be numbers"
+            f"{path}: row {row}, column {column!r} {what}; features must be numbers "
+            "(the column to predict is named with --target)"
         ) from None
 
 
@@ -176,16 +177,16 @@ def _read_images(folder: Path, size: int) -> Dataset:
     return Dataset(folder.name, x, y, tuple(f"pixel {i}" for i in range(x.shape[1])))
 
 
-def _check_finite(dataset: Dataset) -> None:
+def _check_finite(dataset: Dataset, source: str) -> None:
     bad = np.argwhere(~np.isfinite(dataset.x))
     if len(bad):
         row, column = (int(i) for i in bad[0])
         raise InputError(
-            f"{dataset.name}: row {row + 1}, column {dataset.columns[column]!r} is "
+            f"{source}: row {row + 1}, column {dataset.columns[column]!r} is "
             f"{dataset.x[row, column]} ({len(bad)} such cells in all); drop or fill them"
         )
     y = dataset.y
     if y is not None and np.issubdtype(y.dtype, np.floating):
         for row, value in enumerate(y.tolist()):
             if not math.isfinite(value):
-                raise InputError(f"{dataset.name}: the target in row {row + 1} is {value}")
+                raise InputError(f"{source}: the target in row {row + 1} is {value}")

@@ -77,7 +77,7 @@ def _row(
 def _spread(values: list[float]) -> Spread | None:
     if not values:
         return None
-    return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0)
+    return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
 
 
 def _reference_aim(grouped: dict[Setting, list[TrialRecord]]) -> float | None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsact.meters.histogram import Histogram, StreamingHistogram
-from sparsact.taps import Selector, Site, Taps, in_backward, select_modules
+from sparsact.taps import Selector, Site, Taps, check_hookable, in_backward, select_modules
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class SparsityMeter:
 
     Raises:
         ValueError: a selector matches nothing.
+        RuntimeError: the model is compiled already, or holds an ``nn.DataParallel``.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU())
@@ -75,6 +76,7 @@ class SparsityMeter:
         unit_dim: int | None = None,
         gradients: bool = False,
     ) -> None:
+        check_hookable(model)
         modules = _select_all(model, selectors)
         self.unit_dim = unit_dim
         self._layers = {name: _Layer() for name in modules}

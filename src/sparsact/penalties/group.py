@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sparsact._thresholds.arguments import accumulate_dtype, widen
+from sparsact._thresholds.group import group_softshrink
 from sparsact._thresholds.shrink import softshrink
 from sparsact.penalties.elementwise import absolute_sum
 from sparsact.penalties.penalty import (
@@ -155,9 +156,7 @@ def shrink_groups(groups: Tensor, level: float | Tensor, dims: tuple[int, ...]) 
     """``(1 − level/‖x_g‖)₊·x_g``; a group whose norm is at most `level` becomes 0."""
     if isinstance(level, Tensor) and level.ndim:
         return _shrink_groups_by_entry(groups, level, dims)
-    norms = torch.linalg.vector_norm(groups, 2, dims, keepdim=True, dtype=accumulate_dtype(groups))
-    factor = torch.where(norms <= level, 0.0, 1 - level / norms)
-    return (groups * factor).to(groups.dtype)
+    return group_softshrink(groups, level, dims)
 
 
 def _split_step(step: float | Tensor, groups: Tensor) -> float | Tensor:

@@ -19,8 +19,8 @@ def frontier(report: ComparisonReport) -> Figure:
             figure.add_scatter(
                 x=[row.density.mean],
                 y=[row.score.mean],
-                error_x={"array": [row.density.sd], "thickness": 1},
-                error_y={"array": [row.score.sd], "thickness": 1},
+                error_x={"array": [row.density.sd or 0.0], "thickness": 1},
+                error_y={"array": [row.score.sd or 0.0], "thickness": 1},
                 mode="markers",
                 marker={
                     "size": 15 if row.picked else 10,

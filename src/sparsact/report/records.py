@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and standard deviation over seeds (0 for a single one)."""
+    """Mean and standard deviation over seeds (None for a single one)."""
 
     mean: float
-    sd: float
+    sd: float | None
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ def save_frontier(report: ComparisonReport, path: Path) -> None:
         axes.errorbar(
             row.density.mean,
             row.score.mean,
-            xerr=row.density.sd,
-            yerr=row.score.sd,
+            xerr=row.density.sd or 0.0,
+            yerr=row.score.sd or 0.0,
             fmt="*" if row.picked else "o",
             markersize=15 if row.picked else 7,
             color=palette[row.label],

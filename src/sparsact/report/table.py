@@ -41,5 +41,6 @@ def cells(row: SettingRow, spreads: bool = True) -> Cells:
 def _spread(value: Spread | None, form: str) -> str:
     if value is None:
         return "–"
-    mean, sd = format(value.mean, form), format(value.sd, form)
-    return f"{mean.rstrip('%')} ± {sd}"
+    if value.sd is None:
+        return format(value.mean, form)
+    return f"{format(value.mean, form).rstrip('%')} ± {format(value.sd, form)}"
