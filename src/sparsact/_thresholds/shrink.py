@@ -160,6 +160,9 @@ class _Hardshrink(Function):
 
     @staticmethod
     def forward(x: Tensor, lambd: Threshold, bandwidth: float, kernel: Kernel) -> Tensor:
+        if not isinstance(lambd, Tensor) and not torch.compiler.is_compiling():
+            shrunk: Tensor = _aten.hardshrink(x, _representable(lambd, x.dtype))  # one pass
+            return shrunk
         return torch.where(_in_band(x, lambd), 0.0, x)
 
     @staticmethod
@@ -190,6 +193,17 @@ def soft_part(wide: Tensor, level: Tensor) -> Tensor:
 def where_nonzero(grad: Tensor, output: Tensor) -> Tensor:
     """`grad` where `output` is not zero (NaN is not), else 0: one pass over both."""
     return _aten.hardshrink_backward(grad, output, 0.0)  # type: ignore[no-any-return]
+
+
+def _representable(lambd: float, dtype: torch.dtype) -> float:
+    """The largest value of `dtype` up to λ: torch would round λ, which moves the band."""
+    if dtype in (torch.float32, torch.float64):
+        return lambd
+    level = torch.tensor(lambd)
+    rounded = level.to(dtype)
+    if rounded.to(level.dtype) > level:
+        rounded = torch.nextafter(rounded, torch.zeros_like(rounded))
+    return rounded.item()
 
 
 def _in_band(x: Tensor, lambd: Threshold) -> Tensor:
