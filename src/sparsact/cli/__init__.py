@@ -6,6 +6,7 @@ from typing import Any
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 
 from sparsact.cli.compare import compare
 from sparsact.compare import InputError
@@ -20,6 +21,9 @@ def main() -> None:
             VERBS, prog="sparsact", description="Activation sparsity for PyTorch."
         )
     except (InputError, ImportError) as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {error}", soft_wrap=True)
+        message = escape(" ".join(str(error).split()))
+        Console(stderr=True, highlight=False).print(
+            f"[bold red]error:[/] {message}", soft_wrap=True
+        )
         status = 2
     sys.exit(status)

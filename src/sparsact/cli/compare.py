@@ -22,7 +22,7 @@ def compare(config: tyro.conf.OmitArgPrefixes[CompareConfig]) -> int:
         console = Console(width=FULL_WIDTH)
     comparison = Comparison(config)
     for note in comparison.data.notes:
-        console.print(f"note: {note}", highlight=False)
+        console.print(f"note: {note}", highlight=False, markup=False)
     with Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -46,12 +46,15 @@ def _show(console: Console, outcome: Outcome) -> None:
         console.print(_table(outcome.report, spreads=console.width >= FULL_WIDTH))
     console.print(outcome.report.conclusion, highlight=False, markup=False)
     if outcome.report.rows:
-        console.print(f"report: {outcome.path}/report.html", soft_wrap=True, highlight=False)
+        console.print(
+            f"report: {outcome.path}/report.html", soft_wrap=True, highlight=False, markup=False
+        )
     if not outcome.complete:
         console.print(
             f"interrupted: finish with  sparsact compare --resume {outcome.path}",
             soft_wrap=True,
             highlight=False,
+            markup=False,
         )
 
 

@@ -202,6 +202,8 @@ def _parse_device(text: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"--device {text} cannot be used here: {reason}") from error
+    if device.type == "meta":
+        raise InputError("--device meta holds no values, so nothing can be trained on it")
     return device
 
 
@@ -229,7 +231,7 @@ def _parse_sweep(text: str) -> Sweep:
     if knob not in ("lambd", *PENALTIES):
         raise unknown("--sweep knob", knob, ("lambd", *PENALTIES))
     parts = grid.split(":")
-    if len(parts) != 3 or not parts[2].isdigit() or int(parts[2]) < 2:
+    if len(parts) != 3 or not parts[2].isdecimal() or int(parts[2]) < 2:
         raise InputError(f"--sweep takes NAME=LOW:HIGH:COUNT, such as l1=1e-6:1e-2:6, got {text!r}")
     low, high = (_parse_number("--sweep", part) for part in parts[:2])
     if low >= high:

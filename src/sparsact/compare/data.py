@@ -107,7 +107,7 @@ def _read_csv(path: Path, target: str | None) -> Dataset:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.reader(file) if row]
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is not readable as UTF-8 CSV: {error}") from error
     if len(rows) < 2:
         raise InputError(f"{path} must hold a header and at least one row")

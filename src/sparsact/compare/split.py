@@ -81,6 +81,8 @@ def split(dataset: Dataset, task: Task | None) -> SplitData:
     elif task == "regress":
         target_mean, target_scale = _standardiser(targets[rows[0]])
         targets = (targets - target_mean) / target_scale
+    if task != "classify":
+        _check_spread(dataset.name, targets, rows)
     train, validation, test = (_part(x[index], targets[index], task) for index in rows)
     return SplitData(
         name=dataset.name,
@@ -141,6 +143,16 @@ def _cut(samples: int, labels: NDArray[Any] | None) -> list[NDArray[np.int64]]:
     rest_labels = None if labels is None else labels[rest]
     validation, test = cut(rest, test_size=0.5, random_state=0, stratify=rest_labels)
     return [train, validation, test]
+
+
+def _check_spread(name: str, targets: Floats, rows: list[NDArray[np.int64]]) -> None:
+    """R² divides by the spread of the target within a part."""
+    for part, index in zip(("training", "validation", "test"), rows, strict=True):
+        if (targets[index] == targets[index[0]]).all():
+            raise InputError(
+                f"{name}: the target is the same for every sample of the {part} part, so R² is "
+                "not defined"
+            )
 
 
 def _standardiser(values: NDArray[Any]) -> tuple[Floats, Floats]:

@@ -42,17 +42,19 @@ class StreamingHistogram:
         if sample.numel() == 0:
             return
         self._grow(float(sample.abs().max()))
-        found = torch.histc(sample, bins=BINS, min=-self.limit, max=self.limit)
-        self.counts += found.to(torch.int64)
+        # the limit is a power of two: in float64 the bin of a float32 is found without rounding
+        found = torch.floor(sample.double() * (BINS / 2 / self.limit)).to(torch.int64) + BINS // 2
+        self.counts += torch.bincount(found, minlength=BINS)
 
     def compute(self) -> Histogram:
         """The counts so far."""
         return Histogram(self.limit, tuple(self.counts.tolist()))
 
     def _grow(self, peak: float) -> None:
+        """Make the limit a power of two above `peak`: on it, a value would change bins later."""
         if self.limit == 0.0:
-            self.limit = 2.0 ** math.ceil(math.log2(peak))
-        while peak > self.limit:
+            self.limit = 2.0 ** math.frexp(peak)[1]
+        while peak >= self.limit:
             merged = self.counts.reshape(BINS // 2, 2).sum(1)
             self.counts.zero_()
             self.counts[BINS // 4 : BINS // 4 + BINS // 2] = merged
@@ -62,7 +64,7 @@ class StreamingHistogram:
 def _spread_sample(x: Tensor) -> Tensor:
     """Every n-th entry, n without a common divisor with the last dim: no unit is favoured."""
     flat = x.reshape(-1)
-    stride = max(1, flat.numel() // SAMPLED_PER_CALL)
+    stride = max(1, -(-flat.numel() // SAMPLED_PER_CALL))
     while math.gcd(stride, x.shape[-1] if x.ndim else 1) > 1:
         stride += 1
     return flat[::stride]

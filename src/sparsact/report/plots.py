@@ -103,13 +103,13 @@ def curves(report: ComparisonReport) -> Figure:
     """Each function and its gradient."""
     subplots = require("plotly.subplots", "report")
     columns = 4
-    rows = -(-len(report.curves) // columns)
+    rows = max(1, -(-len(report.curves) // columns))
     figure = subplots.make_subplots(
         rows=rows,
         cols=columns,
         subplot_titles=[curve.label for curve in report.curves],
         horizontal_spacing=0.05,
-        vertical_spacing=0.3 / max(rows, 1),
+        vertical_spacing=0.3 / rows,
     )
     for i, curve in enumerate(report.curves):
         for name, values, colour in [("f(x)", curve.y, INK), ("f′(x)", curve.slope, FRONT)]:

@@ -38,5 +38,6 @@ def save_frontier(report: ComparisonReport, path: Path) -> None:
     axes.xaxis.set_major_formatter(require("matplotlib.ticker", "report").PercentFormatter(1.0, 0))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+    if axes.get_legend_handles_labels()[0]:  # none if every training diverged
+        figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     figure.savefig(path, dpi=150)

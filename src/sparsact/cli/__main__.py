@@ -1,0 +1,5 @@
+"""``python -m sparsact.cli``."""
+
+from sparsact.cli import main
+
+main()
