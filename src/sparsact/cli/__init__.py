@@ -8,7 +8,7 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from sparsact.cli.compare import compare
+from sparsact.cli.compare import INTERRUPTED, compare
 from sparsact.compare import InputError
 
 VERBS: dict[str, Callable[..., Any]] = {"compare": compare}
@@ -26,4 +26,6 @@ def main() -> None:
             f"[bold red]error:[/] {message}", soft_wrap=True
         )
         status = 2
+    except KeyboardInterrupt:
+        status = INTERRUPTED
     sys.exit(status)

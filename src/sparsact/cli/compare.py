@@ -12,6 +12,7 @@ from sparsact.compare import CompareConfig, Comparison, Outcome
 from sparsact.report.records import ComparisonReport
 from sparsact.report.table import cells, header
 
+INTERRUPTED = 128 + signal.SIGINT  # the shell's convention
 FULL_WIDTH = 132  # columns that the whole table needs
 
 
@@ -38,7 +39,7 @@ def compare(config: tyro.conf.OmitArgPrefixes[CompareConfig]) -> int:
             )
         )
     _show(console, outcome)
-    return 0 if outcome.complete else 128 + signal.SIGINT
+    return 0 if outcome.complete else INTERRUPTED
 
 
 def _show(console: Console, outcome: Outcome) -> None:
