@@ -66,7 +66,7 @@ def test_npz_is_flattened(tmp_path: Path) -> None:
         ({"x": np.ones((3, 2)), "y": np.ones(2)}, r"y must have shape \(3,\)"),
         ({"x": np.array([[1, 2], [3, np.nan]])}, "row 2, column '1' is nan"),
         ({"x": np.ones((2, 2)), "y": np.array([1, np.inf])}, "target in row 2 is inf"),
-        ({"x": np.array([[None, 1]], object)}, "not a .npz of plain numeric"),
+        ({"x": np.array([[None, 1]], object)}, "not a \\.npz of plain numeric"),
     ],
 )
 def test_npz_faults(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
@@ -77,7 +77,7 @@ def test_npz_faults(tmp_path: Path, arrays: dict[str, np.ndarray], message: str)
 
 def test_npz_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_text("not a zip")
-    with pytest.raises(InputError, match="not a .npz of plain numeric"):
+    with pytest.raises(InputError, match=r"not a \.npz of plain numeric"):
         read(tmp_path / "a.npz")
 
 

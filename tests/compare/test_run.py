@@ -296,3 +296,18 @@ def test_clip_grad_limits_every_step(start: Run) -> None:
     free.execute(silent)
     other = free.run.weights(("relu", 0))
     assert sum(float((other[name] - initial[name]).square().sum()) for name in initial) > 1e-2
+
+
+def test_a_missed_target_density_is_said(tmp_path: Path) -> None:
+    """λ alone cannot make three epochs of softshrink as sparse as this."""
+    config = CompareConfig(
+        "digits",
+        activations="softshrink",
+        hidden="16",
+        epochs=1,
+        seeds=1,
+        target_density=1e-4,
+        out=str(tmp_path / "run"),
+    )
+    outcome = Comparison(config).execute(lambda *_: None)
+    assert "The target of 0.0% was not reached by" in outcome.report.conclusion

@@ -3,8 +3,10 @@
 import statistics
 from collections.abc import Sequence
 
+from sparsact.compare.activations import ACTIVATIONS
 from sparsact.compare.config import Plan, Setting
 from sparsact.compare.curves import trace_curves
+from sparsact.compare.search import is_close
 from sparsact.compare.split import SplitData
 from sparsact.compare.summary import summarise
 from sparsact.compare.trial import TrialRecord
@@ -33,7 +35,8 @@ def make_report(
     return ComparisonReport(
         title=f"Activations on {data.name}: {TASKS[data.task]}",
         facts=_facts(plan, data),
-        conclusion=_conclusion(rows, score_name, tolerance),
+        conclusion=_conclusion(rows, score_name, tolerance)
+        + _missed_targets(plan.config.target_density, settings, grouped),
         score_name=score_name,
         rows=tuple(rows),
         densities=_density_traces(grouped),
@@ -72,6 +75,27 @@ def _conclusion(rows: Sequence[SettingRow], score_name: str, tolerance: float) -
         f"{score_name}: {picked.density.mean:.1%} of its activations are non-zero, test "
         f"{score_name} {picked.score.mean:.3f}."
     )
+
+
+def _missed_targets(
+    target: float | None, settings: Sequence[Setting], grouped: dict[str, list[TrialRecord]]
+) -> str:
+    """Which searches ended off the target: density need not fall steadily with λ."""
+    if target is None:
+        return ""
+    reached = {
+        setting.label: grouped[setting.label][0].validation_density
+        for setting in settings
+        if setting.label in grouped and ACTIVATIONS[setting.activation].knob is not None
+    }
+    missed = [
+        f"{label} ({density:.1%})"
+        for label, density in reached.items()
+        if not is_close(density, target)
+    ]
+    if not missed:
+        return ""
+    return f" The target of {target:.1%} was not reached by {', '.join(missed)}."
 
 
 def _mean(groups: Sequence[Sequence[float]]) -> tuple[float, ...]:

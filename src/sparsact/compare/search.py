@@ -39,13 +39,18 @@ def find_setting(
         miss = math.inf if density == 0 else abs(math.log(density / target))
         if miss < best_miss:
             best, best_miss = candidate, miss
-        if best_miss <= CLOSE_ENOUGH:
+        if is_close(density, target):
             break
         if density > target:
             low = middle
         else:
             high = middle
     return best
+
+
+def is_close(density: float, target: float) -> bool:
+    """Whether a density is within 5% of the target."""
+    return abs(density / target - 1) <= CLOSE_ENOUGH
 
 
 def _turn(setting: Setting, knob: str, value: float, kind: str) -> Setting:
