@@ -2,6 +2,7 @@
 
 import difflib
 import weakref
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
@@ -18,6 +19,7 @@ Selector = str | type[nn.Module] | nn.Module | Callable[[str, nn.Module], bool]
 Site = Literal["input", "output"]
 TapCallback = Callable[[str, Tensor], Tensor | None]
 T = TypeVar("T")
+Self = TypeVar("Self")  # typing.Self from Python 3.11 on
 
 _HOOK_TABLES = (
     "_forward_hooks",
@@ -106,6 +108,20 @@ def swap(
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, replacements[id(old)])
     return {name: replacements[id(old)] for name, old in chosen.items()}
+
+
+class Removable(ABC):
+    """What holds hooks on a model until it is removed, or until its ``with`` block ends."""
+
+    @abstractmethod
+    def remove(self) -> None:
+        """Take the hooks away."""
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.remove()
 
 
 class Taps:

@@ -5,14 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sparsact.compare.activations import ACTIVATIONS
 from sparsact.compare.config import CompareConfig, Setting, make_plan
 from sparsact.compare.data import load
 from sparsact.compare.errors import InputError
 from sparsact.compare.model import save_model
 from sparsact.compare.reporting import make_report
 from sparsact.compare.rundir import RunDirectory
-from sparsact.compare.search import ROUNDS, find_setting
+from sparsact.compare.search import ROUNDS, find_setting, is_searched
 from sparsact.compare.split import split
 from sparsact.compare.timing import time_steps
 from sparsact.compare.trial import TrialRecord, train
@@ -96,31 +95,26 @@ class Comparison:
         return Outcome(self.run.path, report, complete)
 
     def _train_all(self, progress: Progress) -> tuple[Setting, ...]:
-        target = self.plan.config.target_density
-        seeds, epochs = self.plan.config.seeds, self.plan.config.epochs
-        searches = [
-            setting
-            for setting in self.plan.settings
-            if target is not None and ACTIVATIONS[setting.activation].knob in ("lambd", "strength")
-        ]
-        total = len(self.plan.settings) * seeds + len(searches) * ROUNDS
-        counter = _Counter(total * epochs, progress)
-        settings = self.plan.settings
-        if target is not None:
-            kind = self.plan.penalty.kind if self.plan.penalty else "l1"
-            found = []
-            for setting in self.plan.settings:
-                before = counter.done
-                found.append(
-                    find_setting(setting, target, kind, lambda s: self._train(s, 0, counter))
-                )
-                if setting in searches:
-                    counter.jump(before + ROUNDS * epochs)
-            settings = tuple(found)
-        for seed in range(seeds):
+        config, settings = self.plan.config, self.plan.settings
+        rounds = len(settings) * config.seeds
+        if config.target_density is not None:
+            rounds += ROUNDS * sum(is_searched(setting) for setting in settings)
+        counter = _Counter(rounds * config.epochs, progress)
+        if config.target_density is not None:
+            target = config.target_density
+            settings = tuple(self._search(setting, target, counter) for setting in settings)
+        for seed in range(config.seeds):
             for setting in settings:
                 self._train(setting, seed, counter)
         return settings
+
+    def _search(self, setting: Setting, target: float, counter: _Counter) -> Setting:
+        kind = self.plan.penalty.kind if self.plan.penalty else "l1"
+        before = counter.done
+        found = find_setting(setting, target, kind, lambda s: self._train(s, 0, counter))
+        if is_searched(setting):
+            counter.jump(before + ROUNDS * self.plan.config.epochs)
+        return found
 
     def _train(self, setting: Setting, seed: int, counter: _Counter) -> TrialRecord:
         """The training with this setting and seed, from the run directory if it is there."""

@@ -48,6 +48,11 @@ def find_setting(
     return best
 
 
+def is_searched(setting: Setting) -> bool:
+    """Whether a density is found by trying: k gives it at once, and a dense kind has none."""
+    return ACTIVATIONS[setting.activation].knob in RANGES
+
+
 def is_close(density: float, target: float) -> bool:
     """Whether a density is within 5% of the target."""
     return abs(density / target - 1) <= CLOSE_ENOUGH

@@ -2,13 +2,20 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import TracebackType
 
 import torch
 from torch import Tensor, nn
 
 from sparsact.meters.histogram import Histogram, StreamingHistogram
-from sparsact.taps import Selector, Site, Taps, check_hookable, in_backward, select_modules
+from sparsact.taps import (
+    Removable,
+    Selector,
+    Site,
+    Taps,
+    check_hookable,
+    in_backward,
+    select_modules,
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class LayerStats:
     histogram: Histogram
 
 
-class SparsityMeter:
+class SparsityMeter(Removable):
     """Streaming statistics of chosen modules, in constant memory.
 
     Args:
@@ -105,17 +112,6 @@ class SparsityMeter:
         """Take the hooks away; what was seen can still be computed."""
         for taps in self._taps:
             taps.remove()
-
-    def __enter__(self) -> "SparsityMeter":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.remove()
 
     def _see(self, name: str, activation: Tensor) -> None:
         if not in_backward():

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Any, Literal, get_args
 
 import torch
@@ -12,7 +11,15 @@ from torch.utils.checkpoint import CheckpointFunction
 from sparsact.nn.activity import Reduction, check_reduction, divisor, inject
 from sparsact.penalties.mask import Mask, check_mask_type, keep, kept_divisor
 from sparsact.penalties.penalty import Penalty
-from sparsact.taps import Selector, Site, Taps, assign_modules, check_hookable, in_backward
+from sparsact.taps import (
+    Removable,
+    Selector,
+    Site,
+    Taps,
+    assign_modules,
+    check_hookable,
+    in_backward,
+)
 
 Mode = Literal["loss", "inject"]
 
@@ -22,7 +29,7 @@ _LATE = (
 )
 
 
-class ActivationPenalty:
+class ActivationPenalty(Removable):
     """Penalties on the activations of chosen modules, read by hook.
 
     The penalty is computed inside the hook, so no activation is held beyond what autograd keeps.
@@ -167,17 +174,6 @@ class ActivationPenalty:
         """Take the hooks away; the model is as it was."""
         self._taps.remove()
         self._clear()
-
-    def __enter__(self) -> "ActivationPenalty":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.remove()
 
     def _clear(self) -> None:
         self._values.clear()
