@@ -36,8 +36,8 @@ class CoefficientController:
 
     coefficient: float
     target: float | None
-    rate: float = 0.01
-    gain: float = 0.5
+    rate: float = 0.03
+    gain: float = 2.0
     smoothed: float | None = None
 
     @property

@@ -67,8 +67,7 @@ class SAETrainer:
         sae: the autoencoder; it is trained in place, and maps raw activations at all times.
         config: how.
         penalty: instead of the kind's own, of coefficient 1; put on the latents.
-        accelerator: device, precision and processes; by default one of
-            `config.mixed_precision`.
+        accelerator: device and processes; by default one as ``accelerate launch`` set it up.
 
     Raises:
         ValueError: a target L0 for a kind that has its k, or without a penalty.
@@ -96,9 +95,7 @@ class SAETrainer:
         term = sparsity_term(sae.config, sae.activation)
         term = term if penalty is None else SparsityTerm(penalty)
         _check_target(config, sae, term)
-        self.accelerator: Any = accelerator or require("accelerate", "sae").Accelerator(
-            mixed_precision=config.mixed_precision
-        )
+        self.accelerator: Any = accelerator or require("accelerate", "sae").Accelerator()
         self.optimizer: Any = torch.optim.Adam(
             sae.parameters(), lr=config.lr, betas=config.betas, fused=True
         )
@@ -108,6 +105,7 @@ class SAETrainer:
         self.control = CoefficientController(config.coefficient, config.target_l0)
         self.steps = 0
         self.skipped = 0
+        self._in_bfloat16 = config.mixed_precision == "bf16"
         self._generator = torch.Generator().manual_seed(config.seed)
 
     def fit(self, batches: Iterable[Batch], steps: int) -> SAEStats:
@@ -121,14 +119,12 @@ class SAETrainer:
             the last step's statistics.
 
         Raises:
-            ValueError: there are fewer batches than steps.
+            ValueError: there are fewer batches than steps, or no step is left to do.
         """
-        last = None
-        for last in self.run(batches, steps):
-            pass
-        if last is None or self.steps < steps:
+        last = list(self.run(batches, steps))[-1:]
+        if not last or self.steps < steps:
             raise ValueError(f"the batches ended after {self.steps} of {steps} steps")
-        return last
+        return last[0]
 
     def run(self, batches: Iterable[Batch], steps: int) -> Iterator[SAEStats]:
         """As :meth:`fit`, yielding the statistics of each step."""
@@ -146,7 +142,8 @@ class SAETrainer:
             self._start(x, target)
         lr = self._set_lr()
         coefficient = self.control.value * _ramp(self.steps, self.config.sparsity_warmup_steps)
-        parts: LossParts = self.loss(x, target, coefficient, self.latents.dead)
+        with torch.autocast(x.device.type, torch.bfloat16, self._in_bfloat16):
+            parts: LossParts = self.loss(x, target, coefficient, self.latents.dead)
         self.accelerator.backward(parts.total)
         norm = self._move()
         parts, inputs = self._over_processes(parts, len(x))
@@ -225,7 +222,10 @@ class SAETrainer:
         x, target = (batch, batch) if isinstance(batch, Tensor) else batch
         device = self.sae.W_dec.device
         x, target = x.to(device), target.to(device)
-        for name, tensor, width in (("input", x, config.d_in), ("target", target, config.width_out)):
+        for name, tensor, width in (
+            ("input", x, config.d_in),
+            ("target", target, config.width_out),
+        ):
             if tensor.ndim != 2 or tensor.shape[1] != width:
                 raise ValueError(
                     f"each {name} batch must be (batch, {width}), got {tuple(tensor.shape)}"
@@ -274,7 +274,8 @@ class SAETrainer:
         *scalars, fired = parts
         means = reduce(torch.stack([value.detach().float() for value in scalars]), "mean")
         fired = reduce(fired.int(), "sum") > 0
-        return LossParts(*means, fired), inputs * self.accelerator.num_processes
+        joined = LossParts(**dict(zip(LossParts._fields, [*means, fired], strict=True)))
+        return joined, inputs * self.accelerator.num_processes
 
     def _resample(self, x: Tensor, target: Tensor) -> None:
         dead = self.latents.dead
@@ -291,8 +292,8 @@ def _check_target(
         return
     if sae.config.selects and config.target_l0 != sae.config.k:
         raise ValueError(
-            f"target_l0={config.target_l0} and k={sae.config.k} disagree: a {sae.config.activation} "
-            "keeps k latents; set k"
+            f"target_l0={config.target_l0} and k={sae.config.k} disagree: "
+            f"{sae.config.activation} keeps k latents, so set k"
         )
     if config.target_l0 > sae.config.d_sae:
         raise ValueError(f"target_l0={config.target_l0} exceeds d_sae={sae.config.d_sae}")
@@ -307,7 +308,7 @@ def _ramp(step: int, length: int) -> float:
 
 def _unit_scale(x: Tensor) -> Tensor:
     """What makes the mean norm of the rows √d."""
-    mean = torch.linalg.vector_norm(x, dim=1).mean()
+    mean: Tensor = torch.linalg.vector_norm(x, dim=1).mean()
     if not bool(mean > 0):
         raise ValueError("the first batch is all zero: it has no scale")
-    return x.shape[1] ** 0.5 / mean
+    return math.sqrt(x.shape[1]) / mean
