@@ -1,6 +1,6 @@
 """Sparse autoencoders: any threshold, any penalty, a chosen number of active latents."""
 
-from sparsact.sae.activations import Rows, open_rows
+from sparsact.sae.activations import Rows, Tokens, harvest, open_rows, pack_tokens
 from sparsact.sae.config import SAEConfig, SAETrainConfig
 from sparsact.sae.files import load_checkpoint, load_sae, save_checkpoint, save_sae
 from sparsact.sae.gated import GatedReLU
@@ -18,11 +18,14 @@ __all__ = [
     "SAETrainConfig",
     "SAETrainer",
     "SparseAutoencoder",
+    "Tokens",
     "evaluate",
     "geometric_median",
+    "harvest",
     "load_checkpoint",
     "load_sae",
     "open_rows",
+    "pack_tokens",
     "save_checkpoint",
     "save_sae",
 ]
