@@ -8,9 +8,9 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
+from sparsact._errors import InputError
 from sparsact.cli.compare import INTERRUPTED, compare
 from sparsact.cli.sae import sae
-from sparsact.compare import InputError
 
 VERBS: dict[str, Callable[..., Any]] = {"compare": compare, "sae": sae}
 

@@ -85,8 +85,6 @@ class SAETrainConfig:
         normalize_input: scale inputs to a mean norm of √d_in while training.
         mixed_precision: ``"no"`` or ``"bf16"``: matmuls in bfloat16, with parameters,
             thresholds and optimizer state in float32.
-        sparse: take the sparse kernels where the density makes them faster (decided by
-            measuring), or never.
         seed: of the initial weights' and the resampling's randomness.
 
     Raises:
@@ -106,7 +104,6 @@ class SAETrainConfig:
     resample_every: int = 0
     normalize_input: bool = True
     mixed_precision: Literal["no", "bf16"] = "no"
-    sparse: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ import tyro
 from torch import Tensor
 
 import sparsact
+from sparsact._errors import InputError
 from sparsact.sae.activations import Rows, harvest, open_rows
 from sparsact.sae.activations.language import load_language_model, read_tokens
 from sparsact.sae.config import Kind, SAEConfig, SAETrainConfig
@@ -94,18 +95,14 @@ def train(config: SAERun, progress: Progress = lambda *_: None) -> SAEMetrics:
         the figures on held-out activations.
 
     Raises:
-        ValueError: flags that contradict each other or the data.
-        FileExistsError: the directory holds a run, and `resume` is not set.
-        FileNotFoundError: nothing to resume, or a file of the data is missing.
+        InputError: flags that contradict each other or the data, files that are missing, a
+            directory that holds a run already, or none to resume.
     """
     folder = Path(config.out)
-    _open(folder, config)
-    rows, held_out = _rows(config, folder, progress).split(config.held_out)
-    torch.manual_seed(config.training.seed)
-    sae = SparseAutoencoder(_shape(config, rows.width))
-    trainer = SAETrainer(sae, config.training)
-    if (folder / CHECKPOINT).exists() or (folder / f"{CHECKPOINT}.old").exists():
-        load_checkpoint(trainer, folder / CHECKPOINT)
+    try:
+        trainer, rows, held_out = _set_up(config, folder, progress)
+    except (ValueError, OSError) as error:  # all of it is about what the user gave
+        raise InputError(str(error)) from error
     _truncate_log(folder / LOG, trainer.steps)
     with (folder / LOG).open("a") as log:
         for stats in _steps(config, trainer, rows):
@@ -115,6 +112,34 @@ def train(config: SAERun, progress: Progress = lambda *_: None) -> SAEMetrics:
                 save_checkpoint(trainer, folder / CHECKPOINT)
             progress("training", stats.step, config.steps)
     return _finish(config, trainer, held_out, folder)
+
+
+def _set_up(config: SAERun, folder: Path, progress: Progress) -> tuple[SAETrainer, Rows, Tensor]:
+    """The trainer, where a run that goes on had it, and its data."""
+    _check(config)
+    _open(folder, config)
+    rows, held_out = _rows(config, folder, progress).split(config.held_out)
+    if rows.total < config.batch_size:
+        raise ValueError(f"a batch of {config.batch_size} rows needs more than {rows.total}")
+    torch.manual_seed(config.training.seed)
+    trainer = SAETrainer(SparseAutoencoder(_shape(config, rows.width)), config.training)
+    if (folder / CHECKPOINT).exists() or (folder / f"{CHECKPOINT}.old").exists():
+        load_checkpoint(trainer, folder / CHECKPOINT)
+    return trainer, rows, held_out
+
+
+def _check(config: SAERun) -> None:
+    source, training = config.source, config.training
+    if (source.data is None) == (source.model is None):
+        raise ValueError("give either --data, or --model with --layer and --text")
+    if source.model is not None and (source.layer is None or not source.text):
+        raise ValueError("--model needs --layer (a module's name) and --text (files)")
+    if training.target_l0 is not None and config.steps <= training.sparsity_warmup_steps:
+        raise ValueError(
+            f"--target-l0 is sought after the sparsity warmup of {training.sparsity_warmup_steps} "
+            f"steps: give more than that as --steps, or a smaller --sparsity-warmup-steps"
+        )
+    _shape(config, 1)
 
 
 def _steps(config: SAERun, trainer: SAETrainer, rows: Rows) -> Iterator[SAEStats]:
@@ -142,18 +167,15 @@ def _finish(config: SAERun, trainer: SAETrainer, held_out: Tensor, folder: Path)
 
 def _shape(config: SAERun, width: int) -> SAEConfig:
     kind: Kind = config.activation
-    return SAEConfig(width, config.d_sae, kind, k=min(config.k, config.d_sae))
+    return SAEConfig(width, config.d_sae, kind, k=config.k)
 
 
 def _rows(config: SAERun, folder: Path, progress: Progress) -> Rows:
     source = config.source
-    if (source.data is None) == (source.model is None):
-        raise ValueError("give either --data, or --model with --layer and --text")
     if source.data is not None:
         return open_rows(source.data)
-    if source.layer is None or not source.text:
-        raise ValueError("--model needs --layer (a module's name) and --text (files)")
     assert source.model is not None
+    assert source.layer is not None
     model, tokenizer = load_language_model(source.model, source.gguf)
     tokens = read_tokens(tokenizer, source.text, source.length)
     return harvest(
