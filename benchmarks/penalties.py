@@ -87,7 +87,7 @@ def check(found: dict[str, list[Tensor]]) -> None:
 def measure() -> dict[str, float]:
     steps = sides()
     check({name: [grad.clone() for grad in run()] for name, run in steps.items()})
-    return alternate(steps, repeats=15)
+    return alternate(steps, repeats=21)
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from sparsact.penalties import (
     SparseGroupLasso,
     WeightPenalty,
 )
+from sparsact.pruning import PruningReport, prune_zero_units
 from sparsact.taps import swap
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ __all__ = [
     "LinearWarmup",
     "LogSum",
     "Penalty",
+    "PruningReport",
     "SmoothL1",
     "SparseGroupLasso",
     "SparsityMeter",
@@ -46,5 +48,6 @@ __all__ = [
     "functional",
     "nn",
     "optim",
+    "prune_zero_units",
     "swap",
 ]
