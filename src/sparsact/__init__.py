@@ -1,6 +1,6 @@
 """Activation sparsity for PyTorch."""
 
-from sparsact import functional, nn, optim
+from sparsact import functional, integrations, nn, optim
 from sparsact.meters import LayerStats, SparsityMeter
 from sparsact.penalties import (
     L0,
@@ -46,6 +46,7 @@ __all__ = [
     "SparsityMeter",
     "WeightPenalty",
     "functional",
+    "integrations",
     "nn",
     "optim",
     "prune_zero_units",

@@ -17,7 +17,6 @@ from sparsact.taps import (
     select_modules,
 )
 
-
 MAX_FLOAT32_COUNT = 2**24  # float32 holds every integer up to here
 
 
