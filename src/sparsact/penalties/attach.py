@@ -50,7 +50,8 @@ class ActivationPenalty(Removable):
             ``"token_mean"`` (sum divided by the number of positions: every dim but the last).
             Under DistributedDataParallel gradients are averaged over equal shards, so the means
             over samples equal those of one process on the joined batch, while ``"sum"`` is
-            divided by the number of processes. KLSparsity is the mean of each shard's own.
+            divided by the number of processes. KLSparsity is the mean of each shard's own. The
+            same holds under FSDP2's ``fully_shard``, before or after which penalties may be hung.
         on: penalise each module's ``"output"`` or its ``"input"``.
         select: picks the tensor to penalise: called with the module's output, or with its
             inputs. By default it is the first tensor in them.
