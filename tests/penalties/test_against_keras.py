@@ -1,5 +1,6 @@
 """Activity regularisation equals that of Keras 3, layer by layer."""
 
+import itertools
 import os
 
 os.environ["KERAS_BACKEND"] = "torch"
@@ -29,7 +30,7 @@ def build(regularizer):
         for width in WIDTHS[1:]
     ]
     theirs = keras.Sequential([keras.Input((WIDTHS[0],)), *layers])
-    linears = [nn.Linear(a, b) for a, b in zip(WIDTHS, WIDTHS[1:], strict=False)]
+    linears = [nn.Linear(a, b) for a, b in itertools.pairwise(WIDTHS)]
     ours = nn.Sequential(*(module for linear in linears for module in (linear, nn.Tanh())))
     for layer, linear in zip(layers, linears, strict=True):
         layer.set_weights([linear.weight.detach().numpy().T, linear.bias.detach().numpy()])

@@ -40,7 +40,10 @@ class ActivationPenalty(Removable):
     the backward pass by itself and the training loop stays as it is; ``penalty()`` is then a
     number to log. Both give equal gradients.
 
-    Copies of the model, by ``copy.deepcopy`` or pickling, carry no hooks.
+    Copies of the model, by ``copy.deepcopy`` or pickling, carry no hooks. Hang penalties on the
+    model before ``torch.compile``; with activation checkpoints inside a model that is compiled
+    with ``fullgraph=True``, set the flag that torch's error then names,
+    ``torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint``: a penalty counts once.
 
     Args:
         model: the model; its code and its modules stay as they are.
