@@ -262,11 +262,10 @@ class _CopyWithoutTaps:
     def reduce(self, protocol: Any) -> Any:
         """What the class's own ``__reduce_ex__`` or ``__reduce__`` makes of it."""
         with self._untapped() as module:
-            reduced = type(module).__reduce_ex__(module, protocol)
+            cls: Any = type(module)
+            reduced = cls.__reduce_ex__(module, protocol)
             if isinstance(reduced, tuple):  # the state may be the very __dict__
-                reduced = tuple(
-                    dict(part) if part is vars(module) else part for part in reduced
-                )
+                reduced = tuple(dict(part) if part is vars(module) else part for part in reduced)
             return reduced
 
     @contextmanager

@@ -62,7 +62,8 @@ class ActivationPenalty(Removable):
         scale: for ``"inject"``, what the loss itself is multiplied by before backward, which the
             hook cannot know: a number, or a callable read at each forward, such as
             ``scaler.get_scale`` or ``lambda: 1 / accumulation_steps``.
-        accumulate: add up every forward until the value is read, instead of the last one only.
+        accumulate: add up every forward until the value is read, instead of the last one only. In
+            mode ``"loss"`` their graphs are kept until then: that is what is asked for.
 
     Raises:
         ValueError: a selector matches nothing, or two match the same module.
