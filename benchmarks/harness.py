@@ -2,6 +2,7 @@
 
 import json
 import platform
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -13,15 +14,22 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def alternate(sides: Mapping[str, Callable[[], object]], repeats: int = 21) -> dict[str, float]:
-    """Median milliseconds of each side; every repeat runs them all, in turn, after a warm-up."""
+    """Median milliseconds of each side; every repeat runs them all, in turn, after a warm-up.
+
+    The order changes from repeat to repeat: a side that always follows the same other one
+    inherits its caches and its allocator.
+    """
+    order = list(sides)
+    shuffle = random.Random(0).shuffle
     for _ in range(3):
         for run in sides.values():
             run()
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
-        for name, run in sides.items():
+        shuffle(order)
+        for name in order:
             start = time.perf_counter()
-            run()
+            sides[name]()
             times[name].append(1e3 * (time.perf_counter() - start))
     return {name: statistics.median(values) for name, values in times.items()}
 

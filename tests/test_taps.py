@@ -334,6 +334,81 @@ def test_a_class_with_its_own_state_keeps_it():
     assert not twin._forward_hooks
 
 
+class CopiesItsDict(nn.Linear):
+    def __deepcopy__(self, memo):
+        new = memo[id(self)] = type(self)(4, 4)
+        new.__dict__.update({k: copy.deepcopy(v, memo) for k, v in self.__dict__.items()})
+        return new
+
+
+class SharesItsDict(nn.Linear):
+    def __deepcopy__(self, memo):
+        new = type(self)(4, 4)
+        new.__dict__.update(self.__dict__)
+        return new
+
+
+class HidesItsOwnWay(nn.Linear):
+    """A common idiom: go the usual way once, without coming back here."""
+
+    def __deepcopy__(self, memo):
+        way = self.__deepcopy__
+        self.__deepcopy__ = None
+        new = copy.deepcopy(self, memo)
+        self.__deepcopy__ = way
+        del new.__deepcopy__
+        return new
+
+
+class Reduces(nn.Linear):
+    def __reduce__(self):
+        return (type(self), (4, 4), self.__dict__)
+
+
+def kinds(hooks):
+    return [getattr(hook, "__qualname__", type(hook)) for hook in hooks]
+
+
+def parametrized(features_in, features_out):
+    return nn.utils.parametrizations.weight_norm(nn.Linear(features_in, features_out))
+
+
+def traced(features_in, features_out):
+    return torch.fx.symbolic_trace(nn.Sequential(nn.Linear(features_in, features_out)))
+
+
+@pytest.mark.parametrize("attached", ["loss", "inject", "meter"])
+@pytest.mark.parametrize(
+    "build", [CopiesItsDict, SharesItsDict, HidesItsOwnWay, Reduces, parametrized, traced]
+)
+def test_a_class_that_copies_itself_copies_no_tap(build, attached):
+    model = nn.Sequential(build(4, 4), nn.Tanh())
+    model[0].register_forward_hook(user_hook)
+    x = torch.randn(3, 4)
+    without_tap = all_hooks(model)
+    twin = copy.deepcopy(model)  # what the class makes of its hooks is its own business
+    wanted, plain = kinds(all_hooks(twin)), twin(x)
+    if attached == "meter":
+        tap = sa.SparsityMeter(model, "0")
+    else:
+        tap = sa.ActivationPenalty(model, {"0": sa.L1(0.1)}, mode=attached)
+    with_tap = all_hooks(model)
+    model(x)
+    twins = [copy.deepcopy(model)]
+    if build is Reduces:
+        twins.append(pickle.loads(pickle.dumps(model)))
+    for twin in twins:
+        assert kinds(all_hooks(twin)) == wanted
+        assert not {"__getstate__", "__reduce_ex__"} & set(vars(twin[0]))
+        assert twin(x).equal(plain)
+    assert all_hooks(model) == with_tap
+    assert (tap.compute() if attached == "meter" else tap()) is not None
+    tap.remove()
+    assert all_hooks(model) == without_tap
+    assert not {"__getstate__", "__deepcopy__", "__reduce_ex__"} & set(vars(model[0]))
+    assert copy.deepcopy(model)(x).equal(plain)
+
+
 class WithState(nn.ReLU):
     def __getstate__(self):
         return {**self.__dict__, "marked": True}

@@ -1,6 +1,6 @@
 """Activation sparsity for PyTorch."""
 
-from sparsact import functional, nn, optim
+from sparsact import functional, integrations, nn, optim
 from sparsact.meters import LayerStats, SparsityMeter
 from sparsact.penalties import (
     L0,
@@ -20,6 +20,7 @@ from sparsact.penalties import (
     SparseGroupLasso,
     WeightPenalty,
 )
+from sparsact.pruning import PruningReport, prune_zero_units
 from sparsact.taps import swap
 
 __version__ = "0.1.0"
@@ -39,12 +40,15 @@ __all__ = [
     "LinearWarmup",
     "LogSum",
     "Penalty",
+    "PruningReport",
     "SmoothL1",
     "SparseGroupLasso",
     "SparsityMeter",
     "WeightPenalty",
     "functional",
+    "integrations",
     "nn",
     "optim",
+    "prune_zero_units",
     "swap",
 ]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sparsact.penalties.penalty import Penalty, has_prox
+from sparsact.penalties.sharded import gather
 from sparsact.taps import assign_parameters
 
 Group = Mapping[str, Any]
@@ -96,9 +97,9 @@ class Proximal(Optimizer):
         return loss
 
     def nonzero(self) -> dict[str, int]:
-        """Parameter name → the number of its entries that are not 0."""
+        """Parameter name → the number of its entries that are not 0, over all shards of it."""
         return {
-            name: int(torch.count_nonzero(parameter.detach()))
+            name: int(gather(torch.count_nonzero(parameter.detach())))
             for name, (parameter, _) in self._assigned.items()
         }
 

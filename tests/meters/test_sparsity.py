@@ -72,6 +72,20 @@ def test_unit_dim_can_be_chosen() -> None:
     assert stats.unit_density.tolist() == [0, 1, 0]
 
 
+def test_a_unit_dim_that_does_not_exist_names_the_layer() -> None:
+    model = nn.Sequential(nn.Identity())
+    with SparsityMeter(model, "0", unit_dim=2):
+        model(torch.ones(2, 3, 4))
+        with pytest.raises(ValueError, match=r"unit_dim=2 does not exist at module '0'.*\(2, 3\)"):
+            model(torch.ones(2, 3))
+
+
+def test_units_of_one_vector() -> None:
+    stats = measure(torch.tensor([1.0, 0.0, -2.0]), unit_dim=0)
+    assert (stats.samples, stats.units) == (1, 3)
+    assert stats.unit_magnitude.tolist() == [1, 0, 2]
+
+
 def test_input_of_a_module_can_be_measured() -> None:
     model = nn.Sequential(nn.ReLU())
     with SparsityMeter(model, "0", on="input") as meter:

@@ -288,6 +288,32 @@ def test_hooks_that_come_after_the_first_compiled_call_are_noticed(build):
     assert penalty().item() > 0
 
 
+@MODES
+@pytest.mark.parametrize("fullgraph", [False, True])
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+def test_checkpointing_inside_a_compiled_model(mode, fullgraph):
+    """Counted once; in one graph torch wants to be told that its replay may leave that out."""
+    torch._dynamo.reset()
+    model = Net("non-reentrant")
+    penalty = attach(model, mode=mode)
+    compiled = torch.compile(model, fullgraph=fullgraph)
+    if fullgraph:
+        with pytest.raises(Exception, match="skip_fwd_side_effects_in_bwd_under_checkpoint"):
+            compiled(X)
+    hidden = model.first(X)
+    want = (0.3 * hidden.abs().sum() + 0.2 * model.second(hidden).square().sum()) / len(X)
+    with torch._dynamo.config.patch(skip_fwd_side_effects_in_bwd_under_checkpoint=fullgraph):
+        for _ in range(2):
+            model.zero_grad()
+            loss = compiled(X).square().mean()
+            value = penalty()
+            torch.testing.assert_close(value.detach(), want.detach())
+            (loss + value if mode == "loss" else loss).backward()
+            assert_all_close([p.grad for p in model.parameters()], reference(model))
+            with pytest.raises(RuntimeError, match="call the model first"):
+                penalty()  # the recomputation in backward left nothing behind
+
+
 def test_compiled_with_a_mask_and_all_kinds_of_penalty():
     torch._dynamo.reset()
     model = nn.Sequential(nn.Linear(6, 6), nn.Sigmoid())

@@ -19,8 +19,9 @@ def check_reduction(reduction: str) -> None:
 def divisor(x: Tensor, reduction: Reduction) -> int:
     """What the sum of a penalty over `x` is divided by; 1 for an empty `x`.
 
-    ``sum`` 1, ``mean`` the number of entries, ``batch_mean`` the size of dim 0 (Keras's
-    documented meaning), ``token_mean`` the number of positions: every dim but the last.
+    ``sum`` 1, ``mean`` the number of entries, ``batch_mean`` the size of dim 0 (as Keras 3.15
+    divides an activity regularizer; its documented meaning, which earlier versions of Keras 3
+    left out), ``token_mean`` the number of positions: every dim but the last.
     """
     if reduction == "sum" or x.ndim == 0 or x.numel() == 0:
         return 1

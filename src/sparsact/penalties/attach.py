@@ -40,7 +40,10 @@ class ActivationPenalty(Removable):
     the backward pass by itself and the training loop stays as it is; ``penalty()`` is then a
     number to log. Both give equal gradients.
 
-    Copies of the model, by ``copy.deepcopy`` or pickling, carry no hooks.
+    Copies of the model, by ``copy.deepcopy`` or pickling, carry no hooks. Hang penalties on the
+    model before ``torch.compile``; with activation checkpoints inside a model that is compiled
+    with ``fullgraph=True``, set the flag that torch's error then names,
+    ``torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint``: a penalty counts once.
 
     Args:
         model: the model; its code and its modules stay as they are.
@@ -50,7 +53,8 @@ class ActivationPenalty(Removable):
             ``"token_mean"`` (sum divided by the number of positions: every dim but the last).
             Under DistributedDataParallel gradients are averaged over equal shards, so the means
             over samples equal those of one process on the joined batch, while ``"sum"`` is
-            divided by the number of processes. KLSparsity is the mean of each shard's own.
+            divided by the number of processes. KLSparsity is the mean of each shard's own. The
+            same holds under FSDP2's ``fully_shard``, before or after which penalties may be hung.
         on: penalise each module's ``"output"`` or its ``"input"``.
         select: picks the tensor to penalise: called with the module's output, or with its
             inputs. By default it is the first tensor in them.
@@ -58,7 +62,8 @@ class ActivationPenalty(Removable):
         scale: for ``"inject"``, what the loss itself is multiplied by before backward, which the
             hook cannot know: a number, or a callable read at each forward, such as
             ``scaler.get_scale`` or ``lambda: 1 / accumulation_steps``.
-        accumulate: add up every forward until the value is read, instead of the last one only.
+        accumulate: add up every forward until the value is read, instead of the last one only. In
+            mode ``"loss"`` their graphs are kept until then: that is what is asked for.
 
     Raises:
         ValueError: a selector matches nothing, or two match the same module.

@@ -18,6 +18,7 @@ from sparsact.penalties.penalty import (
     check_share,
     number,
 )
+from sparsact.penalties.sharded import gather
 
 Dims = int | tuple[int, ...]
 Scale = Literal["sqrt", "none"]
@@ -110,7 +111,7 @@ class SparseGroupLasso(Penalty):
         groups, dims = split_groups(x, self.dim, self.group_size)
         grouped = group_weight(groups, dims, self.scale) * norm_sum(groups, dims)
         return number(self.alpha) * (
-            self.l1_ratio * absolute_sum(x) + (1 - self.l1_ratio) * grouped
+            self.l1_ratio * gather(absolute_sum(x)) + (1 - self.l1_ratio) * grouped
         )
 
     def prox(self, x: Tensor, step: float | Tensor) -> Tensor:
@@ -147,9 +148,10 @@ def group_weight(groups: Tensor, dims: tuple[int, ...], scale: Scale) -> float:
 
 
 def norm_sum(groups: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """``Σ_g ‖x_g‖₂``, in float32 at least."""
+    """``Σ_g ‖x_g‖₂``, in float32 at least, over all shards of a sharded parameter."""
     norms: Tensor = torch.linalg.vector_norm(groups, 2, dims, dtype=accumulate_dtype(groups))
-    return norms.sum()
+    # torch 2.13 adds up the shards' own norms where a group spans several
+    return gather(norms).sum()
 
 
 def shrink_groups(groups: Tensor, level: float | Tensor, dims: tuple[int, ...]) -> Tensor:

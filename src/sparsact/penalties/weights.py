@@ -7,11 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from sparsact.penalties.penalty import Penalty
+from sparsact.penalties.sharded import gather
 from sparsact.taps import assign_parameters
 
 
 class WeightPenalty:
     """Penalties on chosen parameters, at their current values.
+
+    Parameters that ``torch.distributed.fsdp.fully_shard`` has sharded are penalised as wholes:
+    every process gets the same value, and the gradient of its own shard.
 
     Args:
         model: the model.
@@ -38,7 +42,7 @@ class WeightPenalty:
     def __call__(self) -> Tensor:
         """The sum of the penalties on the parameters: a scalar to add to the loss."""
         values = [
-            penalty.at(self._step)(self._model.get_parameter(name))
+            gather(penalty.at(self._step)(self._model.get_parameter(name)))
             for name, penalty in self.penalties.items()
         ]
         return torch.stack([value.to(values[0]) for value in values]).sum()

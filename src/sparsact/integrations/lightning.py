@@ -1,0 +1,103 @@
+"""Penalties and a meter inside the Trainer of Lightning."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from sparsact.integrations.hung import Hung
+from sparsact.integrations.tensorboard import write_histograms
+from sparsact.meters import SparsityMeter
+from sparsact.penalties import ActivationPenalty
+
+
+class LightningCallback(Callback):
+    """Penalties in a ``lightning.pytorch.Trainer``, and a meter in its logs.
+
+    The gradients are those of ``loss + penalty()``, also under ``accumulate_grad_batches`` and
+    under the loss scale of ``precision="16-mixed"``. (With manual optimization the trainer knows
+    of no accumulation: only the loss scale is applied.) Schedules follow the trainer's
+    ``global_step``, also after a resumed checkpoint. When the fit ends or fails, the hooks are
+    removed.
+
+    Every ``log_every_n_steps`` optimizer steps each logger of the trainer gets the penalty of the
+    last forward, the coefficients, and per layer the density, L0, share of dead units and mean
+    magnitude since the last log or validation; TensorBoard also gets histograms.
+
+    Args:
+        penalties: one or several :class:`sparsact.ActivationPenalty`, in mode ``"inject"``. Hang
+            them on the module whose forward ``training_step`` calls: the LightningModule itself
+            runs no forward if ``training_step`` calls a module inside it.
+        meter: a :class:`sparsact.SparsityMeter` to log.
+
+    Raises:
+        ValueError: a penalty is in mode ``"loss"``.
+
+    Example:
+        >>> import sparsact as sa
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU())
+        >>> penalty = sa.ActivationPenalty(model, {nn.ReLU: sa.L1(1e-3)}, mode="inject")
+        >>> trainer = Trainer(
+        ...     callbacks=LightningCallback(penalty, sa.SparsityMeter(model, nn.ReLU)),
+        ...     logger=False,
+        ...     accelerator="cpu",
+        ... )
+    """
+
+    def __init__(
+        self,
+        penalties: ActivationPenalty | Iterable[ActivationPenalty] = (),
+        meter: SparsityMeter | None = None,
+    ) -> None:
+        self._hung = Hung(penalties, meter)
+        self._last_step = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over the step and tell the penalties how losses are scaled."""
+        self._last_step = trainer.global_step
+        automatic = pl_module.automatic_optimization
+
+        def scale() -> float:
+            scaler = getattr(trainer.precision_plugin, "scaler", None)
+            loss_scale = 1.0 if scaler is None else float(scaler.get_scale())
+            return loss_scale / (trainer.accumulate_grad_batches if automatic else 1)
+
+        self._hung.start(trainer.global_step, scale)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Count an optimizer step, if one was made, and log."""
+        if trainer.global_step == self._last_step:
+            return
+        self._last_step = trainer.global_step
+        if trainer.loggers and trainer.global_step % trainer.log_every_n_steps == 0:
+            self._log(trainer)
+        self._hung.step()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the forwards of a validation out of what is logged."""
+        self._hung.forget()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the hooks away."""
+        self._hung.remove()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Take the hooks away."""
+        self._hung.remove()
+
+    def _log(self, trainer: Trainer) -> None:
+        scalars, stats = self._hung.report()
+        for logger in trainer.loggers:
+            logger.log_metrics(scalars, trainer.global_step)
+            if hasattr(logger.experiment, "add_histogram_raw"):
+                write_histograms(logger.experiment, stats, trainer.global_step)

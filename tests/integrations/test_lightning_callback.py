@@ -1,0 +1,166 @@
+"""Training with Lightning's Trainer equals a loop with ``loss + penalty()``."""
+
+import contextlib
+import copy
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins.precision import MixedPrecision
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import sparsact as sa
+from sparsact.integrations import LightningCallback
+
+COUNT, BATCH, ACCUMULATION, EPOCHS = 20, 4, 2, 2  # 5 batches an epoch: the last update has one
+X = torch.randn(COUNT, 4, generator=torch.Generator().manual_seed(5))
+Y = X[:, :2] ** 2
+SPEC = {"1": sa.L1(sa.LinearWarmup(0.3, steps=4)), "2": sa.L2(0.2)}
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:The number of training batches"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning"),  # Lightning's
+]
+
+
+class Module(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+
+    def training_step(self, batch, index):
+        x, y = batch
+        return nn.functional.mse_loss(self.net(x), y)
+
+    def validation_step(self, batch, index):
+        self.training_step(batch, index)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.05)
+
+
+def fit(module, callback, folder, checkpoint=None, **settings):
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        callbacks=callback,
+        default_root_dir=folder,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **{
+            "accumulate_grad_batches": ACCUMULATION,
+            "max_epochs": EPOCHS,
+            "logger": False,
+            "enable_checkpointing": False,
+            "limit_val_batches": 0,
+            **settings,
+        },
+    )
+    batches = DataLoader(TensorDataset(X, Y), BATCH)
+    trainer.fit(module, batches, batches, ckpt_path=checkpoint)
+    return trainer
+
+
+def train_by_hand(module, autocast=contextlib.nullcontext):
+    """The weights after the same training, by a loop of our own.
+
+    Lightning divides by ``accumulate_grad_batches`` even where an update has fewer batches.
+    """
+    model = copy.deepcopy(module.net)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    penalty = sa.ActivationPenalty(model, SPEC)
+    batches = list(zip(X.split(BATCH), Y.split(BATCH), strict=True))
+    for _ in range(EPOCHS):
+        for start in range(0, len(batches), ACCUMULATION):
+            for x, y in batches[start : start + ACCUMULATION]:
+                with autocast():
+                    loss = nn.functional.mse_loss(model(x), y)
+                ((loss + penalty()) / ACCUMULATION).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            penalty.step()
+    return list(model.parameters())
+
+
+def callback(module):
+    penalty = sa.ActivationPenalty(module.net, SPEC, mode="inject")
+    return LightningCallback(penalty, sa.SparsityMeter(module.net, nn.Tanh))
+
+
+def assert_equal_weights(module, wanted, **tolerance):
+    for got, want in zip(module.parameters(), wanted, strict=True):
+        torch.testing.assert_close(got, want, **tolerance)
+
+
+def hooks(model):
+    return [h for m in model.modules() for h in [*m._forward_hooks, *m._forward_pre_hooks]]
+
+
+def test_training_equals_a_loop_of_ones_own(tmp_path):
+    module = Module()
+    wanted = train_by_hand(module)
+    fit(module, callback(module), tmp_path)
+    assert_equal_weights(module, wanted)
+    assert not hooks(module.net)
+
+
+def test_the_loss_scale_of_float16_cancels(tmp_path):
+    module = Module()
+    wanted = train_by_hand(module, lambda: torch.autocast("cpu", torch.float16))
+    precision = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**10))
+    fit(module, callback(module), tmp_path, plugins=[precision])
+    assert_equal_weights(module, wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_a_resumed_training_goes_on_with_its_schedule(tmp_path):
+    module = Module()
+    wanted = train_by_hand(module)
+    trainer = fit(module, callback(module), tmp_path, max_epochs=1)
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    resumed = Module()
+    fit(resumed, callback(resumed), tmp_path, checkpoint=tmp_path / "half.ckpt")
+    assert_equal_weights(resumed, wanted)
+
+
+def test_every_logger_gets_the_meter(tmp_path):
+    module = Module()
+    loggers = [TensorBoardLogger(tmp_path, "board"), CSVLogger(tmp_path, "table")]
+    fit(
+        module,
+        callback(module),
+        tmp_path,
+        logger=loggers,
+        log_every_n_steps=2,
+        limit_val_batches=5,
+    )
+    log = EventAccumulator(loggers[0].log_dir, {"histograms": 0})
+    log.Reload()
+    density = log.Scalars("sparsity/1/density")
+    assert [(event.step, event.value) for event in density] == [(2, 1.0), (4, 1.0), (6, 1.0)]
+    coefficients = log.Scalars("penalty/1/coefficient")
+    assert [event.value for event in coefficients] == pytest.approx([0.075, 0.225, 0.3])
+    # updates of 8, 8 and 4 samples an epoch, 8 units; a validation in between is left out
+    seen = [event.histogram_value.num for event in log.Histograms("sparsity/1/nonzero")]
+    assert seen == [8 * 16, 8 * 8, 8 * 12]
+    table = (tmp_path / "table" / "version_0" / "metrics.csv").read_text()
+    assert "sparsity/1/density" in table.splitlines()[0]
+
+
+def test_a_fit_that_fails_leaves_no_hook(tmp_path):
+    class Failing(Module):
+        def training_step(self, batch, index):
+            return 1 / 0
+
+    module = Failing()
+    hung = callback(module)
+    with pytest.raises(ZeroDivisionError):
+        fit(module, hung, tmp_path)
+    assert not hooks(module.net)
+
+
+def test_refuses_a_penalty_that_the_loop_would_have_to_add():
+    penalty = sa.ActivationPenalty(Module().net, SPEC)
+    with pytest.raises(ValueError, match="mode='inject', got mode='loss'"):
+        LightningCallback(penalty)
