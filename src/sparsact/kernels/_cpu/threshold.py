@@ -82,10 +82,17 @@ def _backward(
     partials = [np.zeros(count, row.dtype) for row in rows]
     arrays = [_memory(grad, grad_x), _memory(saved, grad_x), *rows, _memory(grad_x, grad_x)]
     run(driver, part, units, channels, inner, *arrays, *partials, *window)
-    totals = [torch.zeros(level.numel(), dtype=level.dtype) for level in levels]
-    for total, partial in zip(totals, partials, strict=True):
-        _add_up(channels, -(-inner // _LENGTH), partial, array(total))
-    return grad_x, [total.view(level.shape) for total, level in zip(totals, levels, strict=True)]
+    blocks = -(-inner // _LENGTH)
+    return grad_x, [
+        _total(level, channels, blocks, partial)
+        for level, partial in zip(levels, partials, strict=True)
+    ]
+
+
+def _total(level: Tensor, channels: int, blocks: int, partial: Array) -> Tensor:
+    total = torch.empty(level.shape)
+    _add_up(channels, blocks, partial, array(total).reshape(-1))
+    return total.to(level.dtype)
 
 
 def _cut(x: Tensor, levels: tuple[Tensor, ...]) -> tuple[int, int, int, int]:
@@ -113,8 +120,8 @@ def _cut(x: Tensor, levels: tuple[Tensor, ...]) -> tuple[int, int, int, int]:
 
 
 def _row(level: Tensor, channels: int) -> Array:
-    """A level for each channel."""
-    return array(level.reshape(-1).expand(channels).contiguous())
+    """A level for each channel, in the dtype in which it is compared."""
+    return array(level.detach().float().reshape(-1).expand(channels).contiguous())
 
 
 def _memory(tensor: Tensor, model: Tensor) -> Array:
@@ -126,9 +133,7 @@ def _memory(tensor: Tensor, model: Tensor) -> Array:
 
 @part
 def _place(unit: int, size: int, channels: int, inner: int) -> tuple[int, int, int, int, int]:
-    """Where a unit lies: its first entry, the step from one segment to the next, their number and
-    length, and the first channel.
-    """
+    """A unit's first entry, its segments' distance, number and length, and its first channel."""
     if inner > 1:
         blocks = (inner + _LENGTH - 1) // _LENGTH
         line, block = unit // blocks, unit % blocks
@@ -253,9 +258,7 @@ def _soft_back_units(
 
 
 @part
-def _fill_window(
-    source: Array, bound: Array, bandwidth: float, kernel: int, weight: Array
-) -> None:
+def _fill_window(source: Array, bound: Array, bandwidth: float, kernel: int, weight: Array) -> None:
     """See :func:`sparsact._thresholds.straight_through.window`; one loop each, to be vectorised."""
     one, zero = weight.dtype.type(1), weight.dtype.type(0)
     if kernel == _RECTANGLE:
@@ -301,6 +304,7 @@ def _hard_back_units(
             slope, source, target = grad[begin:end], x[begin:end], grad_x[begin:end]
             _fill_window(source, bound, width, kernel, weight)
             for j in range(length):
+                # both are read at once: a read under a condition would not be vectorised
                 value, pull = wide(source[j]), wide(slope[j])
                 target[j] = nothing if abs(value) <= bound[j] else slope[j]
                 push = bound[j] * weight[j] * pull
