@@ -18,7 +18,7 @@ from sparsact._thresholds.arguments import (
     values_can_be_read,
     widen,
 )
-from sparsact._thresholds.fused import as_tensor, can_be_fused
+from sparsact._thresholds.fused import as_tensor, backward_is_fused, forward_is_fused
 from sparsact._thresholds.saving import keep, kept
 from sparsact.kernels._library import define
 
@@ -102,7 +102,7 @@ class _Clip(Function):
 
     @staticmethod
     def forward(x: Tensor, lo: Threshold, hi: Threshold) -> Tensor:
-        if can_be_fused((x,), lo, hi):
+        if forward_is_fused(x, lo, hi):
             clipped: Tensor = torch.ops.sparsact.clip(x, as_tensor(lo), as_tensor(hi))
             return clipped
         return _clamp(x, lo, hi)
@@ -117,7 +117,7 @@ class _Clip(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         x, (lo, hi) = kept(ctx)
         needed = ctx.needs_input_grad
-        if not can_be_fused((grad, x), lo, hi):
+        if not backward_is_fused(grad, x, lo, hi):
             return _clamp_back(grad, x, lo, hi, needed)
         grads = torch.ops.sparsact.clip_backward(grad, x, as_tensor(lo), as_tensor(hi))
         grad_x, grad_lo, grad_hi = grads

@@ -13,22 +13,26 @@ _DTYPES = (torch.float32, torch.bfloat16)
 _INSTALLED = numba_is_installed()
 
 
-def can_be_fused(tensors: tuple[Tensor, ...], *levels: Threshold) -> bool:
-    """Whether the compiled operation may stand in for the plain version, which is its reference.
+def forward_is_fused(x: Tensor, *levels: Threshold) -> bool:
+    """Whether the compiled operation stands in for the plain forward, which is its reference.
 
-    Args:
-        tensors: the input, or the incoming gradient and what was saved: all of one shape.
-        levels: λ, or the two bounds; they may vary along one dim.
+    Not under ``torch.compile``, which fuses the plain version with its neighbours.
     """
-    return (
-        not torch.compiler.is_compiling()  # first, for a comparison of sizes would be guarded
-        and _INSTALLED
-        and tensors[0].numel() >= SMALLEST
-        and tensors[0].dtype in _DTYPES
-        and not torch.is_grad_enabled()  # backward is to be differentiated: that needs autograd
-        and all(map(values_can_be_read, tensors))
-        and _vary_along_one_dim(levels)
-    )
+    return not torch.compiler.is_compiling() and _fits(x, levels) and _are_plain(x, *levels)
+
+
+def backward_is_fused(grad: Tensor, saved: Tensor, *levels: Threshold) -> bool:
+    """Whether the compiled operation stands in for the plain backward, which is its reference.
+
+    Also under ``torch.compile``: inductor walks down the columns for the gradient of a λ per
+    channel, and takes another pass for that of the input.
+    """
+    if not _fits(saved, levels):
+        return False
+    if torch.compiler.is_compiling():
+        return saved.device.type == "cpu" and not torch.compiler.is_exporting()
+    # with gradients enabled it is to be differentiated itself, which the operation is not
+    return not torch.is_grad_enabled() and _are_plain(grad, saved, *levels)
 
 
 def as_tensor(level: Threshold) -> Tensor:
@@ -36,9 +40,22 @@ def as_tensor(level: Threshold) -> Tensor:
     return level if isinstance(level, Tensor) else torch.tensor(level, dtype=torch.float32)
 
 
-def _vary_along_one_dim(levels: tuple[Threshold, ...]) -> bool:
-    tensors = [level for level in levels if isinstance(level, Tensor)]
+def _fits(x: Tensor, levels: tuple[Threshold, ...]) -> bool:
+    """Whether there is a kernel for the dtype and the levels, and enough work for it."""
+    return (
+        _INSTALLED
+        and x.dtype in _DTYPES
+        and _vary_along_one_dim([level for level in levels if isinstance(level, Tensor)])
+        and x.numel() >= SMALLEST
+    )
+
+
+def _are_plain(*values: Threshold) -> bool:
+    return all(values_can_be_read(value) for value in values if isinstance(value, Tensor))
+
+
+def _vary_along_one_dim(levels: list[Tensor]) -> bool:
     varying = {
-        dim - level.ndim for level in tensors for dim in range(level.ndim) if level.shape[dim] > 1
+        dim - level.ndim for level in levels for dim in range(level.ndim) if level.shape[dim] > 1
     }
-    return len(varying) <= 1 and all(map(values_can_be_read, tensors))
+    return len(varying) <= 1

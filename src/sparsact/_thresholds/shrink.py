@@ -16,7 +16,7 @@ from sparsact._thresholds.arguments import (
     sum_to,
     widen,
 )
-from sparsact._thresholds.fused import can_be_fused
+from sparsact._thresholds.fused import backward_is_fused, forward_is_fused
 from sparsact._thresholds.saving import keep, kept
 from sparsact._thresholds.straight_through import (
     Kernel,
@@ -141,7 +141,7 @@ class _Softshrink(Function):
         if not isinstance(lambd, Tensor) and not torch.compiler.is_compiling():
             shrunk: Tensor = _aten.softshrink(x, lambd)  # its decomposition turns NaN into 0
             return shrunk
-        fused = can_be_fused((x,), lambd)
+        fused = forward_is_fused(x, lambd)
         return (_sparsact.softshrink if fused else _soft)(x, lambd)
 
     @staticmethod
@@ -153,7 +153,7 @@ class _Softshrink(Function):
         output, (lambd,) = kept(ctx)
         if not ctx.needs_input_grad[1]:
             return where_nonzero(grad, output), None
-        fused = can_be_fused((grad, output), lambd)
+        fused = backward_is_fused(grad, output, lambd)
         return (_sparsact.softshrink_backward if fused else _soft_back)(grad, output, lambd)
 
 
@@ -165,7 +165,7 @@ class _Hardshrink(Function):
         if not isinstance(lambd, Tensor) and not torch.compiler.is_compiling():
             shrunk: Tensor = _aten.hardshrink(x, _representable(lambd, x.dtype))  # one pass
             return shrunk
-        fused = can_be_fused((x,), lambd)
+        fused = forward_is_fused(x, lambd)
         return (_sparsact.hardshrink if fused else _hard)(x, lambd)
 
     @staticmethod
@@ -181,7 +181,7 @@ class _Hardshrink(Function):
         saved, (lambd,) = kept(ctx)
         if not ctx.learns:
             return where_nonzero(grad, saved), None, None, None
-        fused = can_be_fused((grad, saved), lambd)
+        fused = backward_is_fused(grad, saved, lambd)
         back = _sparsact.hardshrink_backward if fused else _hard_back
         return *back(grad, saved, lambd, ctx.bandwidth, ctx.kernel), None, None
 
