@@ -2,6 +2,7 @@
 
 import json
 import platform
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -13,13 +14,18 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def alternate(sides: Mapping[str, Callable[[], object]], repeats: int = 21) -> dict[str, float]:
-    """Median milliseconds of each side; every repeat runs them all, in turn, after a warm-up."""
+    """Median milliseconds of each side; every repeat runs them all after a warm-up.
+
+    The order is drawn anew each time: what ran just before leaves its mark on the caches and on
+    the allocator.
+    """
     for _ in range(3):
         for run in sides.values():
             run()
     times: dict[str, list[float]] = {name: [] for name in sides}
+    order = random.Random(0)
     for _ in range(repeats):
-        for name, run in sides.items():
+        for name, run in order.sample(list(sides.items()), len(sides)):
             start = time.perf_counter()
             run()
             times[name].append(1e3 * (time.perf_counter() - start))

@@ -125,7 +125,7 @@ def test_special_values(function, dtype, lambda_dtype):
     check(function, x, lambd, grad[:, None].expand(x.shape))
 
 
-@functions
+@pytest.mark.parametrize("function", [SF.softshrink, SF.hardshrink, SF.clip])
 def test_the_same_bits_on_two_threads(function, set_threads):
     x, grad = torch.randn(2, 700, 130)
     for lambd in (torch.rand(130), torch.rand(700, 1), torch.rand(())):
@@ -183,7 +183,7 @@ def test_changing_the_output_in_place(function):
         output.sum().backward()
 
 
-@functions
+@pytest.mark.parametrize("function", [SF.softshrink, SF.hardshrink, SF.clip])
 def test_in_a_compiled_graph(function):
     torch._dynamo.reset()
     x, grad = torch.randn(2, fused.SMALLEST // 64, 64)

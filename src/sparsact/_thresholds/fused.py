@@ -56,6 +56,6 @@ def _are_plain(*values: Threshold) -> bool:
 
 def _vary_along_one_dim(levels: list[Tensor]) -> bool:
     varying = {
-        dim - level.ndim for level in levels for dim in range(level.ndim) if level.shape[dim] > 1
+        dim - level.ndim for level in levels for dim in range(level.ndim) if level.shape[dim] != 1
     }
     return len(varying) <= 1

@@ -62,6 +62,8 @@ def _forward(
     driver: Callable[..., None], part: Callable[..., None], x: Tensor, *levels: Tensor
 ) -> Tensor:
     out = torch.empty_like(x)
+    if not out.numel():
+        return out
     channels, inner, units, _ = _cut(out, levels)
     rows = [_row(level, channels) for level in levels]
     run(driver, part, units, channels, inner, _memory(x, out), *rows, _memory(out, out))
@@ -77,6 +79,8 @@ def _backward(
     window: tuple[float, ...] = (),
 ) -> tuple[Tensor, list[Tensor]]:
     grad_x = torch.empty_like(saved)
+    if not grad_x.numel():
+        return grad_x, [torch.zeros_like(level) for level in levels]
     channels, inner, units, count = _cut(grad_x, levels)
     rows = [_row(level, channels) for level in levels]
     partials = [np.zeros(count, row.dtype) for row in rows]
@@ -105,9 +109,9 @@ def _cut(x: Tensor, levels: tuple[Tensor, ...]) -> tuple[int, int, int, int]:
     shape = levels[0].shape
     for level in levels[1:]:
         shape = torch.broadcast_shapes(shape, level.shape)
-    varying = [dim - len(shape) for dim, size in enumerate(shape) if size > 1]
+    varying = [dim - len(shape) for dim, size in enumerate(shape) if size != 1]
     if not varying:
-        channels, inner = 1, max(1, x.numel())
+        channels, inner = 1, x.numel()
     elif len(varying) == 1:
         channels, inner = shape[varying[0]], x.stride(varying[0])
     else:
@@ -184,7 +188,6 @@ def _add_up(channels: int, blocks: int, partial: Array, total: Array) -> None:
 def _soft_units(
     start: int, stop: int, channels: int, inner: int, x: Array, level: Array, out: Array
 ) -> None:
-    zero = level.dtype.type(0)
     room = np.empty(_LENGTH, level.dtype)
     for unit in range(start, stop):
         first, step, count, length, channel = _place(unit, x.size, channels, inner)
@@ -193,8 +196,9 @@ def _soft_units(
             source, target = x[begin : begin + length], out[begin : begin + length]
             for j in range(length):
                 value = wide(source[j])
-                moved = value - bound[j] if value > zero else value + bound[j]
-                target[j] = narrow(zero if abs(value) <= bound[j] else moved, target[j])
+                raised = -bound[j] if value < -bound[j] else value
+                inner_part = bound[j] if raised > bound[j] else raised
+                target[j] = narrow(value - inner_part, target[j])
 
 
 @part
@@ -253,7 +257,8 @@ def _soft_back_units(
             for j in range(length):
                 value, pull = wide(source[j]), wide(slope[j])
                 target[j] = nothing if value == zero else slope[j]
-                sums[j] += -pull if value > zero else (pull if value < zero else zero)
+                pull = zero if value == zero else pull
+                sums[j] += -pull if value > zero else (pull if value < zero else zero * pull)
         _store(sums, partial, unit, first, channels, inner)
 
 
@@ -308,7 +313,7 @@ def _hard_back_units(
                 value, pull = wide(source[j]), wide(slope[j])
                 target[j] = nothing if abs(value) <= bound[j] else slope[j]
                 push = bound[j] * weight[j] * pull
-                sums[j] += -push if value > zero else (push if value < zero else zero)
+                sums[j] += -push if value > zero else (push if value < zero else zero * push)
         _store(sums, partial, unit, first, channels, inner)
 
 
