@@ -147,7 +147,7 @@ define(
     "(Tensor x, Tensor lo, Tensor hi) -> Tensor",
     _clamp,
     lambda x, lo, hi: torch.empty_like(x),
-    cpu="threshold",
+    cpu="clip",
 )
 define(
     "clip_backward",
@@ -158,5 +158,5 @@ define(
         lo.new_empty(lo.shape),
         hi.new_empty(hi.shape),
     ),
-    cpu="threshold",
+    cpu="clip",
 )

@@ -243,26 +243,26 @@ define(
     "(Tensor x, Tensor level) -> Tensor",
     _soft,
     lambda x, level: torch.empty_like(x),
-    cpu="threshold",
+    cpu="shrink",
 )
 define(
     "softshrink_backward",
     "(Tensor grad, Tensor output, Tensor level) -> (Tensor, Tensor)",
     _soft_back,
     lambda grad, output, level: (torch.empty_like(output), level.new_empty(level.shape)),
-    cpu="threshold",
+    cpu="shrink",
 )
 define(
     "hardshrink",
     "(Tensor x, Tensor level) -> Tensor",
     _hard,
     lambda x, level: torch.empty_like(x),
-    cpu="threshold",
+    cpu="shrink",
 )
 define(
     "hardshrink_backward",
     "(Tensor grad, Tensor x, Tensor level, float bandwidth, str kernel) -> (Tensor, Tensor)",
     _hard_back,
     lambda grad, x, level, *_: (torch.empty_like(x), level.new_empty(level.shape)),
-    cpu="threshold",
+    cpu="shrink",
 )
