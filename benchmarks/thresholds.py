@@ -1,5 +1,6 @@
 """Forward and backward of a threshold on (8192, 1024): ours, torch's and the usual composite."""
 
+import sys
 from collections.abc import Callable
 
 import torch
@@ -10,6 +11,7 @@ import sparsact.functional as SF
 from harness import alternate, write
 
 SHAPE = (8192, 1024)
+BANDWIDTH = 0.05  # the default of hardshrink
 Function = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -18,6 +20,14 @@ def soft_composite(x: Tensor, lambd: Tensor) -> Tensor:
 
 
 def hard_composite(x: Tensor, lambd: Tensor) -> Tensor:
+    """With the straight-through gradient of λ that `hardshrink` has, by autograd."""
+    with torch.no_grad():
+        near = torch.abs(torch.abs(x) - lambd) < BANDWIDTH / 2
+        slope = torch.sign(x) * lambd * near / BANDWIDTH
+    return x * (torch.abs(x) > lambd) - slope * (lambd - lambd.detach())
+
+
+def hard_without_gradient(x: Tensor, lambd: Tensor) -> Tensor:
     return x * (torch.abs(x) > lambd)
 
 
@@ -35,10 +45,15 @@ SIDES: dict[str, dict[str, Function]] = {
     "hardshrink": {
         "ours learned": SF.hardshrink,
         "composite": hard_composite,
+        "composite, λ without gradient": hard_without_gradient,
         "ours fixed": lambda x, lambd: SF.hardshrink(x, 0.5),
         "torch fixed": lambda x, lambd: F.hardshrink(x, 0.5),
     },
-    "clip": {"ours learned": SF.clip, "composite": clip_composite},
+    "clip": {
+        "ours learned": SF.clip,
+        "composite": clip_composite,
+        "torch.clamp": lambda x, lambd: torch.clamp(x, -lambd, lambd),
+    },
 }
 
 
@@ -63,32 +78,32 @@ def measure(name: str, dtype: torch.dtype, compiled: bool) -> dict[str, float]:
     results = [run().detach() for run in sides.values()]
     for other in results[1:]:
         torch.testing.assert_close(results[0], other)
-    return {side: round(value, 3) for side, value in alternate(sides).items()}
+    return {side: round(value, 3) for side, value in alternate(sides, repeats=15).items()}
+
+
+RATIOS = [
+    ("composite", "ours learned"),
+    ("composite, λ without gradient", "ours learned"),
+    ("torch.clamp", "ours learned"),
+    ("ours learned", "torch fixed"),
+    ("ours fixed", "torch fixed"),
+]
 
 
 def main() -> None:
     torch.manual_seed(0)
+    modes = sys.argv[1:] or ["eager", "compiled"]
     results = {}
-    for compiled in (False, True):
+    for mode in modes:
         for dtype in (torch.float32, torch.bfloat16):
             for name in SIDES:
-                times = measure(name, dtype, compiled)
-                key = f"{name} {str(dtype)[6:]} {'compiled' if compiled else 'eager'}"
-                results[key] = {
-                    "ms": times,
-                    "composite / ours learned": round(
-                        times["composite"] / times["ours learned"], 2
-                    ),
+                times = measure(name, dtype, compiled=mode == "compiled")
+                ratios = {
+                    f"{one} / {other}": round(times[one] / times[other], 2)
+                    for one, other in RATIOS
+                    if one in times and other in times
                 }
-                if "torch fixed" in times:
-                    results[key] |= {
-                        "ours learned / torch fixed": round(
-                            times["ours learned"] / times["torch fixed"], 2
-                        ),
-                        "ours fixed / torch fixed": round(
-                            times["ours fixed"] / times["torch fixed"], 2
-                        ),
-                    }
+                results[f"{name} {str(dtype)[6:]} {mode}"] = {"ms": times} | ratios
     write("thresholds", results)
 
 

@@ -18,7 +18,9 @@ from sparsact._thresholds.arguments import (
     values_can_be_read,
     widen,
 )
+from sparsact._thresholds.fused import as_tensor, backward_is_fused, forward_is_fused
 from sparsact._thresholds.saving import keep, kept
+from sparsact.kernels._library import define
 
 
 def clip(
@@ -100,9 +102,10 @@ class _Clip(Function):
 
     @staticmethod
     def forward(x: Tensor, lo: Threshold, hi: Threshold) -> Tensor:
-        wide = widen(x)
-        lo, hi = level_like(lo, wide), level_like(hi, wide)
-        return torch.minimum(torch.maximum(wide, lo), hi).to(x.dtype)
+        if forward_is_fused(x, lo, hi):
+            clipped: Tensor = torch.ops.sparsact.clip(x, as_tensor(lo), as_tensor(hi))
+            return clipped
+        return _clamp(x, lo, hi)
 
     @staticmethod
     def setup_context(
@@ -113,9 +116,47 @@ class _Clip(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         x, (lo, hi) = kept(ctx)
-        wide = widen(x)
-        below, above = wide <= level_like(lo, wide), wide >= level_like(hi, wide)
-        grad_x = torch.where(below | above, 0.0, grad)
-        grad_lo = sum_to(torch.where(below, grad, 0.0), lo) if ctx.needs_input_grad[1] else None
-        grad_hi = sum_to(torch.where(above, grad, 0.0), hi) if ctx.needs_input_grad[2] else None
-        return grad_x, grad_lo, grad_hi
+        needed = ctx.needs_input_grad
+        if not backward_is_fused(grad, x, lo, hi):
+            return _clamp_back(grad, x, lo, hi, needed)
+        grads = torch.ops.sparsact.clip_backward(grad, x, as_tensor(lo), as_tensor(hi))
+        grad_x, grad_lo, grad_hi = grads
+        return grad_x, grad_lo if needed[1] else None, grad_hi if needed[2] else None
+
+
+def _clamp(x: Tensor, lo: Threshold, hi: Threshold) -> Tensor:
+    wide = widen(x)
+    lo, hi = level_like(lo, wide), level_like(hi, wide)
+    return torch.minimum(torch.maximum(wide, lo), hi).to(x.dtype)
+
+
+def _clamp_back(
+    grad: Tensor, x: Tensor, lo: Any, hi: Any, needed: tuple[bool, ...] = (True,) * 3
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    wide = widen(x)
+    below, above = wide <= level_like(lo, wide), wide >= level_like(hi, wide)
+    return (
+        torch.where(below | above, 0.0, grad),
+        sum_to(torch.where(below, grad, 0.0), lo) if needed[1] else None,
+        sum_to(torch.where(above, grad, 0.0), hi) if needed[2] else None,
+    )
+
+
+define(
+    "clip",
+    "(Tensor x, Tensor lo, Tensor hi) -> Tensor",
+    _clamp,
+    lambda x, lo, hi: torch.empty_like(x),
+    cpu="clip",
+)
+define(
+    "clip_backward",
+    "(Tensor grad, Tensor x, Tensor lo, Tensor hi) -> (Tensor, Tensor, Tensor)",
+    _clamp_back,
+    lambda grad, x, lo, hi: (
+        torch.empty_like(x),
+        lo.new_empty(lo.shape),
+        hi.new_empty(hi.shape),
+    ),
+    cpu="clip",
+)

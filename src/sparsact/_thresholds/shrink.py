@@ -16,6 +16,7 @@ from sparsact._thresholds.arguments import (
     sum_to,
     widen,
 )
+from sparsact._thresholds.fused import as_tensor, backward_is_fused, forward_is_fused
 from sparsact._thresholds.saving import keep, kept
 from sparsact._thresholds.straight_through import (
     Kernel,
@@ -23,8 +24,10 @@ from sparsact._thresholds.straight_through import (
     check_kernel,
     window,
 )
+from sparsact.kernels._library import define
 
 _aten = torch.ops.aten
+_sparsact = torch.ops.sparsact
 
 
 def softshrink(
@@ -135,12 +138,12 @@ class _Softshrink(Function):
 
     @staticmethod
     def forward(x: Tensor, lambd: Threshold) -> Tensor:
+        if forward_is_fused(x, lambd):
+            return _sparsact.softshrink(x, as_tensor(lambd))  # type: ignore[no-any-return]
         if not isinstance(lambd, Tensor) and not torch.compiler.is_compiling():
             shrunk: Tensor = _aten.softshrink(x, lambd)  # its decomposition turns NaN into 0
             return shrunk
-        wide = widen(x)
-        level = level_like(lambd, wide)
-        return soft_part(wide, level).to(x.dtype)
+        return _soft(x, lambd)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Threshold], output: Tensor) -> None:
@@ -149,10 +152,10 @@ class _Softshrink(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:
         output, (lambd,) = kept(ctx)
-        grad_x = where_nonzero(grad, output)
         if not ctx.needs_input_grad[1]:
-            return grad_x, None
-        return grad_x, sum_to(-grad_x * output.sign(), lambd)
+            return where_nonzero(grad, output), None
+        fused = backward_is_fused(grad, output, lambd)
+        return (_sparsact.softshrink_backward if fused else _soft_back)(grad, output, lambd)
 
 
 class _Hardshrink(Function):
@@ -160,10 +163,12 @@ class _Hardshrink(Function):
 
     @staticmethod
     def forward(x: Tensor, lambd: Threshold, bandwidth: float, kernel: Kernel) -> Tensor:
+        if forward_is_fused(x, lambd):
+            return _sparsact.hardshrink(x, as_tensor(lambd))  # type: ignore[no-any-return]
         if not isinstance(lambd, Tensor) and not torch.compiler.is_compiling():
             shrunk: Tensor = _aten.hardshrink(x, _representable(lambd, x.dtype))  # one pass
             return shrunk
-        return torch.where(_in_band(x, lambd), 0.0, x)
+        return _hard(x, lambd)
 
     @staticmethod
     def setup_context(
@@ -178,11 +183,33 @@ class _Hardshrink(Function):
         saved, (lambd,) = kept(ctx)
         if not ctx.learns:
             return where_nonzero(grad, saved), None, None, None
-        grad_x = torch.where(_in_band(saved, lambd), 0.0, grad)
-        wide = widen(saved)
-        level = level_like(lambd, wide)
-        slope = level * window(wide.abs() - level, ctx.bandwidth, ctx.kernel)
-        return grad_x, sum_to(-wide.sign() * slope * grad, lambd), None, None
+        fused = backward_is_fused(grad, saved, lambd)
+        back = _sparsact.hardshrink_backward if fused else _hard_back
+        return *back(grad, saved, lambd, ctx.bandwidth, ctx.kernel), None, None
+
+
+def _soft(x: Tensor, lambd: Threshold) -> Tensor:
+    wide = widen(x)
+    return soft_part(wide, level_like(lambd, wide)).to(x.dtype)
+
+
+def _soft_back(grad: Tensor, output: Tensor, lambd: Tensor) -> tuple[Tensor, Tensor]:
+    grad_x = where_nonzero(grad, output)
+    return grad_x, sum_to(-grad_x * output.sign(), lambd)
+
+
+def _hard(x: Tensor, lambd: Threshold) -> Tensor:
+    return torch.where(_in_band(x, lambd), 0.0, x)
+
+
+def _hard_back(
+    grad: Tensor, x: Tensor, lambd: Tensor, bandwidth: float, kernel: Kernel
+) -> tuple[Tensor, Tensor]:
+    grad_x = torch.where(_in_band(x, lambd), 0.0, grad)
+    wide = widen(x)
+    level = level_like(lambd, wide)
+    slope = level * window(wide.abs() - level, bandwidth, kernel)
+    return grad_x, sum_to(-wide.sign() * slope * grad, lambd)
 
 
 def soft_part(wide: Tensor, level: Tensor) -> Tensor:
@@ -209,3 +236,33 @@ def _representable(lambd: float, dtype: torch.dtype) -> float:
 def _in_band(x: Tensor, lambd: Threshold) -> Tensor:
     wide = widen(x)
     return wide.abs() <= level_like(lambd, wide)
+
+
+define(
+    "softshrink",
+    "(Tensor x, Tensor level) -> Tensor",
+    _soft,
+    lambda x, level: torch.empty_like(x),
+    cpu="shrink",
+)
+define(
+    "softshrink_backward",
+    "(Tensor grad, Tensor output, Tensor level) -> (Tensor, Tensor)",
+    _soft_back,
+    lambda grad, output, level: (torch.empty_like(output), level.new_empty(level.shape)),
+    cpu="shrink",
+)
+define(
+    "hardshrink",
+    "(Tensor x, Tensor level) -> Tensor",
+    _hard,
+    lambda x, level: torch.empty_like(x),
+    cpu="shrink",
+)
+define(
+    "hardshrink_backward",
+    "(Tensor grad, Tensor x, Tensor level, float bandwidth, str kernel) -> (Tensor, Tensor)",
+    _hard_back,
+    lambda grad, x, level, *_: (torch.empty_like(x), level.new_empty(level.shape)),
+    cpu="shrink",
+)
