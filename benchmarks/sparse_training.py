@@ -1,5 +1,9 @@
-"""A sparse autoencoder's step in pieces, batch 2048, 768 × 12288, k = 32: ours and torch's."""
+"""A sparse autoencoder's step in pieces, batch 2048, 768 × 12288, k = 32: ours and torch's.
 
+``python benchmarks/sparse_training.py decoder`` (or ``encoder``) runs one half, a minute each.
+"""
+
+import sys
 from collections.abc import Callable
 
 import torch
@@ -23,7 +27,7 @@ def compare(sides: dict[str, Side], repeats: int = 15) -> dict[str, object]:
 
 
 def close(found: object, expected: object) -> None:
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=5e-4)
 
 
 def dense_code(values: Tensor, indices: Tensor) -> Tensor:
@@ -111,12 +115,13 @@ def compression(density: float) -> dict[str, object]:
 
 def bfloat16_product(x: Tensor, weight: Tensor) -> dict[str, object]:
     """Whether this CPU is any faster at bfloat16: what selection in it could gain."""
+    x = x[:256]
     narrow = x.bfloat16(), weight.bfloat16()
     sides: dict[str, Side] = {
         "bfloat16": lambda: narrow[0] @ narrow[1].T,
         "float32": lambda: x @ weight.T,
     }
-    times = alternate(sides, 3)
+    times = alternate(sides, 15)
     return {
         "ms": {name: round(time, 2) for name, time in times.items()},
         "float32 / bfloat16": round(times["float32"] / times["bfloat16"], 2),
@@ -126,19 +131,26 @@ def bfloat16_product(x: Tensor, weight: Tensor) -> dict[str, object]:
 def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(2)
-    x, bias = torch.randn(BATCH, WIDTH), torch.randn(FEATURES)
+    x, bias = torch.randn(BATCH, WIDTH), 0.1 * torch.randn(FEATURES)
     weight = torch.randn(FEATURES, WIDTH) / WIDTH**0.5
     values, indices = linear_topk(x, weight, bias, K)
-    results = {
-        "csr_linear forward": decoder_forward(values, indices, weight),
-        "csr_linear backward": decoder_backward(values, indices, weight),
-        "linear_topk float32": encoder_forward(x, weight, bias, None),
-        "linear_topk bfloat16 selection": encoder_forward(x, weight, bias, torch.bfloat16),
-        "linear_topk backward": encoder_backward(x, weight, bias),
-        "threshold_compress 5%": compression(0.05),
-        "torch.mm": bfloat16_product(x, weight),
+    halves: dict[str, dict[str, Callable[[], dict[str, object]]]] = {
+        "decoder": {
+            "csr_linear forward": lambda: decoder_forward(values, indices, weight),
+            "csr_linear backward": lambda: decoder_backward(values, indices, weight),
+            "linear_topk backward": lambda: encoder_backward(x, weight, bias),
+            "threshold_compress, 5% kept": lambda: compression(0.05),
+        },
+        "encoder": {
+            "linear_topk": lambda: encoder_forward(x, weight, bias, None),
+            "linear_topk, bfloat16 selection": lambda: encoder_forward(
+                x, weight, bias, torch.bfloat16
+            ),
+            "torch.mm, 256 rows": lambda: bfloat16_product(x, weight),
+        },
     }
-    write("sparse_training", results)
+    for half in sys.argv[1:] or halves:
+        write(f"sparse_{half}", {name: run() for name, run in halves[half].items()})
 
 
 if __name__ == "__main__":
