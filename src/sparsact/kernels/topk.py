@@ -31,12 +31,11 @@ def linear_topk(
         weight: (features, in), of the dtype of `x`, as ``torch.nn.Linear`` has it.
         bias: (features,), or None.
         k: how many to keep of each row, 0 ≤ k ≤ features.
-        select_dtype: ``torch.bfloat16`` selects by the product of `x` and `weight` rounded to it,
-            and computes what was selected from the unrounded ones: the values are exact, and an
-            entry within the rounding of the k-th may have taken its place. It is
-            faster where the CPU multiplies in bfloat16 (AVX-512 BF16, AMX, ARM's BF16);
-            elsewhere the product of the rounded matrices is taken in float32, a little slower than
-            without. None selects by the product itself.
+        select_dtype: ``torch.bfloat16`` allows to select by a product in bfloat16. What is
+            selected is computed again, so the values are as exact as without; only an entry close
+            to the k-th may have taken its place. It is done where the CPU multiplies in bfloat16
+            (AVX-512 BF16, AMX, ARM's BF16) and on other devices; a CPU without such units is
+            faster in float32, and selects by that. None selects by float32 everywhere.
 
     Returns:
         values (rows, k), of the dtype of `x`, and indices (rows, k), int64. Values descend, as

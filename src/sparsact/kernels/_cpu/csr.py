@@ -33,10 +33,15 @@ def sddmm(left: Tensor, right: Tensor, offsets: Tensor, indices: Tensor) -> Tens
     values = left.new_empty(indices.shape[0])
     offsets, indices = _checked(values, offsets, indices, right.shape[0])
     check_shape(left, "left", (offsets.shape[0] - 1, right.shape[1]))
-    tensors = (left.contiguous(), right.contiguous(), offsets, indices, values)
-    work = len(values) + len(left)
-    run(_sample, _sample_rows, work, *[array(tensor) for tensor in tensors])
+    sample(left, right, offsets, indices, values)
     return values
+
+
+def sample(left: Tensor, right: Tensor, offsets: Tensor, indices: Tensor, out: Tensor) -> None:
+    """As `sddmm`, of a structure that is known to be sound, into `out`, in its dtype."""
+    tensors = (left.contiguous(), right.contiguous(), offsets, indices, out)
+    work = len(out) + len(left)
+    run(_sample, _sample_rows, work, *[array(tensor) for tensor in tensors])
 
 
 def csr_weight_grad(

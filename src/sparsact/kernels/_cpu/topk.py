@@ -14,7 +14,7 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from sparsact.kernels._cpu.csr import sddmm
+from sparsact.kernels._cpu.csr import sample
 from sparsact.kernels._cpu.dtypes import narrow, wide
 from sparsact.kernels._cpu.runtime import Array, array, driver, part, run
 from sparsact.kernels._reference.csr import row_offsets
@@ -38,25 +38,30 @@ def linear_topk(
         return values, indices
     if bias is None:
         bias = weight.new_zeros(weight.shape[0])
-    _select(keys, x, weight, bias, select_dtype or torch.float32)
+    dtype = torch.float32 if select_dtype is None or not multiplies_bfloat16() else select_dtype
+    _select(keys, x.to(dtype), weight, bias)
     run(_unpack, _unpack_rows, rows, array(keys), array(values), array(indices))
-    if select_dtype is not None:
+    if dtype != torch.float32:
         _recompute(keys, values, indices, x, weight, bias)
     return values, indices
 
 
-def _select(
-    keys: Tensor, x: Tensor, weight: Tensor, bias: Tensor, select_dtype: torch.dtype
-) -> None:
-    dtype = _product_dtype(select_dtype)
+def multiplies_bfloat16() -> bool:
+    """Whether the CPU has units for it; without them torch.mm takes 8 times as long in bfloat16."""
+    found = torch.cpu.get_capabilities()
+    units = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")  # the last two are ARM's
+    return any(found.get(unit) for unit in units)
+
+
+def _select(keys: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> None:
+    """Fill the heaps, from products in the dtype of `x`."""
     height = min(x.shape[0], _ROWS)
     width = min(weight.shape[0], max(1, _BUFFER // height))
-    buffer = torch.empty(height * width, dtype=dtype)
-    x = x.to(select_dtype).to(dtype)
+    buffer = x.new_empty(height * width)
     for row in range(0, x.shape[0], height):
         block = x[row : row + height]
         for feature in range(0, weight.shape[0], width):
-            part_of_weight = weight[feature : feature + width].to(select_dtype).to(dtype)
+            part_of_weight = weight[feature : feature + width].to(x.dtype)
             shape = block.shape[0], part_of_weight.shape[0]
             scores = buffer[: shape[0] * shape[1]].view(shape)
             torch.mm(block, part_of_weight.T, out=scores)
@@ -65,20 +70,14 @@ def _select(
             run(_merge, _merge_rows, shape[0], *arrays, feature)
 
 
-def _product_dtype(select_dtype: torch.dtype) -> torch.dtype:
-    """bfloat16 where the CPU multiplies it; elsewhere torch emulates it, 8 times as slow."""
-    found = torch.cpu.get_capabilities()
-    units = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")  # the last two are ARM's
-    return select_dtype if any(found.get(unit) for unit in units) else torch.float32
-
-
 def _recompute(
     keys: Tensor, values: Tensor, indices: Tensor, x: Tensor, weight: Tensor, bias: Tensor
 ) -> None:
     """The exact scores of what was selected, in their order."""
     offsets = row_offsets(indices)
-    exact = sddmm(x.float(), weight.float(), offsets, indices.flatten())
-    exact = exact.view(indices.shape) + bias[indices]
+    exact = torch.empty(indices.shape, dtype=torch.float32)
+    sample(x, weight, offsets, indices.flatten(), exact.view(-1))
+    exact += bias[indices]
     run(_pack, _pack_rows, len(keys), array(exact), array(indices), array(keys))
     run(_unpack, _unpack_rows, len(keys), array(keys), array(values), array(indices))
 

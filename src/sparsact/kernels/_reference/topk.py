@@ -16,9 +16,9 @@ def linear_topk(
     if select_dtype is None:
         values, indices = largest(x @ weight.T + bias, k)
         return values.to(dtype), indices
-    rounded = [tensor.to(select_dtype).to(wide) for tensor in (x, weight)]
-    _, indices = largest(rounded[0] @ rounded[1].T + bias, k)
-    indices = indices.sort(1).values
+    product = x.to(select_dtype) @ weight.to(select_dtype).T
+    _, indices = largest(product.to(wide) + bias, k)
+    indices = indices.sort(1).values  # for the ties of the exact values
     exact = sddmm(x, weight, row_offsets(indices), indices.flatten()).view(indices.shape)
     values, order = largest(exact + bias[indices], k)
     return values.to(dtype), indices.gather(1, order)
