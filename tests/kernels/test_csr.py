@@ -242,6 +242,8 @@ CSR = torch.eye(5).to_sparse_csr()
         (CSR, torch.ones(6, 4), None, ValueError, "5 features, weight_t 6"),
         (CSR, WEIGHT.double(), None, TypeError, "weight_t is torch.float64"),
         (CSR, torch.ones(5), None, ValueError, "2 dims"),
+        (CSR, CSR, None, ValueError, "weight_t must be a dense tensor, .*sparse_csr"),
+        ((*PAIR, PAIR[1]), WEIGHT, None, ValueError, "got 3 parts"),
         (CSR, WEIGHT, torch.ones(5), ValueError, r"bias must be of shape \(4,\)"),
         (
             CSR,

@@ -232,6 +232,8 @@ X, WEIGHT, BIAS = torch.ones(2, 3), torch.ones(5, 3), torch.ones(5)
         (X, WEIGHT, BIAS[:3], 1, ValueError, r"bias must be of shape \(5,\)"),
         (X, WEIGHT, BIAS.half(), 1, TypeError, "bias is torch.float16"),
         (X, WEIGHT, BIAS, 6, ValueError, "k must lie in 0 … 5"),
+        (X.to_sparse_csr(), WEIGHT, BIAS, 1, ValueError, "x must be a dense tensor"),
+        (X, WEIGHT, BIAS, 2.0, TypeError, "k must be an integer, got 2.0"),
         (X, WEIGHT, BIAS, -1, ValueError, "k must lie in 0 … 5"),
     ],
 )

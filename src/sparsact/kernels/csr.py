@@ -75,6 +75,11 @@ def structure(activations: Activations) -> tuple[Tensor, Tensor, Tensor]:
         if not activations.is_floating_point():
             raise TypeError(f"activations must be floating point, got {activations.dtype}")
         return activations.values(), activations.crow_indices(), activations.col_indices()
+    if len(activations) != 2:
+        raise ValueError(
+            f"activations must be a CSR tensor or a pair (values, indices), got {len(activations)} "
+            "parts"
+        )
     values, indices = activations
     if not values.is_floating_point():
         raise TypeError(f"values must be floating point, got {values.dtype}")
@@ -98,6 +103,8 @@ def check_dense(tensor: Tensor, name: str, like: Tensor, shape: tuple[int, ...] 
         )
     if tensor.device != like.device:
         raise ValueError(f"{name} is on {tensor.device}, the other operands on {like.device}")
+    if tensor.layout != torch.strided:
+        raise ValueError(f"{name} must be a dense tensor, got the layout {tensor.layout}")
     if shape is None and tensor.ndim != 2:
         raise ValueError(f"{name} must have 2 dims, got the shape {tuple(tensor.shape)}")
     if shape is not None and tensor.shape != shape:

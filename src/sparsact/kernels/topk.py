@@ -48,8 +48,9 @@ def linear_topk(
         Its work is that of these entries; the same bits for any number of threads.
 
     Raises:
-        TypeError: dtypes that are not floating point or differ, or another `select_dtype`.
-        ValueError: shapes that do not fit, several devices, or k out of range.
+        TypeError: dtypes that are not floating point or differ, another `select_dtype`, or a k
+            that is not an integer.
+        ValueError: shapes that do not fit, sparse tensors, several devices, or k out of range.
 
     Example:
         >>> x, weight = torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
@@ -61,6 +62,8 @@ def linear_topk(
     check_dense(weight, "weight", x, (weight.shape[0], x.shape[1]))
     if bias is not None:
         check_dense(bias, "bias", x, weight.shape[:1])
+    if not isinstance(k, int | torch.SymInt):
+        raise TypeError(f"k must be an integer, got {k!r}")
     if not 0 <= k <= weight.shape[0]:
         raise ValueError(f"k must lie in 0 … {weight.shape[0]}, the features; got {k}")
     if select_dtype not in (None, torch.bfloat16):
