@@ -68,6 +68,7 @@ def test_opcheck(dtype):
     ("x", "threshold", "error", "message"),
     [
         (torch.ones(3), 0.1, ValueError, "2 dims"),
+        (torch.eye(3).to_sparse_csr(), 0.1, ValueError, "x must be a dense tensor"),
         (torch.ones(3, 4).int(), 0.1, TypeError, "floating-point"),
         (torch.ones(3, 4), torch.ones(3), ValueError, r"\(4,\)"),
         (torch.ones(3, 4), torch.ones(4).int(), TypeError, "floating point"),

@@ -16,7 +16,7 @@ from sparsact._thresholds.arguments import (
     sum_to,
     widen,
 )
-from sparsact._thresholds.fused import as_tensor, backward_is_fused, forward_is_fused
+from sparsact._thresholds.fused import backward_is_fused, forward_is_fused
 from sparsact._thresholds.saving import keep, kept
 from sparsact._thresholds.straight_through import (
     Kernel,
@@ -138,12 +138,13 @@ class _Softshrink(Function):
 
     @staticmethod
     def forward(x: Tensor, lambd: Threshold) -> Tensor:
-        if forward_is_fused(x, lambd):
-            return _sparsact.softshrink(x, as_tensor(lambd))  # type: ignore[no-any-return]
-        if not isinstance(lambd, Tensor) and not torch.compiler.is_compiling():
-            shrunk: Tensor = _aten.softshrink(x, lambd)  # its decomposition turns NaN into 0
-            return shrunk
-        return _soft(x, lambd)
+        if isinstance(lambd, Tensor):
+            fused = forward_is_fused(x, lambd)
+            return (_sparsact.softshrink if fused else _soft)(x, lambd)
+        if torch.compiler.is_compiling():
+            return _soft(x, lambd)
+        shrunk: Tensor = _aten.softshrink(x, lambd)  # its decomposition turns NaN into 0
+        return shrunk
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Threshold], output: Tensor) -> None:
@@ -163,12 +164,13 @@ class _Hardshrink(Function):
 
     @staticmethod
     def forward(x: Tensor, lambd: Threshold, bandwidth: float, kernel: Kernel) -> Tensor:
-        if forward_is_fused(x, lambd):
-            return _sparsact.hardshrink(x, as_tensor(lambd))  # type: ignore[no-any-return]
-        if not isinstance(lambd, Tensor) and not torch.compiler.is_compiling():
-            shrunk: Tensor = _aten.hardshrink(x, _representable(lambd, x.dtype))  # one pass
-            return shrunk
-        return _hard(x, lambd)
+        if isinstance(lambd, Tensor):
+            fused = forward_is_fused(x, lambd)
+            return (_sparsact.hardshrink if fused else _hard)(x, lambd)
+        if torch.compiler.is_compiling():
+            return _hard(x, lambd)
+        shrunk: Tensor = _aten.hardshrink(x, _representable(lambd, x.dtype))
+        return shrunk
 
     @staticmethod
     def setup_context(

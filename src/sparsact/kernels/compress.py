@@ -29,7 +29,7 @@ def threshold_compress(x: Tensor, threshold: float | Tensor = 0.0) -> Tensor:
 
     Raises:
         TypeError: `x` or λ is not floating point.
-        ValueError: `x` is not two-dimensional, λ is not of shape (columns,), or on another device.
+        ValueError: `x` is not a dense matrix, λ is not of shape (columns,), or on another device.
 
     Example:
         >>> threshold_compress(torch.tensor([[0.1, -2.0, 0.0], [0.0, 0.3, 3.0]]), 0.2).values()
@@ -48,7 +48,9 @@ def threshold_compress(x: Tensor, threshold: float | Tensor = 0.0) -> Tensor:
 
 
 def check_matrix(tensor: Tensor, name: str) -> None:
-    """Raise unless `tensor` is a floating-point matrix."""
+    """Raise unless `tensor` is a dense floating-point matrix."""
+    if tensor.layout != torch.strided:
+        raise ValueError(f"{name} must be a dense tensor, got the layout {tensor.layout}")
     if not tensor.is_floating_point():
         raise TypeError(f"{name} must be a floating-point tensor, got {tensor.dtype}")
     if tensor.ndim != 2:
