@@ -9,6 +9,7 @@ from sparsact.sae import (
     SAETrainConfig,
     SAETrainer,
     SparseAutoencoder,
+    code,
     evaluate,
     geometric_median,
 )
@@ -93,10 +94,7 @@ def test_aux_loss_teaches_dead_latents_and_leaves_the_living_alone():
     x = torch.randn(32, 16)
     dead = torch.zeros(48, dtype=torch.bool)
     dead[:10] = True
-    pre = sae.pre_activations(x)
-    residual = (x - sae.reconstruct(sae.activation(pre))).detach()
-    aux = loss._revive(pre, residual, dead)
-    aux.backward()
+    loss._aux(sae.centered(x), (x - sae(x)).detach(), dead).backward()
     assert sae.encoder.weight.grad[:10].abs().sum() > 0
     assert sae.W_dec.grad[:10].abs().sum() > 0
     assert sae.W_dec.grad[10:].abs().sum() == 0
@@ -174,6 +172,28 @@ def test_bfloat16_keeps_parameters_and_optimizer_in_float32(batches):
     state = trainer.optimizer.state_dict()["state"].values()
     assert {entry["exp_avg"].dtype for entry in state} == {torch.float32}
     assert len(sae.activation.lambd.unique()) > 1  # thresholds moved
+
+
+@pytest.mark.parametrize("kind", ["topk", "jumprelu", "relu", "softshrink", "gated"])
+def test_the_sparse_path_gives_the_numbers_of_the_dense_one(kind, sparse_data, monkeypatch):
+    taken = []
+
+    def losses(sparse):
+        torch.manual_seed(0)
+        monkeypatch.setattr("sparsact.sae.train.SPARSE_BELOW", 2.0 if sparse else 0.0)
+        sae = make(kind)
+        encode = "sparsact.sae.loss.encode"
+        real = code.encode
+        monkeypatch.setattr(encode, lambda *args: (taken.append(args[2]), real(*args))[1])
+        _, stats = trained(sae, sparse_data[:5120].split(256), 20, dead_after=600)
+        return [s.loss for s in stats], [s.l0 for s in stats], stats[-1].dead
+
+    found, expected = losses(True), losses(False)
+    assert sum(taken[:20]) >= 19  # the first step knows no density yet
+    assert not any(taken[20:])
+    assert found[0] == pytest.approx(expected[0], rel=1e-4)
+    assert found[1] == pytest.approx(expected[1], rel=1e-2)
+    assert abs(found[2] - expected[2]) <= 1
 
 
 def test_a_transcoder_trains(sparse_data):

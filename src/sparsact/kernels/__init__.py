@@ -3,6 +3,7 @@
 from sparsact.kernels._library import backends
 from sparsact.kernels.compress import threshold_compress
 from sparsact.kernels.csr import csr_linear
+from sparsact.kernels.linear import sparse_grad_linear
 from sparsact.kernels.topk import linear_topk
 
-__all__ = ["backends", "csr_linear", "linear_topk", "threshold_compress"]
+__all__ = ["backends", "csr_linear", "linear_topk", "sparse_grad_linear", "threshold_compress"]

@@ -85,6 +85,7 @@ class SAETrainConfig:
         normalize_input: scale inputs to a mean norm of √d_in while training.
         mixed_precision: ``"no"`` or ``"bf16"``: matmuls in bfloat16, with parameters,
             thresholds and optimizer state in float32.
+        sparse: compute with the active latents alone while they are so few that it is faster.
         seed: of the initial weights' and the resampling's randomness.
 
     Raises:
@@ -104,6 +105,7 @@ class SAETrainConfig:
     resample_every: int = 0
     normalize_input: bool = True
     mixed_precision: Literal["no", "bf16"] = "no"
+    sparse: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:

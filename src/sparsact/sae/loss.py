@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsact.functional import topk
+from sparsact.sae.code import Code, encode
 from sparsact.sae.gated import GatedReLU
 from sparsact.sae.kinds import SparsityTerm
 from sparsact.sae.model import SparseAutoencoder
@@ -56,7 +57,9 @@ class SAELoss(nn.Module):
         self.aux_k = aux_k
         self.aux_coefficient = aux_coefficient
 
-    def forward(self, x: Tensor, target: Tensor, coefficient: float, dead: Tensor) -> LossParts:
+    def forward(
+        self, x: Tensor, target: Tensor, coefficient: float, dead: Tensor, sparse: bool
+    ) -> LossParts:
         """The loss on a batch.
 
         Args:
@@ -64,55 +67,58 @@ class SAELoss(nn.Module):
             target: (batch, d_out), raw.
             coefficient: of the penalty.
             dead: (d_sae,) bool: latents that count as dead.
+            sparse: compute with the active latents alone.
         """
         sae = self.sae
         wanted = target * sae.scale_out
-        pre = sae.pre_activations(x * sae.scale_in)
-        latents = sae.activation(pre)
-        error = wanted - sae.reconstruct(latents)
+        centered = sae.centered(x * sae.scale_in)
+        code = encode(sae, centered, sparse and (self.term is None or not sae.config.selects))
+        error = wanted - code.rebuilt
         mse = error.float().square().mean()
-        penalty = mse.new_zeros(()) if self.term is None else self.term(pre, latents)
-        aux = self._aux(pre, error.detach(), dead)
-        active = latents.detach() != 0
+        penalty = self._penalty(code, mse)
+        aux = self._aux(centered, error.detach(), dead)
         return LossParts(
             total=mse
             + coefficient * penalty
             + self.aux_coefficient * aux
-            + self._gate_error(pre, wanted),
+            + self._gate_error(code, wanted),
             mse=mse.detach(),
             variance=(wanted - wanted.mean(0)).float().square().mean(),
             penalty=penalty.detach(),
             aux=aux.detach(),
-            l0=active.sum(1).float().mean(),
-            fired=active.any(0),
+            l0=code.l0,
+            fired=code.fired,
         )
 
-    def _aux(self, pre: Tensor, residual: Tensor, dead: Tensor) -> Tensor:
-        if self.aux_k and bool(dead.any()):
-            return self._revive(pre, residual, dead)
-        return residual.new_zeros((), dtype=torch.float32)
+    def _penalty(self, code: Code, mse: Tensor) -> Tensor:
+        if self.term is None or code.pre is None or code.latents is None:
+            return mse.new_zeros(())
+        return self.term(code.pre, code.latents)
 
-    def _gate_error(self, pre: Tensor, wanted: Tensor) -> Tensor | float:
+    def _aux(self, centered: Tensor, residual: Tensor, dead: Tensor) -> Tensor:
+        """How well the strongest dead latents explain the residual, as a share of its size.
+
+        Source:
+            Gao et al., "Scaling and evaluating sparse autoencoders" (2024), appendix A.2. The
+            residual is detached, so that the latents move towards it and not it towards them;
+            the inputs of the dead are not: the encoder learns too.
+        """
+        if not self.aux_k or not bool(dead.any()):
+            return residual.new_zeros((), dtype=torch.float32)
+        encoder = self.sae.encoder
+        pre = nn.functional.linear(centered, encoder.weight[dead], encoder.bias[dead])
+        explained = topk(pre, self.aux_k) @ self.sae.W_dec[dead]
+        size = residual.float().square().mean().clamp(min=torch.finfo(torch.float32).tiny)
+        return (explained - residual).float().square().mean() / size
+
+    def _gate_error(self, code: Code, wanted: Tensor) -> Tensor | float:
         """The error of the gate's own values through a decoder that does not learn from it.
 
         Source:
             Rajamanoharan et al., "Improving Dictionary Learning with Gated Sparse Autoencoders"
             (2024), eq. 9.
         """
-        if not isinstance(self.sae.activation, GatedReLU):
+        if not isinstance(self.sae.activation, GatedReLU) or code.pre is None:
             return 0.0
-        rebuilt = pre.relu() @ self.sae.W_dec.detach() + self.sae.b_dec.detach()
+        rebuilt = code.pre.relu() @ self.sae.W_dec.detach() + self.sae.b_dec.detach()
         return (wanted - rebuilt).float().square().mean()
-
-    def _revive(self, pre: Tensor, residual: Tensor, dead: Tensor) -> Tensor:
-        """How well the strongest dead latents explain the residual, as a share of its size.
-
-        Source:
-            Gao et al., "Scaling and evaluating sparse autoencoders" (2024), appendix A.2. The
-            residual is detached, so that the latents move towards it and not it towards them;
-            the pre-activations are not: the encoder learns too.
-        """
-        latents = topk(pre[:, dead], self.aux_k)
-        explained = latents @ self.sae.W_dec[dead]
-        size = residual.float().square().mean().clamp(min=torch.finfo(torch.float32).tiny)
-        return (explained - residual).float().square().mean() / size

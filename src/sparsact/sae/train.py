@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sparsact._extras import require
 from sparsact.penalties import Penalty
+from sparsact.sae.code import SPARSE_BELOW, can_be_sparse
 from sparsact.sae.config import SAETrainConfig
 from sparsact.sae.dead import DeadLatents, resample_
 from sparsact.sae.geometry import geometric_median, normalize_rows_, remove_parallel_
@@ -105,6 +106,7 @@ class SAETrainer:
         self.control = CoefficientController(config.coefficient, config.target_l0)
         self.steps = 0
         self.skipped = 0
+        self._l0 = math.inf  # of the last step
         self._in_bfloat16 = config.mixed_precision == "bf16"
         self._generator = torch.Generator().manual_seed(config.seed)
 
@@ -143,21 +145,24 @@ class SAETrainer:
         lr = self._set_lr()
         coefficient = self.control.value * _ramp(self.steps, self.config.sparsity_warmup_steps)
         with torch.autocast(x.device.type, torch.bfloat16, self._in_bfloat16):
-            parts: LossParts = self.loss(x, target, coefficient, self.latents.dead)
+            parts: LossParts = self.loss(
+                x, target, coefficient, self.latents.dead, self._is_sparse()
+            )
         self.accelerator.backward(parts.total)
         norm = self._move()
         parts, inputs = self._over_processes(parts, len(x))
         self.latents.update(parts.fired, inputs)
         self.steps += 1
+        self._l0 = float(parts.l0)
         if self.steps > self.config.sparsity_warmup_steps:
-            self.control.update(float(parts.l0))
+            self.control.update(self._l0)
         if self.config.resample_every and self.steps % self.config.resample_every == 0:
             self._resample(x, target)
         return SAEStats(
             step=self.steps,
             loss=float(parts.total.detach()),
             fvu=float(parts.mse / parts.variance),
-            l0=float(parts.l0),
+            l0=self._l0,
             penalty=float(parts.penalty),
             coefficient=coefficient,
             aux=float(parts.aux),
@@ -200,6 +205,7 @@ class SAETrainer:
             "generator": self._generator.get_state(),
             "steps": self.steps,
             "skipped": self.skipped,
+            "l0": self._l0,
             "coefficient": self.control.coefficient,
             "smoothed": self.control.smoothed,
         }
@@ -210,7 +216,7 @@ class SAETrainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.latents.since_fired.copy_(state["since_fired"])
         self._generator.set_state(state["generator"])
-        self.steps, self.skipped = state["steps"], state["skipped"]
+        self.steps, self.skipped, self._l0 = state["steps"], state["skipped"], state["l0"]
         self.control.coefficient = state["coefficient"]
         self.control.smoothed = state["smoothed"]
 
@@ -233,6 +239,13 @@ class SAETrainer:
             if not bool(tensor.isfinite().all()):
                 raise ValueError(f"the {name} batch of step {self.steps + 1} has NaN or infinity")
         return x, target
+
+    def _is_sparse(self) -> bool:
+        """Whether the active latents are few enough, by the k or by the last step."""
+        config = self.sae.config
+        active = config.k if config.activation == "topk" else self._l0
+        few = active < SPARSE_BELOW * config.d_sae
+        return self.config.sparse and few and can_be_sparse(self.sae)
 
     @torch.no_grad()
     def _start(self, x: Tensor, target: Tensor) -> None:
