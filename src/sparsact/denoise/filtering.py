@@ -18,7 +18,7 @@ class Geometry(NamedTuple):
     """How coefficient k, tap j and sample q meet: ``q = k·stride + j·dilation − start``.
 
     Attributes:
-        dim: the dim that is filtered, counted from the front.
+        dim: the dim that is filtered, counted from the front; not the first, which is of bands.
         stride: 1, or 2 with a dilation of 1.
         dilation: distance of the taps.
         start: samples to the left of the first, taken as zeros; a multiple of the stride.
@@ -34,10 +34,14 @@ class Geometry(NamedTuple):
     coefficients: int
 
 
-def analyse(x: Tensor, taps: tuple[Taps, Taps], geometry: Geometry) -> tuple[Tensor, Tensor]:
-    """Both bands of a signal: ``band[k] = Σ_j taps[j]·x[k·stride + j·dilation − start]``."""
-    low, high = _Analyse.apply(x, taps, geometry)
-    return low, high
+def analyse(x: Tensor, taps: tuple[Taps, Taps], geometry: Geometry) -> Tensor:
+    """``band[k] = Σ_j taps[j]·x[k·stride + j·dilation − start]``, zeros beyond the ends of x.
+
+    Returns:
+        the low-pass bands of x (K, …), then its high-pass bands: (2K, …).
+    """
+    bands: Tensor = _Analyse.apply(x, taps, geometry)
+    return bands
 
 
 def synthesise(low: Tensor, high: Tensor, taps: tuple[Taps, Taps], geometry: Geometry) -> Tensor:
@@ -47,51 +51,55 @@ def synthesise(low: Tensor, high: Tensor, taps: tuple[Taps, Taps], geometry: Geo
 
 
 class _Analyse(Function):
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(
-        x: Tensor, taps: tuple[Taps, Taps], geometry: Geometry
-    ) -> tuple[Tensor, Tensor]:
+    def forward(x: Tensor, taps: tuple[Taps, Taps], geometry: Geometry) -> Tensor:
+        shape = list(x.shape)
+        shape[0] *= 2
+        shape[geometry.dim] = geometry.coefficients
+        bands = x.new_empty(shape)
         block = _as_block(x, geometry)
-        phases = [block[:, p :: geometry.stride].contiguous() for p in range(geometry.stride)]
-        bands = []
-        for filter_taps in taps:
-            band = block.new_zeros((len(block), geometry.coefficients, block.shape[2]))
-            for tap, p, q, k, count in _meetings(filter_taps, geometry):
-                band[:, k : k + count].add_(phases[p][:, q : q + count], alpha=tap)
-            bands.append(_from_block(band, x, geometry))
-        return bands[0], bands[1]
+        phases = [block[:, p :: geometry.stride] for p in range(geometry.stride)]
+        if block.shape[2] == 1:  # single samples side by side: gather each phase once
+            phases = [phase.contiguous() for phase in phases]
+        for band, filter_taps in zip(bands.chunk(2), taps, strict=True):
+            terms = [
+                (tap, phases[p].narrow(1, q, count), k)
+                for tap, p, q, k, count in _meetings(filter_taps, geometry)
+            ]
+            _add_up(terms, _as_block(band, geometry))
+        return bands
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         _, ctx.taps, ctx.geometry = inputs
 
     @staticmethod
-    def backward(ctx: Any, low: Tensor, high: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        low, high = grad.chunk(2)
         return _Synthesise.apply(low, high, ctx.taps, ctx.geometry), None, None
 
 
 class _Synthesise(Function):
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(
-        low: Tensor, high: Tensor, taps: tuple[Taps, Taps], geometry: Geometry
-    ) -> Tensor:
-        blocks = [_as_block(band, geometry) for band in (low, high)]
-        rows, columns = len(blocks[0]), blocks[0].shape[2]
-        lengths = [_phase_length(p, geometry) for p in range(geometry.stride)]
-        phases = [blocks[0].new_zeros((rows, length, columns)) for length in lengths]
-        for band, filter_taps in zip(blocks, taps, strict=True):
-            for tap, p, q, k, count in _meetings(filter_taps, geometry):
-                phases[p][:, q : q + count].add_(band[:, k : k + count], alpha=tap)
-        if geometry.stride == 1:
-            return _from_block(phases[0], low, geometry)
-        signal = blocks[0].new_empty((rows, geometry.samples, columns))
-        for p, phase in enumerate(phases):
-            signal[:, p :: geometry.stride] = phase
-        return _from_block(signal, low, geometry)
+    def forward(low: Tensor, high: Tensor, taps: tuple[Taps, Taps], geometry: Geometry) -> Tensor:
+        shape = list(low.shape)
+        shape[geometry.dim] = geometry.samples
+        signal = low.new_empty(shape)
+        block = _as_block(signal, geometry)
+        meetings = [
+            (p, (tap, band.narrow(1, k, count), q))
+            for band, filter_taps in zip(
+                (_as_block(low, geometry), _as_block(high, geometry)), taps, strict=True
+            )
+            for tap, p, q, k, count in _meetings(filter_taps, geometry)
+        ]
+        for phase in range(geometry.stride):
+            target = block[:, phase :: geometry.stride]
+            total = target.contiguous() if block.shape[2] == 1 else target
+            _add_up([term for p, term in meetings if p == phase], total)
+            if total is not target:
+                target.copy_(total)
+        return signal
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -99,11 +107,24 @@ class _Synthesise(Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        return *_Analyse.apply(grad, ctx.taps, ctx.geometry), None, None
+        low, high = _Analyse.apply(grad, ctx.taps, ctx.geometry).chunk(2)
+        return low, high, None, None
+
+
+def _add_up(terms: list[tuple[float, Tensor, int]], total: Tensor) -> None:
+    """``total = Σ factor·part``, each part beginning at its place along dim 1."""
+    whole = next((i for i, (_, part, _) in enumerate(terms) if part.shape == total.shape), None)
+    if whole is None:
+        total.zero_()
+    else:
+        factor, part, _ = terms.pop(whole)
+        torch.mul(part, factor, out=total)
+    for factor, part, place in terms:
+        total.narrow(1, place, part.shape[1]).add_(part, alpha=factor)
 
 
 def _meetings(taps: Taps, geometry: Geometry) -> Iterator[tuple[float, int, int, int, int]]:
-    """Per tap: its value, the phase it reads, and the runs of samples and coefficients that meet."""
+    """Per tap: its value, the phase of the samples it meets, where both begin, and how many."""
     stride = geometry.stride
     for j, tap in enumerate(taps):
         if tap == 0:
@@ -125,12 +146,6 @@ def _as_block(x: Tensor, geometry: Geometry) -> Tensor:
     shape = x.shape
     before, after = shape[: geometry.dim], shape[geometry.dim + 1 :]
     return x.reshape(before.numel(), shape[geometry.dim], after.numel())
-
-
-def _from_block(block: Tensor, like: Tensor, geometry: Geometry) -> Tensor:
-    shape = list(like.shape)
-    shape[geometry.dim] = block.shape[1]
-    return block.reshape(shape)
 
 
 def extend(x: Tensor, dim: int, left: int, right: int) -> Tensor:

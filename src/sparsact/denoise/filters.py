@@ -32,6 +32,12 @@ class FilterBank:
         """Number of taps of each filter."""
         return len(self.analysis[0])
 
+    @functools.cached_property
+    def averaging(self) -> tuple[Taps, Taps]:
+        """Half the synthesis filters: the mean of both phases."""
+        low, high = (tuple(tap / 2 for tap in taps) for taps in self.synthesis)
+        return low, high
+
     def max_levels(self, sizes: tuple[int, ...]) -> int:
         """The deepest decomposition of a block of these sizes; 0 if it is smaller than the filter.
 

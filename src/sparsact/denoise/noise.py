@@ -62,8 +62,13 @@ def estimate_sigma(
 
 
 def robust_sigma(bands: Bands, level: int) -> Tensor:
-    """The estimate from the diagonal band of one level, with size 1 in the transformed dims."""
-    band = bands.details[-level]["d" * bands.ndim]
+    """The estimate from the diagonal band of one level, with size 1 in the transformed dims.
+
+    Of a stationary band one phase is enough: its neighbours say the same again.
+    """
+    band = bands.details[-level][-1]
+    if bands.stationary:
+        band = band[(..., *[slice(None, None, 2**level)] * bands.ndim)]
     magnitude = band.abs().flatten(-bands.ndim)
     magnitude = torch.where(magnitude <= _rounding(bands), torch.nan, magnitude)
     # torch's median is the lower of the two middle values; the upper one is beside it

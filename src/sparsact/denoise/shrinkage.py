@@ -21,7 +21,7 @@ from sparsact.denoise.colour import sigma_to_ycbcr, to_rgb, to_ycbcr
 from sparsact.denoise.filtering import extend
 from sparsact.denoise.filters import FilterBank, filter_bank
 from sparsact.denoise.noise import robust_sigma
-from sparsact.denoise.thresholds import Given, Level, NoisyBand, choose
+from sparsact.denoise.thresholds import Given, Level, NoisyLevel, choose
 from sparsact.denoise.transform import Bands, decompose, recompose
 from sparsact.denoise.unknown import unknown
 
@@ -128,12 +128,13 @@ def denoise_wavelet(
     def once(block: Tensor, stationary: bool) -> Tensor:
         bands = decompose(block, bank, levels, ndim, stationary)
         _check_finite(bands)
-        noisy = _noisy_bands(bands, sigma if known is None else known)
-        samples = math.prod(block.shape[-ndim:])
-        chosen = choose(threshold, noisy, samples, batch)
-        by_band = {(b.level, b.key): lambd for b, lambd in zip(noisy, chosen, strict=True)}
-        shrunk = bands.map(lambda level, key, band: shrink_function(band, by_band[level, key]))
-        return recompose(shrunk)
+        noisy = _noisy_levels(bands, sigma if known is None else known)
+        chosen = choose(threshold, noisy, math.prod(block.shape[-ndim:]), batch)
+        details = [
+            shrink_function(level.values, lambd)
+            for level, lambd in zip(noisy, chosen, strict=True)
+        ]
+        return recompose(bands.with_details(details))
 
     if cycle_spins == "all" or cycle_spins >= 2**levels:
         clean = once(moved, stationary=True)
@@ -173,15 +174,18 @@ def _spin(
     return total / spins**ndim
 
 
-def _noisy_bands(bands: Bands, sigma: Sigma) -> list[NoisyBand]:
+def _noisy_levels(bands: Bands, sigma: Sigma) -> list[NoisyLevel]:
     levels = range(len(bands.details), 0, -1)
     if isinstance(sigma, Tensor):
-        estimates = dict.fromkeys(levels, sigma)
+        estimates = [sigma] * len(levels)
     elif sigma is None:
-        estimates = dict.fromkeys(levels, robust_sigma(bands, 1))
+        estimates = [robust_sigma(bands, 1)] * len(levels)
     else:
-        estimates = {level: robust_sigma(bands, level) for level in levels}
-    return [NoisyBand(level, key, band, estimates[level]) for level, key, band in bands.items()]
+        estimates = [robust_sigma(bands, level) for level in levels]
+    return [
+        NoisyLevel(values, estimate, bands.ndim)
+        for values, estimate in zip(bands.details, estimates, strict=True)
+    ]
 
 
 def _known_sigma(

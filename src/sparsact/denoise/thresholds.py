@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sparsact._thresholds.arguments import broadcasts_to
+from sparsact.denoise.transform import keys
 from sparsact.denoise.unknown import unknown
 
 FALSE_DISCOVERIES = 0.05  # share q of the kept coefficients that may be noise, for "fdr"
@@ -16,86 +17,65 @@ Level = float | Tensor
 Given = Level | Sequence[Level | Mapping[str, Level]]
 
 
-class NoisyBand(NamedTuple):
-    """A detail band of each block of a batch.
+class NoisyLevel(NamedTuple):
+    """The detail bands of one level, of each block of a batch.
 
     Attributes:
-        level: 1 is the finest.
-        key: as in :class:`sparsact.denoise.transform.Bands`.
-        values: (…, one size per dim).
+        values: (bands, …, one size per dim).
         sigma: noise of these coefficients, (…, 1 per dim).
+        ndim: number of dims of a block.
     """
 
-    level: int
-    key: str
     values: Tensor
     sigma: Tensor
+    ndim: int
 
 
 def choose(
-    threshold: str | Given, bands: Sequence[NoisyBand], samples: int, batch: torch.Size
+    threshold: str | Given, levels: Sequence[NoisyLevel], samples: int, batch: torch.Size
 ) -> list[Level]:
-    """One threshold per band: a number, or a tensor (…, 1 per dim) that differs in the batch."""
+    """The thresholds of each level: a number, or a tensor that broadcasts to its values.
+
+    Args:
+        threshold: a rule or λ, as `denoise_wavelet` takes them.
+        levels: coarsest first.
+        samples: in one block, before the transform.
+        batch: the shape of the batch.
+    """
     if isinstance(threshold, str):
         if threshold not in RULES:
             raise unknown("threshold", threshold, RULES)
-        return RULES[threshold](bands, samples)
+        return [RULES[threshold](level, samples) for level in levels]
+    ndim = levels[0].ndim
     if isinstance(threshold, (int, float, Tensor)):
-        return [_against(threshold, band, batch) for band in bands]
-    levels = bands[0].level
-    if not isinstance(threshold, Sequence) or len(threshold) != levels:
+        return [_against(threshold, ndim, batch)] * len(levels)
+    if not isinstance(threshold, Sequence) or len(threshold) != len(levels):
         found = len(threshold) if isinstance(threshold, Sequence) else type(threshold).__name__
         raise ValueError(
-            f"threshold must hold one entry for each of the {levels} levels, coarsest first; "
-            f"got {found}"
+            f"threshold must hold one entry for each of the {len(levels)} levels, coarsest "
+            f"first; got {found}"
         )
-    return [_against(_entry(threshold, band), band, batch) for band in bands]
+    return [_entry(entry, ndim, batch, levels[0].values) for entry in threshold]
 
 
-def visu(bands: Sequence[NoisyBand], samples: int) -> list[Level]:
+def visu(level: NoisyLevel, samples: int) -> Tensor:
     """VisuShrink, ``σ√(2 ln N)`` for N samples: above nearly all noise, with high probability."""
-    return [band.sigma * math.sqrt(2 * math.log(samples)) for band in bands]
+    return level.sigma * math.sqrt(2 * math.log(samples))
 
 
-def bayes(bands: Sequence[NoisyBand], samples: int) -> list[Level]:
-    """BayesShrink, ``σ²/√(mean(d²) − σ²)``; the largest ``|d|`` where there is only noise."""
-    return [_bayes(band) for band in bands]
-
-
-def sure(bands: Sequence[NoisyBand], samples: int) -> list[Level]:
-    """The hybrid SureShrink: minimises Stein's risk, or is universal where the band is sparse."""
-    return [_hybrid_sure(band) for band in bands]
-
-
-def fdr(bands: Sequence[NoisyBand], samples: int) -> list[Level]:
-    """``σ·Φ⁻¹(1 − q·i/2m)``: i of all m coefficients pass the test of Benjamini and Hochberg.
-
-    Per band; q = 0.05 is the expected share of noise among the coefficients that are kept.
-    """
-    return [_fdr(band) for band in bands]
-
-
-RULES: dict[str, Callable[[Sequence[NoisyBand], int], list[Level]]] = {
-    "bayes": bayes,
-    "visu": visu,
-    "sure": sure,
-    "fdr": fdr,
-}
-
-
-def _bayes(band: NoisyBand) -> Tensor:
-    values = _flat(band)
-    variance = band.sigma.square()
-    # a dot product of each block with itself: no square of the whole band is stored
-    power = _unflat(torch.linalg.vecdot(values, values) / values.shape[-1], band)
-    excess = power - variance
+def bayes(level: NoisyLevel, samples: int) -> Tensor:
+    """BayesShrink, ``σ²/√(mean(d²) − σ²)``; ``‖d‖``, above all d, where there is only noise."""
+    values = _flat(level)
+    norm = _unflat(torch.linalg.vector_norm(values, dim=-1), level)
+    variance = level.sigma.square()
+    excess = norm.square() / values.shape[-1] - variance
     signal = excess > 0
-    everything = _unflat(values.abs().amax(-1), band)
-    return torch.where(signal, variance / torch.where(signal, excess, 1.0).sqrt(), everything)
+    return torch.where(signal, variance / torch.where(signal, excess, 1.0).sqrt(), norm)
 
 
-def _hybrid_sure(band: NoisyBand) -> Tensor:
-    ordered = _in_sigmas(band).sort(-1).values
+def sure(level: NoisyLevel, samples: int) -> Tensor:
+    """The hybrid SureShrink: minimises Stein's risk, or is universal where the band is sparse."""
+    ordered = _in_sigmas(level).sort(-1).values
     n = ordered.shape[-1]
     universal = math.sqrt(2 * math.log(n))
     square = ordered.square()
@@ -105,48 +85,63 @@ def _hybrid_sure(band: NoisyBand) -> Tensor:
     best = ordered.gather(-1, risk.argmin(-1, keepdim=True)).squeeze(-1)
     best = torch.where(risk.amin(-1) < n, best, 0.0)  # λ = 0, which keeps all, has the risk n
     sparse = square.mean(-1) - 1 <= math.log2(n) ** 1.5 / math.sqrt(n)
-    return _unflat(torch.where(sparse, universal, best), band) * band.sigma
+    return _unflat(torch.where(sparse, universal, best), level) * level.sigma
 
 
-def _fdr(band: NoisyBand) -> Tensor:
-    ordered = _in_sigmas(band).detach().sort(-1).values
+def fdr(level: NoisyLevel, samples: int) -> Tensor:
+    """``σ·Φ⁻¹(1 − q·i/2m)``: i of m coefficients pass the test of Benjamini and Hochberg.
+
+    Per band; q = 0.05 is the expected share of noise among the coefficients that are kept.
+    """
+    ordered = _in_sigmas(level).detach().sort(-1).values
     m = ordered.shape[-1]
     rank = torch.arange(m, 0, -1, device=ordered.device, dtype=ordered.dtype)
     p_value = torch.erfc(ordered / math.sqrt(2))
     accepted = torch.where(p_value <= FALSE_DISCOVERIES * rank / m, rank, 1.0).amax(-1)
     tail = FALSE_DISCOVERIES / (2 * m) * accepted
-    return -_unflat(torch.special.ndtri(tail), band) * band.sigma
+    return -_unflat(torch.special.ndtri(tail), level) * level.sigma
 
 
-def _flat(band: NoisyBand) -> Tensor:
-    """(…, coefficients)."""
-    return band.values.flatten(-len(band.key))
+RULES: dict[str, Callable[[NoisyLevel, int], Tensor]] = {
+    "bayes": bayes,
+    "visu": visu,
+    "sure": sure,
+    "fdr": fdr,
+}
 
 
-def _in_sigmas(band: NoisyBand) -> Tensor:
-    """Magnitudes in units of the noise, (…, coefficients)."""
-    sigma = band.sigma.flatten(-len(band.key))
-    return _flat(band).abs() / torch.where(sigma > 0, sigma, 1.0)
+def _flat(level: NoisyLevel) -> Tensor:
+    """(bands, …, coefficients)."""
+    return level.values.flatten(-level.ndim)
 
 
-def _unflat(number: Tensor, band: NoisyBand) -> Tensor:
-    """One number per block, (…), with a 1 for each of its dims."""
-    return number.reshape(*number.shape, *[1] * len(band.key))
+def _in_sigmas(level: NoisyLevel) -> Tensor:
+    """Magnitudes in units of the noise, (bands, …, coefficients)."""
+    sigma = level.sigma.flatten(-level.ndim)
+    return _flat(level).abs() / torch.where(sigma > 0, sigma, 1.0)
 
 
-def _entry(threshold: Sequence[Level | Mapping[str, Level]], band: NoisyBand) -> Level:
-    entry = threshold[len(threshold) - band.level]
+def _unflat(number: Tensor, level: NoisyLevel) -> Tensor:
+    """One number per band and block, (bands, …), with a 1 for each dim of a block."""
+    return number.reshape(*number.shape, *[1] * level.ndim)
+
+
+def _entry(
+    entry: Level | Mapping[str, Level], ndim: int, batch: torch.Size, like: Tensor
+) -> Level:
+    """The thresholds of one level, of which each band may have its own."""
     if not isinstance(entry, Mapping):
-        return entry
-    if band.key not in entry:
+        return _against(entry, ndim, batch)
+    if sorted(entry) != sorted(keys(ndim)):
         raise ValueError(
-            f"threshold has no entry for band {band.key!r} of level {band.level}; "
-            f"it holds {sorted(entry)}"
+            f"thresholds of a level by band must be for {sorted(keys(ndim))}, "
+            f"got {sorted(entry)}"
         )
-    return entry[band.key]
+    levels = [torch.as_tensor(entry[key], dtype=like.dtype, device=like.device) for key in keys(ndim)]
+    return torch.stack([_against(level, ndim, batch).expand(*batch, *[1] * ndim) for level in levels])
 
 
-def _against(level: Level, band: NoisyBand, batch: torch.Size) -> Level:
+def _against(level: Level, ndim: int, batch: torch.Size) -> Level:
     if not isinstance(level, Tensor):
         return level
     if not broadcasts_to(level.shape, batch):
@@ -154,4 +149,4 @@ def _against(level: Level, band: NoisyBand, batch: torch.Size) -> Level:
             f"threshold of shape {tuple(level.shape)} does not broadcast to the batch's shape "
             f"{tuple(batch)} (the dims that are not transformed)"
         )
-    return level.reshape(*level.shape, *[1] * len(band.key))
+    return level.reshape(*level.shape, *[1] * ndim)

@@ -1,8 +1,8 @@
 """The wavelet transform of signals, images and volumes: decimated or stationary."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from sparsact.denoise.filtering import Geometry, analyse, extend, synthesise
@@ -15,15 +15,15 @@ class Bands:
 
     Attributes:
         approximation: (…, one size per dim), the low-pass band of the last level.
-        details: one dict per level, coarsest first; a key has one letter per dim, ``a``
-            (low-pass) or ``d`` (high-pass), as in ``pywt.wavedecn``.
+        details: per level, coarsest first, its bands in the order of :func:`keys`:
+            (bands, …, one size per dim).
         bank: the filters.
         sizes: the sizes of the signal that each level took apart, coarsest first.
         stationary: every level kept all its samples.
     """
 
     approximation: Tensor
-    details: list[dict[str, Tensor]]
+    details: list[Tensor]
     bank: FilterBank
     sizes: list[tuple[int, ...]]
     stationary: bool
@@ -33,22 +33,22 @@ class Bands:
         """Number of transformed dims, the last ones."""
         return len(self.sizes[0])
 
-    def items(self) -> Iterator[tuple[int, str, Tensor]]:
-        """Every detail band: its level from 1 (finest), its key and its coefficients."""
-        for position, level in enumerate(self.details):
-            for key, band in level.items():
-                yield len(self.details) - position, key, band
+    def with_details(self, details: list[Tensor]) -> "Bands":
+        """The same with other detail coefficients."""
+        return replace(self, details=details)
 
-    def map(self, change: Callable[[int, str, Tensor], Tensor]) -> "Bands":
-        """The same with every detail band changed; `change` takes what :meth:`items` gives."""
-        levels = len(self.details)
-        return replace(
-            self,
-            details=[
-                {key: change(levels - position, key, band) for key, band in level.items()}
-                for position, level in enumerate(self.details)
-            ],
-        )
+
+def keys(ndim: int) -> list[str]:
+    """Names of the detail bands of a level: per dim ``a`` (low-pass) or ``d`` (high-pass).
+
+    Example:
+        >>> keys(2)
+        ['da', 'ad', 'dd']
+    """
+    names = [""]
+    for _ in range(ndim):
+        names = [name + letter for letter in "ad" for name in names]
+    return names[1:]
 
 
 def decompose(x: Tensor, bank: FilterBank, levels: int, ndim: int, stationary: bool) -> Bands:
@@ -58,46 +58,34 @@ def decompose(x: Tensor, bank: FilterBank, levels: int, ndim: int, stationary: b
     Stationary, each level keeps the coefficients of both phases of each dim, with the same
     scale: away from the borders they are the decimated coefficients of all ``2^level`` shifts.
     """
-    details: list[dict[str, Tensor]] = []
+    details: list[Tensor] = []
     sizes: list[tuple[int, ...]] = []
     for level in range(levels):
         sizes.append(tuple(x.shape[x.ndim - ndim :]))
-        bands = {"": x}
-        for dim in range(x.ndim - ndim, x.ndim):
-            bands = {
-                key + letter: part
-                for key, band in bands.items()
-                for letter, part in zip(
-                    "ad", _split(band, bank, dim, level, stationary), strict=True
-                )
-            }
-        x = bands.pop("a" * ndim)
-        details.append(bands)
+        bands = x.unsqueeze(0)
+        for dim in range(bands.ndim - ndim, bands.ndim):
+            bands = _split(bands, bank, dim, level, stationary)
+        x = bands[0]
+        details.append(bands[1:])
     return Bands(x, details[::-1], bank, sizes[::-1], stationary)
 
 
 def recompose(bands: Bands) -> Tensor:
     """The signals that have these coefficients, of the very sizes that were taken apart."""
-    x, ndim, levels = bands.approximation, bands.ndim, len(bands.details)
+    x, ndim = bands.approximation, bands.ndim
     for position, (details, sizes) in enumerate(zip(bands.details, bands.sizes, strict=True)):
-        parts = {"a" * ndim: x, **details}
-        level = levels - 1 - position
-        for axis in reversed(range(ndim)):
-            dim = x.ndim - ndim + axis
-            parts = {
-                key[:-1]: _join(
-                    low, parts[key[:-1] + "d"], bands, dim, level, sizes[axis]
-                )
-                for key, low in parts.items()
-                if key.endswith("a")
-            }
-        x = parts[""]
+        level = len(bands.details) - 1 - position
+        half = 2 ** (ndim - 1)
+        low, high = torch.cat([x.unsqueeze(0), details[: half - 1]]), details[half - 1 :]
+        for dim in reversed(range(x.ndim + 1 - ndim, x.ndim + 1)):
+            joined = _join(low, high, bands, dim, level, sizes[dim - x.ndim - 1])
+            half //= 2
+            low, high = joined[:half], joined[half:]
+        x = joined[0]
     return x
 
 
-def _split(
-    x: Tensor, bank: FilterBank, dim: int, level: int, stationary: bool
-) -> tuple[Tensor, Tensor]:
+def _split(x: Tensor, bank: FilterBank, dim: int, level: int, stationary: bool) -> Tensor:
     length, size = bank.length, x.shape[dim]
     if stationary:
         dilation = 2**level
@@ -117,4 +105,4 @@ def _join(low: Tensor, high: Tensor, bands: Bands, dim: int, level: int, size: i
         return synthesise(low, high, bands.bank.synthesis, geometry)
     dilation = 2**level
     geometry = Geometry(dim, 1, dilation, (length - 1) * dilation, size, coefficients)
-    return synthesise(low, high, bands.bank.synthesis, geometry) / 2
+    return synthesise(low, high, bands.bank.averaging, geometry)
