@@ -162,7 +162,7 @@ def test_gradcheck_of_plain_functions(case):
 
 
 @thresholds
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_threshold_broadcasts(case, data):
     shape = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=4))

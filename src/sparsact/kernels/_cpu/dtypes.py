@@ -1,0 +1,46 @@
+"""Reading and writing scalars of any supported dtype inside a kernel.
+
+NumPy has no bfloat16: such arrays come as uint16, the upper half of a float32.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+
+def wide(value: Any) -> Any:
+    """A scalar read from an array, as float32 (float64 stays)."""
+    raise NotImplementedError("for use inside kernels")
+
+
+def narrow(value: Any, like: Any) -> Any:
+    """A float32 as the type of `like`; to bfloat16 it rounds to nearest, ties to even."""
+    raise NotImplementedError("for use inside kernels")
+
+
+@overload(wide)
+def _wide(value: Any) -> Callable[..., Any]:
+    def upper_half(value: Any) -> Any:
+        return np.uint32(np.uint32(value) << np.uint32(16)).view(np.float32)
+
+    def same(value: Any) -> Any:
+        return value
+
+    return upper_half if value == types.uint16 else same
+
+
+@overload(narrow)
+def _narrow(value: Any, like: Any) -> Callable[..., Any]:
+    def rounded(value: Any, like: Any) -> Any:
+        bits = np.float32(value).view(np.uint32)
+        odd = np.uint32(bits >> np.uint32(16)) & np.uint32(1)
+        upper = np.uint16(np.uint32(bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
+        return np.uint16(0x7FC0) if value != value else upper
+
+    def same(value: Any, like: Any) -> Any:
+        return value
+
+    return rounded if like == types.uint16 else same

@@ -1,0 +1,79 @@
+"""How compiled kernels are built and run: threads, forks and the threading layer.
+
+A kernel is a pair: a serial part that works on a range of rows, and a driver that hands ranges to
+threads. One thread, or a forked child, runs the part alone: GNU OpenMP does not survive a fork.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+_config: Any = numba.config
+_threads_at_most: int = _config.NUMBA_NUM_THREADS
+_layer: Callable[[], str] = numba.threading_layer  # type: ignore[attr-defined]
+
+if "NUMBA_THREADING_LAYER" not in os.environ and "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
+    # torch's OpenMP workers spin after a parallel region, and other pools wait for the core
+    _config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
+
+Array = np.ndarray[Any, Any]
+
+part = numba.njit(nogil=True, cache=True, error_model="numpy")
+summing_part = numba.njit(
+    nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"}
+)
+driver = numba.njit(nogil=True, cache=True, error_model="numpy", parallel=True)
+
+_forked = False
+_one_at_a_time = threading.Lock()  # for the workqueue layer, which is not thread-safe
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def threads(rows: int) -> int:
+    """The number of threads for a kernel over `rows` rows: as torch has it set."""
+    if _forked:
+        return 1
+    return max(1, min(torch.get_num_threads(), _threads_at_most, rows))
+
+
+def run(driver: Callable[..., None], part: Callable[..., None], rows: int, *args: Any) -> None:
+    """Run ``part(start, stop, *args)`` over all rows, on as many threads as torch would use."""
+    count = threads(rows)
+    if count == 1:
+        part(0, rows, *args)
+        return
+    numba.set_num_threads(count)
+    with _exclusion():
+        driver(count, rows, *args)
+
+
+def array(tensor: Tensor) -> Array:
+    """The same memory as a NumPy array; bfloat16 comes as uint16, which `dtypes` reads."""
+    tensor = tensor.detach()
+    if tensor.dtype == torch.bfloat16:
+        tensor = tensor.view(torch.uint16)
+    found: Array = tensor.numpy()
+    return found
+
+
+def _exclusion() -> AbstractContextManager[object]:
+    try:
+        layer = _layer()
+    except ValueError:  # no parallel kernel has run yet: this one may be the first
+        return _one_at_a_time
+    return _one_at_a_time if layer == "workqueue" else nullcontext()
