@@ -31,4 +31,5 @@ def _matrix(like: Tensor) -> Tensor:
 
 
 def _mix(x: Tensor, dim: int, matrix: Tensor) -> Tensor:
-    return torch.tensordot(x, matrix, dims=([dim], [1])).movedim(-1, dim)
+    mixed: Tensor = torch.tensordot(x, matrix, dims=([dim], [1]))
+    return mixed.movedim(-1, dim)

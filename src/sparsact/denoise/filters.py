@@ -58,6 +58,16 @@ class FilterBank:
                 f"{self.length} samples along each dim; choose a shorter one, such as 'haar'"
             )
 
+    def check_levels(self, sizes: tuple[int, ...], levels: int) -> None:
+        """Raise ValueError unless blocks of these sizes can be taken apart so often."""
+        self.check_sizes(sizes)
+        deepest = self.max_levels(sizes)
+        if not 1 <= levels <= deepest:
+            raise ValueError(
+                f"levels={levels} must lie between 1 and {deepest} for {self.name} and a block "
+                f"of {'×'.join(map(str, sizes))}"
+            )
+
 
 def filter_bank(wavelet: "str | pywt.Wavelet") -> FilterBank:
     """The filters of a discrete wavelet of PyWavelets.

@@ -46,7 +46,7 @@ def estimate_sigma(
     Example:
         >>> noise = 0.1 * torch.randn(256, 256, generator=torch.Generator().manual_seed(0))
         >>> estimate_sigma(noise)
-        tensor(0.0999)
+        tensor(0.0986)
 
     Source:
         Donoho & Johnstone, "Ideal spatial adaptation by wavelet shrinkage", Biometrika 81
@@ -68,7 +68,8 @@ def robust_sigma(bands: Bands, level: int) -> Tensor:
     """
     band = bands.details[-level][-1]
     if bands.stationary:
-        band = band[(..., *[slice(None, None, 2**level)] * bands.ndim)]
+        for dim in range(-bands.ndim, 0):
+            band = band.unfold(dim, 1, 2**level).squeeze(-1)
     magnitude = band.abs().flatten(-bands.ndim)
     magnitude = torch.where(magnitude <= _rounding(bands), torch.nan, magnitude)
     # torch's median is the lower of the two middle values; the upper one is beside it

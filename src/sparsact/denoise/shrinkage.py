@@ -103,7 +103,7 @@ def denoise_wavelet(
         >>> clean = torch.zeros(64, 64)
         >>> clean[16:48, 16:48] = 1.0
         >>> noise = 0.1 * torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
-        >>> denoised = denoise_wavelet(clean + noise, "haar", cycle_spins="all")
+        >>> denoised = denoise_wavelet(clean + noise, "haar", threshold="visu", cycle_spins="all")
         >>> bool((denoised - clean).std() < 0.4 * noise.std())
         True
 
@@ -131,8 +131,7 @@ def denoise_wavelet(
         noisy = _noisy_levels(bands, sigma if known is None else known)
         chosen = choose(threshold, noisy, math.prod(block.shape[-ndim:]), batch)
         details = [
-            shrink_function(level.values, lambd)
-            for level, lambd in zip(noisy, chosen, strict=True)
+            shrink_function(level.values, lambd) for level, lambd in zip(noisy, chosen, strict=True)
         ]
         return recompose(bands.with_details(details))
 
@@ -146,21 +145,14 @@ def denoise_wavelet(
 
 def depth(bank: FilterBank, sizes: tuple[int, ...], levels: int | None) -> int:
     """The number of levels for blocks of these sizes: checked, or 3 less than the deepest."""
-    bank.check_sizes(sizes)
-    deepest = bank.max_levels(sizes)
     if levels is None:
-        return max(deepest - 3, 1)
-    if not 1 <= levels <= deepest:
-        raise ValueError(
-            f"levels={levels} must lie between 1 and {deepest} for {bank.name} and a block of "
-            f"{'×'.join(map(str, sizes))}"
-        )
+        bank.check_sizes(sizes)
+        return max(bank.max_levels(sizes) - 3, 1)
+    bank.check_levels(sizes, levels)
     return levels
 
 
-def _spin(
-    x: Tensor, spins: int, ndim: int, denoise: Callable[[Tensor], Tensor]
-) -> Tensor:
+def _spin(x: Tensor, spins: int, ndim: int, denoise: Callable[[Tensor], Tensor]) -> Tensor:
     """The mean over shifts by 0 … spins − 1 in every dim; what moves in is mirrored."""
     total = torch.zeros_like(x)
     for shifts in itertools.product(range(spins), repeat=ndim):
@@ -171,7 +163,8 @@ def _spin(
         for dim, shift in zip(range(-ndim, 0), shifts, strict=True):
             block = block.narrow(dim, shift, x.shape[dim])
         total = total + block
-    return total / spins**ndim
+    mean: Tensor = total / spins**ndim
+    return mean
 
 
 def _noisy_levels(bands: Bands, sigma: Sigma) -> list[NoisyLevel]:
@@ -188,9 +181,7 @@ def _noisy_levels(bands: Bands, sigma: Sigma) -> list[NoisyLevel]:
     ]
 
 
-def _known_sigma(
-    sigma: Sigma, batch: torch.Size, x: Tensor, channel: int | None
-) -> Tensor | None:
+def _known_sigma(sigma: Sigma, batch: torch.Size, x: Tensor, channel: int | None) -> Tensor | None:
     """A given σ as a tensor (…, 1 per transformed dim), or None if it is to be estimated."""
     if sigma is None or isinstance(sigma, str):
         if sigma not in (None, "level"):

@@ -14,7 +14,7 @@ from sparsact.denoise.unknown import unknown
 FALSE_DISCOVERIES = 0.05  # share q of the kept coefficients that may be noise, for "fdr"
 
 Level = float | Tensor
-Given = Level | Sequence[Level | Mapping[str, Level]]
+Given = Level | list[Level | Mapping[str, Level]] | tuple[Level | Mapping[str, Level], ...]
 
 
 class NoisyLevel(NamedTuple):
@@ -49,11 +49,15 @@ def choose(
     ndim = levels[0].ndim
     if isinstance(threshold, (int, float, Tensor)):
         return [_against(threshold, ndim, batch)] * len(levels)
-    if not isinstance(threshold, Sequence) or len(threshold) != len(levels):
-        found = len(threshold) if isinstance(threshold, Sequence) else type(threshold).__name__
+    if not isinstance(threshold, (list, tuple)):
+        raise TypeError(
+            "threshold must be a rule, a number, a tensor or a list of them, "
+            f"got {type(threshold).__name__}"
+        )
+    if len(threshold) != len(levels):
         raise ValueError(
             f"threshold must hold one entry for each of the {len(levels)} levels, coarsest "
-            f"first; got {found}"
+            f"first; got {len(threshold)}"
         )
     return [_entry(entry, ndim, batch, levels[0].values) for entry in threshold]
 
@@ -126,24 +130,26 @@ def _unflat(number: Tensor, level: NoisyLevel) -> Tensor:
     return number.reshape(*number.shape, *[1] * level.ndim)
 
 
-def _entry(
-    entry: Level | Mapping[str, Level], ndim: int, batch: torch.Size, like: Tensor
-) -> Level:
+def _entry(entry: Level | Mapping[str, Level], ndim: int, batch: torch.Size, like: Tensor) -> Level:
     """The thresholds of one level, of which each band may have its own."""
     if not isinstance(entry, Mapping):
         return _against(entry, ndim, batch)
     if sorted(entry) != sorted(keys(ndim)):
         raise ValueError(
-            f"thresholds of a level by band must be for {sorted(keys(ndim))}, "
-            f"got {sorted(entry)}"
+            f"thresholds of a level by band must be for {sorted(keys(ndim))}, got {sorted(entry)}"
         )
-    levels = [torch.as_tensor(entry[key], dtype=like.dtype, device=like.device) for key in keys(ndim)]
-    return torch.stack([_against(level, ndim, batch).expand(*batch, *[1] * ndim) for level in levels])
+    by_band = []
+    for key in keys(ndim):
+        level = torch.as_tensor(entry[key], dtype=like.dtype, device=like.device)
+        by_band.append(_for_blocks(level, ndim, batch).expand(*batch, *[1] * ndim))
+    return torch.stack(by_band)
 
 
 def _against(level: Level, ndim: int, batch: torch.Size) -> Level:
-    if not isinstance(level, Tensor):
-        return level
+    return _for_blocks(level, ndim, batch) if isinstance(level, Tensor) else level
+
+
+def _for_blocks(level: Tensor, ndim: int, batch: torch.Size) -> Tensor:
     if not broadcasts_to(level.shape, batch):
         raise ValueError(
             f"threshold of shape {tuple(level.shape)} does not broadcast to the batch's shape "
