@@ -26,7 +26,7 @@ def read_png(path: Path) -> Content:
     try:
         chunks = list(_chunks(data))
         depth, colour = chunks[0][1][8:10]
-    except (IndexError, ValueError, struct.error) as error:
+    except (IndexError, ValueError) as error:
         raise FileError(f"{path} is not a readable PNG: {error}") from error
     others = [chunk for chunk in chunks if chunk[0] not in CODING]
     if depth == 16:
@@ -38,8 +38,7 @@ def read_png(path: Path) -> Content:
     def write(target: Path, colours: Array) -> None:
         encoded = list(_chunks(_encode_png(colours)))
         target.write_bytes(
-            SIGNATURE
-            + b"".join(_packed(chunk) for chunk in [encoded[0], *others, *encoded[1:]])
+            SIGNATURE + b"".join(_packed(chunk) for chunk in [encoded[0], *others, *encoded[1:]])
         )
 
     return _content(pixels, write)
@@ -141,7 +140,8 @@ def _chunks(data: bytes) -> Iterator[Chunk]:
         raise ValueError("it does not begin as one")
     place = len(SIGNATURE)
     while place < len(data):
-        length, kind = struct.unpack_from(">I4s", data, place)
+        head = data[place : place + 8]
+        length, kind = struct.unpack(">I4s", head) if len(head) == 8 else (0, b"")
         if place + 12 + length > len(data):
             raise ValueError("it is cut off")
         yield kind, data[place + 8 : place + 8 + length]

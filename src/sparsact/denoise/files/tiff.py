@@ -41,9 +41,7 @@ def read_tiff(path: Path) -> Content:
     return Content(colours, 2, axes.pop(), integer_peak(colours[0].dtype), write)
 
 
-def _split(
-    pixels: Array, options: dict[str, Any], path: Path
-) -> tuple[Array, int | None, Array]:
+def _split(pixels: Array, options: dict[str, Any], path: Path) -> tuple[Array, int | None, Array]:
     """Colours, the dim they are along, and the extra samples."""
     if pixels.dtype.kind not in "uif":
         raise FileError(f"{path} holds {pixels.dtype} pixels; expected integers or floats")
