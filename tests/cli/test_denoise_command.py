@@ -75,7 +75,7 @@ def write_png(path: Path, image: np.ndarray, extra: bytes = b"") -> None:
 
 
 def read_png(path: Path) -> tuple[np.ndarray, dict]:
-    width, height, rows, info = png.Reader(filename=str(path)).asDirect()
+    width, height, rows, info = png.Reader(bytes=path.read_bytes()).asDirect()
     dtype = np.uint16 if info["bitdepth"] == 16 else np.uint8
     pixels = np.vstack([np.asarray(row, dtype) for row in rows])
     return pixels.reshape(height, width, info["planes"]), info
@@ -169,14 +169,18 @@ def test_tiff(tmp_path, layout, top):
         with tifffile.TiffFile(tmp_path / name) as file:
             page = file.pages[0]
             pages.append(
-                (page.shape, page.dtype, page.photometric, page.planarconfig, page.compression)
-                + (page.extrasamples, page.resolution, page.description)
+                [
+                    getattr(page, name)
+                    for name in ("shape", "dtype", "photometric", "planarconfig", "compression")
+                ]
+                + [page.extrasamples, page.resolution, page.description]
             )
             pixels = page.asarray()
     assert pages[0] == pages[1]
-    assert error(pixels, clean) < 0.5 * error(image, clean)
     if layout == "rgba":
         np.testing.assert_array_equal(pixels[..., 3], image[..., 3])
+        pixels, image, clean = pixels[..., :3], image[..., :3], clean[..., :3]
+    assert error(pixels, clean) < 0.5 * error(image, clean)
 
 
 def test_tiff_pages_of_floats(tmp_path):
@@ -324,7 +328,7 @@ def inputs(tmp_path_factory):
         ("good.png out.jpg", "out.jpg must end in .png"),
         ("good.png old.png", "old.png exists already; overwrite it with --force"),
         ("good.png good.png", "good.png exists already"),
-        ("good.png missing/../text.wav/out.png", "cannot be written"),
+        ("good.png text.wav/out.png", "cannot be written"),
         ("empty good.png", "must be one as well"),
         ("good.png out.png --wavelet db2x", "did you mean"),
         ("good.png out.png --threshold bays", "did you mean 'bayes'"),

@@ -149,7 +149,7 @@ def test_wrong_inputs_of_the_layer():
         layer(torch.randn(1, 2, 8, 8))
     with pytest.raises(ValueError, match="too few dims"):
         layer(torch.randn(8, 8))
-    with pytest.raises(ValueError, match="levels=1 must|smaller"):
+    with pytest.raises(ValueError, match="smaller"):
         layer(torch.randn(1, 3, 1, 1))
     with pytest.raises(ValueError, match="relative"):
         layer(torch.randn(1, 3, 8, 8), sigma=1.0)
