@@ -50,10 +50,12 @@ class ShrinkageBlock(nn.Module):
         self.shrinks = shrinks
 
     def thresholds(self, features: Tensor) -> Tensor:
+        """λ of each channel of each image."""
         magnitude = features.abs().mean((2, 3))
         return self.share(magnitude) * magnitude
 
     def forward(self, x: Tensor) -> Tensor:
+        """Add what is left of the features."""
         features = self.body(x)
         if self.shrinks:
             features = SF.softshrink(features, self.thresholds(features)[..., None, None])

@@ -1,7 +1,5 @@
 """The transform against PyWavelets', and its own inverse and gradients."""
 
-import math
-
 import numpy as np
 import pytest
 import pywt
@@ -64,24 +62,6 @@ def test_gradients(stationary):
 
     assert torch.autograd.gradcheck(both_ways, x)
     assert torch.autograd.gradgradcheck(both_ways, x)
-
-
-@pytest.mark.parametrize("stationary", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("shape", [(1, 40000), (3, 121, 101), (2, 25, 30, 31)], ids=str)
-def test_compiled_loops_equal_plain_torch(monkeypatch, shape, dtype, stationary):
-    x, bank, ndim = torch.randn(shape, dtype=dtype), filter_bank("db3"), len(shape) - 1
-    found = []
-    for worth in (1, math.inf):
-        monkeypatch.setattr("sparsact.denoise.filtering.WORTH_COMPILING", worth)
-        bands = decompose(x, bank, 2, ndim, stationary)
-        found.append((*bands.details, bands.approximation, recompose(bands)))
-    torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e3 * torch.finfo(dtype).eps)
-    monkeypatch.setattr("sparsact.denoise.filtering.WORTH_COMPILING", 1)
-    small = torch.randn(2, 5, 6, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(
-        lambda x: recompose(decompose(x, filter_bank("haar"), 1, 2, stationary)), small
-    )
 
 
 def test_a_signal_shorter_than_its_border_is_mirrored_again():

@@ -1,10 +1,9 @@
 """The two linear maps of a filter bank along one dim, each the other's transpose.
 
-On the CPU large inputs go through compiled loops; everywhere else shifted copies are added up tap
-by tap. Both do better than ``conv2d`` on one channel, whose fast kernels are made for many.
+Shifted copies are added up tap by tap: on two CPU cores that beats ``conv2d``, whose fast kernels
+are made for many channels, and compiled loops, whose threads get in the way of torch's.
 """
 
-import importlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -12,11 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from sparsact._thresholds.arguments import values_can_be_read
 from sparsact.denoise.filters import Taps
-from sparsact.kernels._library import numba_is_installed
-
-WORTH_COMPILING = 2**15  # samples
 
 
 class Geometry(NamedTuple):
@@ -63,14 +58,6 @@ class _Analyse(Function):
         shape[geometry.dim] = geometry.coefficients
         bands = x.new_empty(shape)
         block = _as_block(x, geometry)
-        if _compiles(x):
-            compiled = importlib.import_module("sparsact.denoise.compiled")
-            low, high = (_as_block(band, geometry) for band in bands.chunk(2))
-            steps = geometry.stride, geometry.dilation, geometry.start
-            compiled.analyse(
-                block.contiguous(), low, high, compiled.tap_array(taps, x.dtype), steps
-            )
-            return bands
         phases = [block[:, p :: geometry.stride] for p in range(geometry.stride)]
         if block.shape[2] == 1:  # single samples side by side: gather each phase once
             phases = [phase.contiguous() for phase in phases]
@@ -99,12 +86,6 @@ class _Synthesise(Function):
         shape[geometry.dim] = geometry.samples
         signal = low.new_empty(shape)
         block = _as_block(signal, geometry)
-        if _compiles(low):
-            compiled = importlib.import_module("sparsact.denoise.compiled")
-            from_bands = [_as_block(band, geometry).contiguous() for band in (low, high)]
-            steps = geometry.stride, geometry.dilation, geometry.start
-            compiled.synthesise(block, *from_bands, compiled.tap_array(taps, low.dtype), steps)
-            return signal
         meetings = [
             (p, (tap, band.narrow(1, k, count), q))
             for band, filter_taps in zip(
@@ -128,16 +109,6 @@ class _Synthesise(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         low, high = _Analyse.apply(grad, ctx.taps, ctx.geometry).chunk(2)
         return low, high, None, None
-
-
-def _compiles(x: Tensor) -> bool:
-    """Whether the compiled loops take `x`; for small ones loading them would cost more."""
-    return (
-        x.numel() >= WORTH_COMPILING
-        and x.dtype in (torch.float32, torch.float64)
-        and values_can_be_read(x)
-        and numba_is_installed()
-    )
 
 
 def _add_up(terms: list[tuple[float, Tensor, int]], total: Tensor) -> None:
