@@ -199,7 +199,9 @@ def test_a_function_as_shrinkage():
 
 
 @pytest.mark.parametrize("spins", [1, "all"])
-def test_blocks_of_a_batch_do_not_see_each_other(spins):
+@pytest.mark.parametrize("piece", [1, 2**20])
+def test_blocks_of_a_batch_do_not_see_each_other(monkeypatch, piece, spins):
+    monkeypatch.setattr("sparsact.denoise.shrinkage.PIECE", piece)
     batch = torch.stack([blocks(seed, sigma=0.1 * (1 + seed))[1] for seed in range(4)])
     together = denoise_wavelet(batch.reshape(2, 2, 64, 64), cycle_spins=spins)
     apart = torch.stack([denoise_wavelet(image, cycle_spins=spins) for image in batch])

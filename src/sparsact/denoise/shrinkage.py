@@ -32,6 +32,9 @@ Shrink = Callable[[Tensor, Level], Tensor]
 Sigma = float | Tensor | Literal["level"] | None
 
 
+PIECE = 2**20  # samples that are transformed at once
+
+
 def firm(x: Tensor, lambd: Level) -> Tensor:
     """Firm shrinkage with the upper bound at twice the threshold."""
     return SF.firmshrink(x, lambd, 2 * lambd)
@@ -135,10 +138,13 @@ def denoise_wavelet(
         ]
         return recompose(bands.with_details(details))
 
-    if cycle_spins == "all" or cycle_spins >= 2**levels:
-        clean = once(moved, stationary=True)
-    else:
-        clean = _spin(moved, cycle_spins, ndim, lambda block: once(block, stationary=False))
+    def spun(block: Tensor) -> Tensor:
+        if cycle_spins == "all" or cycle_spins >= 2**levels:
+            return once(block, stationary=True)
+        return _spin(block, cycle_spins, ndim, lambda shifted: once(shifted, stationary=False))
+
+    alike = isinstance(threshold, (str, float, int)) and (known is None or known.ndim == ndim)
+    clean = _in_pieces(moved, ndim, spun) if alike else spun(moved)
     clean = back(clean, axes)
     return (clean if channel is None else to_rgb(clean, channel)).to(x.dtype)
 
@@ -150,6 +156,16 @@ def depth(bank: FilterBank, sizes: tuple[int, ...], levels: int | None) -> int:
         return max(bank.max_levels(sizes) - 3, 1)
     bank.check_levels(sizes, levels)
     return levels
+
+
+def _in_pieces(x: Tensor, ndim: int, denoise: Callable[[Tensor], Tensor]) -> Tensor:
+    """A few blocks at a time: beyond some megabytes fresh memory costs more than arithmetic."""
+    batch, sizes = x.shape[:-ndim], x.shape[-ndim:]
+    count = max(1, PIECE // sizes.numel())
+    if batch.numel() <= count:
+        return denoise(x)
+    pieces = x.reshape(-1, *sizes).split(count)
+    return torch.cat([denoise(piece) for piece in pieces]).reshape(x.shape)
 
 
 def _spin(x: Tensor, spins: int, ndim: int, denoise: Callable[[Tensor], Tensor]) -> Tensor:
