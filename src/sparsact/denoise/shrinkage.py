@@ -32,7 +32,7 @@ Shrink = Callable[[Tensor, Level], Tensor]
 Sigma = float | Tensor | Literal["level"] | None
 
 
-PIECE = 2**20  # samples that are transformed at once
+PIECE = 2**21  # samples that are transformed at once
 
 
 def firm(x: Tensor, lambd: Level) -> Tensor:
