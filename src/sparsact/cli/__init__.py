@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from sparsact.cli.compare import INTERRUPTED, compare
+from sparsact.cli.denoise import denoise
 from sparsact.compare import InputError
 
-VERBS: dict[str, Callable[..., Any]] = {"compare": compare}
+VERBS: dict[str, Callable[..., Any]] = {"compare": compare, "denoise": denoise}
 
 
 def main() -> None:
