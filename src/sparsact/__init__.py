@@ -1,5 +1,8 @@
 """Activation sparsity for PyTorch."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from sparsact import functional, integrations, nn, optim
 from sparsact.meters import LayerStats, SparsityMeter
 from sparsact.penalties import (
@@ -23,6 +26,10 @@ from sparsact.penalties import (
 from sparsact.pruning import PruningReport, prune_zero_units
 from sparsact.taps import swap
 
+if TYPE_CHECKING:
+    from sparsact.denoise import denoise_wavelet
+    from sparsact.sae import SAEConfig, SAETrainConfig, SAETrainer, SparseAutoencoder
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -41,10 +48,15 @@ __all__ = [
     "LogSum",
     "Penalty",
     "PruningReport",
+    "SAEConfig",
+    "SAETrainConfig",
+    "SAETrainer",
     "SmoothL1",
+    "SparseAutoencoder",
     "SparseGroupLasso",
     "SparsityMeter",
     "WeightPenalty",
+    "denoise_wavelet",
     "functional",
     "integrations",
     "nn",
@@ -52,3 +64,17 @@ __all__ = [
     "prune_zero_units",
     "swap",
 ]
+
+_LAZY = {  # loaded when first asked for
+    "SAEConfig": "sparsact.sae",
+    "SAETrainConfig": "sparsact.sae",
+    "SAETrainer": "sparsact.sae",
+    "SparseAutoencoder": "sparsact.sae",
+    "denoise_wavelet": "sparsact.denoise",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)

@@ -185,7 +185,7 @@ def test_the_sparse_path_gives_the_numbers_of_the_dense_one(kind, sparse_data, m
         encode = "sparsact.sae.loss.encode"
         real = code.encode
         monkeypatch.setattr(encode, lambda *args: (taken.append(args[2]), real(*args))[1])
-        _, stats = trained(sae, sparse_data[:5120].split(256), 20, dead_after=600)
+        _, stats = trained(sae, sparse_data[:5120].split(256), 20, dead_after=600, lr=5e-4)
         return [s.loss for s in stats], [s.l0 for s in stats], stats[-1].dead
 
     found, expected = losses(True), losses(False)

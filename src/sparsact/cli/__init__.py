@@ -10,9 +10,10 @@ from rich.markup import escape
 
 from sparsact._errors import InputError
 from sparsact.cli.compare import INTERRUPTED, compare
+from sparsact.cli.denoise import denoise
 from sparsact.cli.sae import sae
 
-VERBS: dict[str, Callable[..., Any]] = {"compare": compare, "sae": sae}
+VERBS: dict[str, Callable[..., Any]] = {"compare": compare, "denoise": denoise, "sae": sae}
 
 
 def main() -> None:

@@ -1,0 +1,42 @@
+"""Take the noise out of an electrocardiogram, and see what three choices of threshold do.
+
+python examples/denoise_ecg.py [FOLDER]
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import pywt
+import torch
+
+import sparsact as sa
+from sparsact.denoise import estimate_sigma
+from sparsact.denoise.picture import save_comparison
+from sparsact.denoise.quality import psnr
+
+folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="sparsact-"))
+folder.mkdir(parents=True, exist_ok=True)
+
+clean = torch.from_numpy(pywt.data.ecg()).double()  # 1024 samples of a real heart
+peak = (clean.max() - clean.min()).item()
+sigma = 25 / 255 * peak
+noisy = clean + sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+print(f"noise {sigma:.1f}, estimated from the noisy signal {estimate_sigma(noisy, dims=1):.1f}")
+print(f"noisy                       {psnr(noisy, clean, peak):.2f} dB")
+
+# On the samples themselves a threshold only cuts off the small ones, be they noise or signal.
+raw = sa.functional.softshrink(noisy, sigma)
+print(f"threshold on raw samples    {psnr(raw, clean, peak):.2f} dB")
+
+for threshold in ("visu", "bayes", "sure"):
+    once = sa.denoise_wavelet(noisy, "sym4", 5, threshold, dims=1)
+    every = sa.denoise_wavelet(noisy, "sym4", 5, threshold, cycle_spins="all", dims=1)
+    print(
+        f"{threshold:5} in a wavelet basis    {psnr(once, clean, peak):.2f} dB, "
+        f"over all shifts {psnr(every, clean, peak):.2f} dB"
+    )
+
+titles = (f"noisy: {psnr(noisy, clean, peak):.2f} dB", f"sure: {psnr(every, clean, peak):.2f} dB")
+save_comparison(folder / "ecg.png", noisy.numpy(), every.numpy(), titles, dims=1)
+print(f"picture: {folder / 'ecg.png'}")

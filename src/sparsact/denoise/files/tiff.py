@@ -1,0 +1,76 @@
+"""TIFF, page by page."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparsact._extras import require
+from sparsact.denoise.files.content import Array, Content, FileError, integer_peak
+
+# tags that tifffile writes itself from the pixels and the arguments below
+STRUCTURAL = {
+    254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 282, 283, 284, 296, 317, 320,
+    322, 323, 324, 325, 338, 339, 347, 530, 531, 532,
+}  # fmt: skip
+
+
+def read_tiff(path: Path) -> Content:
+    """Grey or colour pages of any integer or float depth; extra samples (alpha) are kept."""
+    tifffile = require("tifffile", "denoise")
+    try:
+        with tifffile.TiffFile(path) as file:
+            pages = [(page.asarray(), _options(page)) for page in file.pages]
+            big, order = file.is_bigtiff, file.byteorder
+    except (tifffile.TiffFileError, ValueError, OSError, KeyError) as error:
+        raise FileError(f"{path} is not a readable TIFF: {error}") from error
+    if not pages:
+        raise FileError(f"{path} is a TIFF without pages")
+    splits = [_split(pixels, options, path) for pixels, options in pages]
+
+    def write(target: Path, blocks: list[Array]) -> None:
+        with tifffile.TiffWriter(target, bigtiff=big, byteorder=order) as writer:
+            for block, (_, axis, extra), (_, options) in zip(blocks, splits, pages, strict=True):
+                whole = block if axis is None else np.concatenate([block, extra], axis=axis)
+                writer.write(whole, metadata=None, **options)
+
+    colours = [colour for colour, _, _ in splits]
+    axes = {axis for _, axis, _ in splits}
+    if len(axes) > 1:
+        raise FileError(f"{path} mixes grey and colour pages; split it")
+    return Content(colours, 2, axes.pop(), integer_peak(colours[0].dtype), write)
+
+
+def _split(pixels: Array, options: dict[str, Any], path: Path) -> tuple[Array, int | None, Array]:
+    """Colours, the dim they are along, and the extra samples."""
+    if pixels.dtype.kind not in "uif":
+        raise FileError(f"{path} holds {pixels.dtype} pixels; expected integers or floats")
+    if options["photometric"] == 3:
+        raise FileError(f"{path} has a palette; convert it to RGB")
+    if pixels.ndim == 2:
+        return pixels, None, pixels[:0]
+    if pixels.ndim != 3:
+        raise FileError(f"{path} has pages of shape {pixels.shape}; expected (H, W[, samples])")
+    axis = 0 if options["planarconfig"] == 2 else 2
+    colours = pixels.shape[axis] - len(options["extrasamples"] or ())
+    head, tail = np.split(pixels, [colours], axis=axis)
+    return head, axis, tail
+
+
+def _options(page: Any) -> dict[str, Any]:
+    """What `TiffWriter.write` must be told to write such a page again."""
+    tags = [
+        (tag.code, tag.dtype, tag.count, tag.value, True)
+        for tag in page.tags.values()
+        if tag.code not in STRUCTURAL and isinstance(tag.value, (str, bytes, int, float, tuple))
+    ]
+    return {
+        "photometric": page.photometric,
+        "planarconfig": page.planarconfig if page.samplesperpixel > 1 else None,
+        "extrasamples": page.extrasamples or None,
+        "compression": page.compression if page.compression != 1 else None,
+        "resolution": page.resolution if 282 in page.tags else None,
+        "resolutionunit": page.resolutionunit if 296 in page.tags else None,
+        "software": False,
+        "extratags": tags,
+    }

@@ -1,0 +1,110 @@
+"""Filter banks: PyWavelets' coefficients as tuples that the transform reads."""
+
+import difflib
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sparsact._extras import require
+
+if TYPE_CHECKING:
+    import pywt
+
+Taps = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class FilterBank:
+    """The four filters of a discrete wavelet, all of one even length.
+
+    Attributes:
+        name: as PyWavelets spells it.
+        analysis: low-pass and high-pass, in the order in which they meet the signal.
+        synthesis: low-pass and high-pass.
+    """
+
+    name: str
+    analysis: tuple[Taps, Taps]
+    synthesis: tuple[Taps, Taps]
+
+    @property
+    def length(self) -> int:
+        """Number of taps of each filter."""
+        return len(self.analysis[0])
+
+    @functools.cached_property
+    def averaging(self) -> tuple[Taps, Taps]:
+        """Half the synthesis filters: the mean of both phases."""
+        low, high = (tuple(tap / 2 for tap in taps) for taps in self.synthesis)
+        return low, high
+
+    def max_levels(self, sizes: tuple[int, ...]) -> int:
+        """The deepest decomposition of a block of these sizes; 0 if it is smaller than the filter.
+
+        ``⌊log2(size / (taps − 1))⌋`` of the smallest size, after which every coefficient
+        would see the border; one level is allowed from ``size = taps`` on.
+        """
+        smallest = min(sizes)
+        if smallest < self.length:
+            return 0
+        return max((smallest // (self.length - 1)).bit_length() - 1, 1)
+
+    def check_sizes(self, sizes: tuple[int, ...]) -> None:
+        """Raise ValueError if a block of these sizes is smaller than the filter."""
+        if self.max_levels(sizes) == 0:
+            shape = "×".join(map(str, sizes))
+            raise ValueError(
+                f"{shape} is smaller than the filter of {self.name}, which needs "
+                f"{self.length} samples along each dim; choose a shorter one, such as 'haar'"
+            )
+
+    def check_levels(self, sizes: tuple[int, ...], levels: int) -> None:
+        """Raise ValueError unless blocks of these sizes can be taken apart so often."""
+        self.check_sizes(sizes)
+        deepest = self.max_levels(sizes)
+        if not 1 <= levels <= deepest:
+            raise ValueError(
+                f"levels={levels} must lie between 1 and {deepest} for {self.name} and a block "
+                f"of {'×'.join(map(str, sizes))}"
+            )
+
+
+def filter_bank(wavelet: "str | pywt.Wavelet") -> FilterBank:
+    """The filters of a discrete wavelet of PyWavelets.
+
+    Raises:
+        ImportError: PyWavelets is not installed.
+        ValueError: there is no such discrete wavelet.
+
+    Example:
+        >>> filter_bank("haar").length
+        2
+    """
+    if isinstance(wavelet, str):
+        return _named_bank(wavelet)
+    if not isinstance(wavelet, require("pywt", "denoise").Wavelet):
+        raise TypeError(f"wavelet must be a name or a pywt.Wavelet, got {type(wavelet).__name__}")
+    return _bank(wavelet)
+
+
+@functools.cache
+def _named_bank(name: str) -> FilterBank:
+    pywt = require("pywt", "denoise")
+    names = pywt.wavelist(kind="discrete")
+    if name.lower() not in names and name.lower() not in pywt.families():
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else "see pywt.wavelist(kind='discrete')"
+        raise ValueError(f"there is no discrete wavelet {name!r}; {hint}")
+    try:
+        return _bank(pywt.Wavelet(name))
+    except ValueError as error:  # a family's name alone, or a continuous wavelet
+        raise ValueError(
+            f"{name!r} is not one discrete wavelet; see pywt.wavelist(kind='discrete')"
+        ) from error
+
+
+def _bank(wavelet: "pywt.Wavelet") -> FilterBank:
+    dec_lo, dec_hi, rec_lo, rec_hi = (tuple(map(float, taps)) for taps in wavelet.filter_bank)
+    if len(dec_lo) % 2:
+        raise ValueError(f"wavelet {wavelet.name!r} has filters of odd length {len(dec_lo)}")
+    return FilterBank(wavelet.name, (dec_lo[::-1], dec_hi[::-1]), (rec_lo, rec_hi))

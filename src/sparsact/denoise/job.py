@@ -1,0 +1,283 @@
+"""Denoising files: one, or all of a folder."""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+
+from sparsact.denoise.files import SUFFIXES, Content, FileError, read
+from sparsact.denoise.files.content import Array
+from sparsact.denoise.picture import save_comparison
+from sparsact.denoise.quality import Quality, mean_quality, quality
+from sparsact.denoise.shrinkage import denoise_wavelet
+
+SPELLINGS = {".jpeg": ".jpg", ".tiff": ".tif"}
+
+
+@dataclass(frozen=True)
+class DenoiseConfig:
+    """Remove noise from images, sounds and signals by wavelet shrinkage."""
+
+    input: tyro.conf.Positional[str]
+    """A PNG, JPEG, TIFF, WAV, NPY or CSV, or a folder of them."""
+    output: tyro.conf.Positional[str]
+    """Where the result goes: a file of the same format, or a folder."""
+    sigma: str | None = None
+    """Standard deviation of the noise in the file's units (0–255 for 8 bits, −1 to 1 for sound);
+    level: estimated for each level (coloured noise); by default estimated once."""
+    wavelet: str = "db2"
+    """A discrete wavelet of PyWavelets."""
+    levels: int | None = None
+    """Depth of the transform; by default 3 less than the deepest."""
+    threshold: str = "bayes"
+    """bayes, visu, sure, fdr, or λ in the file's units."""
+    shrink: str = "soft"
+    """soft, hard, firm, garrote, scad or half."""
+    spins: str = "all"
+    """Shifts per dim over which the result is averaged, or all."""
+    ycbcr: bool = False
+    """Denoise RGB as brightness and two colour differences."""
+    column: str | None = None
+    """Column of a CSV."""
+    clean: str | None = None
+    """The clean original, or a folder of them: PSNR and SSIM are printed."""
+    compare: str | None = None
+    """Write a picture here, or one per file into this folder: noisy, result, removed noise."""
+    force: bool = False
+    """Overwrite outputs that exist."""
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The files that one input involves."""
+
+    source: Path
+    target: Path
+    clean: Path | None
+    picture: Path | None
+
+
+@dataclass(frozen=True)
+class Done:
+    """A denoised file, with the quality before and after if there is a clean original."""
+
+    target: Path
+    before: Quality | None
+    after: Quality | None
+
+
+def plan(config: DenoiseConfig) -> list[Paths]:
+    """What is to be done, in the order of the names.
+
+    Raises:
+        FileError: there is no such input, or no file in the folder that can be read.
+    """
+    source, target = Path(config.input), Path(config.output)
+    clean = None if config.clean is None else Path(config.clean)
+    picture = None if config.compare is None else Path(config.compare)
+    if not source.is_dir():
+        if not source.exists():
+            raise FileError(f"no such file: {source}")
+        return [Paths(source, target / source.name if target.is_dir() else target, clean, picture)]
+    if target.exists() and not target.is_dir():
+        raise FileError(f"{source} is a folder, so {target} must be one as well")
+    outputs = [target.resolve()] + ([] if picture is None else [picture.resolve()])
+    found = [
+        path
+        for path in sorted(source.rglob("*"))
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(path.resolve().is_relative_to(folder) for folder in outputs)
+    ]
+    if not found:
+        raise FileError(f"{source} holds no {', '.join(SUFFIXES)}")
+    paths = []
+    for path in found:
+        name = path.relative_to(source)
+        paths.append(
+            Paths(
+                path,
+                target / name,
+                None if clean is None else clean / name,
+                None if picture is None else picture / name.with_name(name.name + ".png"),
+            )
+        )
+    return paths
+
+
+def check(config: DenoiseConfig) -> None:
+    """Raise FileError for flags that no file could be denoised with."""
+    try:
+        denoise_wavelet(torch.zeros(512), **{**_options(config), "levels": None}, dims=1)
+    except ValueError as error:
+        raise FileError(str(error)) from error
+
+
+def denoise_file(paths: Paths, config: DenoiseConfig) -> Done:
+    """Denoise one file; nothing is written unless all of it succeeds.
+
+    Raises:
+        FileError: what is wrong with which file.
+    """
+    if _kind(paths.source) != _kind(paths.target):
+        raise FileError(
+            f"{paths.target} must end in {paths.source.suffix}, as {paths.source} does: "
+            "the format is kept"
+        )
+    outputs = [paths.target] + ([] if paths.picture is None else [paths.picture])
+    for path in outputs:
+        if path.exists() and not config.force:
+            raise FileError(f"{path} exists already; overwrite it with --force")
+    content = read(paths.source, config.column)
+    clean = None if paths.clean is None else _original(paths.clean, content, config)
+    results = [_denoise(block, content, config, paths.source) for block in content.blocks]
+    before = after = None
+    if clean is not None:
+        before = _quality(content.blocks, clean, content)
+        after = _quality(results, clean, content)
+    with _replacing(paths.target) as temporary:
+        content.save(temporary, results)
+    if paths.picture is not None:
+        titles = (_title("noisy", before), _title("denoised", after))
+        with _replacing(paths.picture) as temporary:
+            save_comparison(
+                temporary,
+                content.blocks[0],
+                results[0],
+                titles,
+                content.dims,
+                content.channel_dim,
+            )
+    return Done(paths.target, before, after)
+
+
+def run(
+    config: DenoiseConfig,
+    progress: Callable[[int, int, str], None],
+    failed: Callable[[FileError], None],
+) -> list[Done]:
+    """Denoise all files; of a folder, one that fails is reported and the others go on.
+
+    Raises:
+        FileError: a flag or the input is wrong, or the only file fails.
+    """
+    check(config)
+    todo = plan(config)
+    done = []
+    for number, paths in enumerate(todo):
+        progress(number, len(todo), paths.source.name)
+        try:
+            done.append(denoise_file(paths, config))
+        except FileError as error:
+            if not Path(config.input).is_dir():
+                raise
+            failed(error)
+    progress(len(todo), len(todo), "")
+    return done
+
+
+def _denoise(block: Array, content: Content, config: DenoiseConfig, path: Path) -> Array:
+    options = _options(config)
+    colours = content.channel_dim is not None and block.shape[content.channel_dim] == 3
+    if config.ycbcr and content.dims == 2 and colours:
+        options["ycbcr"] = True
+    try:
+        result = denoise_wavelet(
+            _tensor(block), **options, dims=content.dims, channel_dim=content.channel_dim
+        )
+    except ValueError as error:
+        raise FileError(f"{path}: {error}") from error
+    array: Array = result.numpy()
+    return array
+
+
+def _options(config: DenoiseConfig) -> dict[str, Any]:
+    """The flags as `denoise_wavelet` takes them."""
+    sigma: float | str | None = config.sigma
+    if sigma not in (None, "level"):
+        sigma = _number("--sigma", config.sigma, "a positive number or level")
+        if sigma == 0:
+            raise FileError("--sigma takes a positive number or level, got 0")
+    threshold: float | str = config.threshold
+    if not config.threshold.isalpha():
+        threshold = _number("--threshold", config.threshold, "a rule or a number")
+    spins: int | str = config.spins
+    if spins != "all":
+        if not config.spins.isdecimal() or int(config.spins) < 1:
+            raise FileError(f"--spins takes a positive number or all, got {config.spins}")
+        spins = int(config.spins)
+    return {
+        "wavelet": config.wavelet,
+        "levels": config.levels,
+        "threshold": threshold,
+        "shrink": config.shrink,
+        "sigma": sigma,
+        "cycle_spins": spins,
+    }
+
+
+def _number(flag: str, text: str | None, expected: str) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise FileError(f"{flag} takes {expected}, got {text}")
+    return value
+
+
+def _tensor(block: Array) -> Tensor:
+    """In float32 where that holds the values exactly, else in float64."""
+    exact = np.can_cast(block.dtype, np.float32)
+    return torch.from_numpy(block.astype(np.float32 if exact else np.float64))
+
+
+def _original(path: Path, noisy: Content, config: DenoiseConfig) -> Content:
+    clean = read(path, config.column)
+    shapes = [block.shape for block in clean.blocks], [block.shape for block in noisy.blocks]
+    if shapes[0] != shapes[1]:
+        raise FileError(f"{path} has the shape {shapes[0]}, the noisy file {shapes[1]}")
+    return clean
+
+
+def _quality(blocks: list[Array], clean: Content, content: Content) -> Quality:
+    return mean_quality(
+        [
+            quality(
+                _tensor(block), _tensor(original), content.dims, content.channel_dim, content.peak
+            )
+            for block, original in zip(blocks, clean.blocks, strict=True)
+        ]
+    )
+
+
+def _title(what: str, found: Quality | None) -> str:
+    return what if found is None else f"{what}: {found}"
+
+
+def _kind(path: Path) -> str:
+    suffix = path.suffix.lower()
+    return SPELLINGS.get(suffix, suffix)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` that takes its place when the block ends well, and else vanishes."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,158 @@
+"""Rules that choose a threshold for each band of noisy coefficients."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sparsact._errors import unknown
+from sparsact._thresholds.arguments import broadcasts_to
+from sparsact.denoise.transform import keys
+
+FALSE_DISCOVERIES = 0.05  # share q of the kept coefficients that may be noise, for "fdr"
+
+Level = float | Tensor
+Given = Level | list[Level | Mapping[str, Level]] | tuple[Level | Mapping[str, Level], ...]
+
+
+class NoisyLevel(NamedTuple):
+    """The detail bands of one level, of each block of a batch.
+
+    Attributes:
+        values: (bands, …, one size per dim).
+        sigma: noise of these coefficients, (…, 1 per dim).
+        ndim: number of dims of a block.
+    """
+
+    values: Tensor
+    sigma: Tensor
+    ndim: int
+
+
+def choose(
+    threshold: str | Given, levels: Sequence[NoisyLevel], samples: int, batch: torch.Size
+) -> list[Level]:
+    """The thresholds of each level: a number, or a tensor that broadcasts to its values.
+
+    Args:
+        threshold: a rule or λ, as `denoise_wavelet` takes them.
+        levels: coarsest first.
+        samples: in one block, before the transform.
+        batch: the shape of the batch.
+    """
+    if isinstance(threshold, str):
+        if threshold not in RULES:
+            raise unknown("threshold", threshold, RULES)
+        return [RULES[threshold](level, samples) for level in levels]
+    ndim = levels[0].ndim
+    if isinstance(threshold, (int, float, Tensor)):
+        return [_against(threshold, ndim, batch)] * len(levels)
+    if not isinstance(threshold, (list, tuple)):
+        raise TypeError(
+            "threshold must be a rule, a number, a tensor or a list of them, "
+            f"got {type(threshold).__name__}"
+        )
+    if len(threshold) != len(levels):
+        raise ValueError(
+            f"threshold must hold one entry for each of the {len(levels)} levels, coarsest "
+            f"first; got {len(threshold)}"
+        )
+    return [_entry(entry, ndim, batch, levels[0].values) for entry in threshold]
+
+
+def visu(level: NoisyLevel, samples: int) -> Tensor:
+    """VisuShrink, ``σ√(2 ln N)`` for N samples: above nearly all noise, with high probability."""
+    return level.sigma * math.sqrt(2 * math.log(samples))
+
+
+def bayes(level: NoisyLevel, samples: int) -> Tensor:
+    """BayesShrink, ``σ²/√(mean(d²) − σ²)``; ``‖d‖``, above all d, where there is only noise."""
+    values = _flat(level)
+    norm = _unflat(torch.linalg.vector_norm(values, dim=-1), level)
+    variance = level.sigma.square()
+    excess = norm.square() / values.shape[-1] - variance
+    signal = excess > 0
+    return torch.where(signal, variance / torch.where(signal, excess, 1.0).sqrt(), norm)
+
+
+def sure(level: NoisyLevel, samples: int) -> Tensor:
+    """The hybrid SureShrink: minimises Stein's risk, or is universal where the band is sparse."""
+    ordered = _in_sigmas(level).sort(-1).values
+    n = ordered.shape[-1]
+    universal = math.sqrt(2 * math.log(n))
+    square = ordered.square()
+    kept = torch.arange(n - 1, -1, -1, device=ordered.device)  # if λ is entry i of the sorted
+    risk = n - 2 * (n - kept) + square.cumsum(-1) + kept * square
+    risk = torch.where(ordered <= universal, risk, torch.inf)
+    best = ordered.gather(-1, risk.argmin(-1, keepdim=True)).squeeze(-1)
+    best = torch.where(risk.amin(-1) < n, best, 0.0)  # λ = 0, which keeps all, has the risk n
+    sparse = square.mean(-1) - 1 <= math.log2(n) ** 1.5 / math.sqrt(n)
+    return _unflat(torch.where(sparse, universal, best), level) * level.sigma
+
+
+def fdr(level: NoisyLevel, samples: int) -> Tensor:
+    """``σ·Φ⁻¹(1 − q·i/2m)``: i of m coefficients pass the test of Benjamini and Hochberg.
+
+    Per band; q = 0.05 is the expected share of noise among the coefficients that are kept.
+    """
+    ordered = _in_sigmas(level).detach().sort(-1).values
+    m = ordered.shape[-1]
+    rank = torch.arange(m, 0, -1, device=ordered.device, dtype=ordered.dtype)
+    p_value = torch.erfc(ordered / math.sqrt(2))
+    accepted = torch.where(p_value <= FALSE_DISCOVERIES * rank / m, rank, 1.0).amax(-1)
+    tail = FALSE_DISCOVERIES / (2 * m) * accepted
+    return -_unflat(torch.special.ndtri(tail), level) * level.sigma
+
+
+RULES: dict[str, Callable[[NoisyLevel, int], Tensor]] = {
+    "bayes": bayes,
+    "visu": visu,
+    "sure": sure,
+    "fdr": fdr,
+}
+
+
+def _flat(level: NoisyLevel) -> Tensor:
+    """(bands, …, coefficients)."""
+    return level.values.flatten(-level.ndim)
+
+
+def _in_sigmas(level: NoisyLevel) -> Tensor:
+    """Magnitudes in units of the noise, (bands, …, coefficients)."""
+    sigma = level.sigma.flatten(-level.ndim)
+    return _flat(level).abs() / torch.where(sigma > 0, sigma, 1.0)
+
+
+def _unflat(number: Tensor, level: NoisyLevel) -> Tensor:
+    """One number per band and block, (bands, …), with a 1 for each dim of a block."""
+    return number.reshape(*number.shape, *[1] * level.ndim)
+
+
+def _entry(entry: Level | Mapping[str, Level], ndim: int, batch: torch.Size, like: Tensor) -> Level:
+    """The thresholds of one level, of which each band may have its own."""
+    if not isinstance(entry, Mapping):
+        return _against(entry, ndim, batch)
+    if sorted(entry) != sorted(keys(ndim)):
+        raise ValueError(
+            f"thresholds of a level by band must be for {sorted(keys(ndim))}, got {sorted(entry)}"
+        )
+    by_band = []
+    for key in keys(ndim):
+        level = torch.as_tensor(entry[key], dtype=like.dtype, device=like.device)
+        by_band.append(_for_blocks(level, ndim, batch).expand(*batch, *[1] * ndim))
+    return torch.stack(by_band)
+
+
+def _against(level: Level, ndim: int, batch: torch.Size) -> Level:
+    return _for_blocks(level, ndim, batch) if isinstance(level, Tensor) else level
+
+
+def _for_blocks(level: Tensor, ndim: int, batch: torch.Size) -> Tensor:
+    if not broadcasts_to(level.shape, batch):
+        raise ValueError(
+            f"threshold of shape {tuple(level.shape)} does not broadcast to the batch's shape "
+            f"{tuple(batch)} (the dims that are not transformed)"
+        )
+    return level.reshape(*level.shape, *[1] * ndim)

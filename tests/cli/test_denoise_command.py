@@ -1,0 +1,406 @@
+"""``sparsact denoise``: as a user runs it, and its work on files called directly."""
+
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import png
+import pytest
+import soundfile
+import tifffile
+from PIL import Image, PngImagePlugin
+
+from sparsact.cli.denoise import denoise
+from sparsact._errors import InputError
+from sparsact.denoise.job import DenoiseConfig
+
+COMMAND = [sys.executable, "-m", "sparsact.cli", "denoise"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+def run(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *flags],
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def scene(planes: int = 0, top: int = 255, size: tuple[int, int] = (48, 56)) -> np.ndarray:
+    y, x = np.mgrid[: size[0], : size[1]]
+    grey = np.where((x > 20) ^ (y > 24), 0.75, 0.25)
+    image = grey if planes == 0 else np.stack([grey * (1 - 0.1 * i) for i in range(planes)], -1)
+    return np.rint(top * image).astype(np.uint8 if top == 255 else np.uint16)
+
+
+def noisy(image: np.ndarray, share: float = 0.06) -> np.ndarray:
+    top = np.iinfo(image.dtype).max
+    noise = share * top * np.random.default_rng(0).standard_normal(image.shape)
+    return np.clip(np.rint(image + noise), 0, top).astype(image.dtype)
+
+
+def error(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.square(a.astype(float) - b.astype(float)).mean())
+
+
+def call(source: Path, target: Path, **flags: object) -> int:
+    return denoise(DenoiseConfig(str(source), str(target), **flags))
+
+
+def write_png(path: Path, image: np.ndarray, extra: bytes = b"") -> None:
+    """By hand where Pillow cannot: 16 bits and colours, with an extra chunk before the pixels."""
+    planes = image.shape[2] if image.ndim == 3 else 1
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[planes]
+    depth = 8 * image.dtype.itemsize
+    rows = b"".join(b"\0" + row.astype(f">u{depth // 8}").tobytes() for row in image)
+    header = struct.pack(">IIBBBBB", image.shape[1], image.shape[0], depth, kind, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"tEXt", extra), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+            for name, body in chunks
+        )
+    )
+
+
+def read_png(path: Path) -> tuple[np.ndarray, dict]:
+    width, height, rows, info = png.Reader(bytes=path.read_bytes()).asDirect()
+    dtype = np.uint16 if info["bitdepth"] == 16 else np.uint8
+    pixels = np.vstack([np.asarray(row, dtype) for row in rows])
+    return pixels.reshape(height, width, info["planes"]), info
+
+
+@pytest.mark.parametrize("top", [255, 65535])
+@pytest.mark.parametrize("planes", [1, 2, 3, 4])
+def test_png(tmp_path, planes, top):
+    clean = scene(planes, top)
+    image = noisy(clean)
+    alpha = planes in (2, 4)
+    if alpha:
+        image[..., -1] = np.arange(image[..., -1].size).reshape(image.shape[:2]) % top
+    write_png(tmp_path / "in.png", image, b"Title\0a scene")
+    assert call(tmp_path / "in.png", tmp_path / "out.png") == 0
+    result, info = read_png(tmp_path / "out.png")
+    assert info["planes"] == planes
+    assert info["bitdepth"] == (8 if top == 255 else 16)
+    colours = slice(None, planes - alpha)
+    before = error(image[..., colours], clean[..., colours])
+    assert error(result[..., colours], clean[..., colours]) < 0.5 * before
+    if alpha:
+        np.testing.assert_array_equal(result[..., -1], image[..., -1])
+    with Image.open(tmp_path / "out.png") as written:
+        assert written.text == {"Title": "a scene"}
+
+
+def test_png_metadata(tmp_path):
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("Author", "Zoë")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(noisy(scene(3))).save(
+        tmp_path / "in.png", pnginfo=info, dpi=(300, 300), exif=exif, icc_profile=b"profile"
+    )
+    assert call(tmp_path / "in.png", tmp_path / "out.png", ycbcr=True) == 0
+    with Image.open(tmp_path / "in.png") as before, Image.open(tmp_path / "out.png") as after:
+        before.load()
+        after.load()
+        assert after.info == before.info
+        assert after.getexif() == before.getexif()
+
+
+def test_palette_with_transparency(tmp_path):
+    palette = Image.fromarray(noisy(scene(3))).quantize(64)
+    palette.save(tmp_path / "in.png", transparency=0)
+    assert call(tmp_path / "in.png", tmp_path / "out.png") == 0
+    with Image.open(tmp_path / "in.png") as before, Image.open(tmp_path / "out.png") as after:
+        assert after.mode == "RGBA"
+        np.testing.assert_array_equal(
+            np.asarray(before.convert("RGBA"))[..., 3], np.asarray(after)[..., 3]
+        )
+
+
+@pytest.mark.parametrize("planes", [0, 3])
+def test_jpeg(tmp_path, planes):
+    clean = scene(planes)
+    exif = Image.Exif()
+    exif[0x010E] = "a scene"
+    Image.fromarray(noisy(clean)).save(
+        tmp_path / "in.jpg", quality=83, subsampling=0, exif=exif, dpi=(72, 72), comment=b"hi"
+    )
+    assert call(tmp_path / "in.jpg", tmp_path / "out.JPEG") == 0
+    with Image.open(tmp_path / "in.jpg") as before, Image.open(tmp_path / "out.JPEG") as after:
+        assert after.mode == before.mode
+        assert after.quantization == before.quantization
+        assert after.getexif()[0x010E] == "a scene"
+        assert after.info["dpi"] == (72, 72)
+        assert after.info["comment"] == b"hi"
+        assert error(np.asarray(after), clean) < 0.5 * error(np.asarray(before), clean)
+
+
+@pytest.mark.parametrize("top", [255, 65535])
+@pytest.mark.parametrize("layout", ["grey", "rgb", "rgba", "planar"])
+def test_tiff(tmp_path, layout, top):
+    planes = {"grey": 0, "rgb": 3, "rgba": 4, "planar": 3}[layout]
+    clean = scene(planes, top)
+    image = noisy(clean)
+    options: dict = {"photometric": "rgb" if planes else "minisblack", "compression": "zlib"}
+    if layout == "rgba":
+        options["extrasamples"] = ["unassalpha"]
+    if layout == "planar":
+        options["planarconfig"] = "separate"
+        clean, image = clean.transpose(2, 0, 1), image.transpose(2, 0, 1)
+    tifffile.imwrite(
+        tmp_path / "in.tif", image, resolution=(300, 300), description="a scan", **options
+    )
+    assert call(tmp_path / "in.tif", tmp_path / "out.tiff") == 0
+    pages = []
+    for name in ("in.tif", "out.tiff"):
+        with tifffile.TiffFile(tmp_path / name) as file:
+            page = file.pages[0]
+            pages.append(
+                [
+                    getattr(page, name)
+                    for name in ("shape", "dtype", "photometric", "planarconfig", "compression")
+                ]
+                + [page.extrasamples, page.resolution, page.description]
+            )
+            pixels = page.asarray()
+    assert pages[0] == pages[1]
+    if layout == "rgba":
+        np.testing.assert_array_equal(pixels[..., 3], image[..., 3])
+        pixels, image, clean = pixels[..., :3], image[..., :3], clean[..., :3]
+    assert error(pixels, clean) < 0.5 * error(image, clean)
+
+
+def test_tiff_pages_of_floats(tmp_path):
+    clean = [scene() / np.float32(255), 2 * scene() / np.float32(255)]
+    rng = np.random.default_rng(0)
+    images = [page + rng.normal(0, 0.1, page.shape).astype(np.float32) for page in clean]
+    with tifffile.TiffWriter(tmp_path / "in.tif") as writer:
+        for page in images:
+            writer.write(page, photometric="minisblack", metadata=None)
+    assert call(tmp_path / "in.tif", tmp_path / "out.tif") == 0
+    with tifffile.TiffFile(tmp_path / "out.tif") as file:
+        results = [page.asarray() for page in file.pages]
+    assert len(results) == 2
+    for result, image, original in zip(results, images, clean, strict=True):
+        assert result.dtype == np.float32
+        assert error(result, original) < 0.5 * error(image, original)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "FLOAT"])
+@pytest.mark.parametrize("tracks", [1, 2])
+def test_wav(tmp_path, tracks, subtype):
+    time = np.arange(4000) / 8000
+    clean = np.stack([0.5 * np.sin(2 * np.pi * 220 * (i + 1) * time) for i in range(tracks)], -1)
+    sound = clean + 0.05 * np.random.default_rng(0).standard_normal(clean.shape)
+    with soundfile.SoundFile(tmp_path / "in.wav", "w", 8000, tracks, subtype) as file:
+        file.title = "a tone"
+        file.write(sound)
+    assert call(tmp_path / "in.wav", tmp_path / "out.wav", wavelet="sym8", levels=4) == 0
+    with soundfile.SoundFile(tmp_path / "out.wav") as file:
+        assert (file.samplerate, file.channels, file.subtype) == (8000, tracks, subtype)
+        assert file.title == "a tone"
+        result = file.read(always_2d=True)
+    assert error(result, clean) < 0.5 * error(sound, clean)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float16, np.float32, np.float64])
+def test_npy(tmp_path, dtype):
+    clean = np.stack([scene() // 2] * 2)
+    image = (clean + 8 * np.random.default_rng(0).standard_normal(clean.shape)).astype(dtype)
+    np.save(tmp_path / "in.npy", image)
+    assert call(tmp_path / "in.npy", tmp_path / "out.npy") == 0
+    result = np.load(tmp_path / "out.npy")
+    assert result.dtype == dtype
+    assert error(result, clean) < 0.5 * error(image, clean)
+
+
+def test_csv(tmp_path):
+    clean = np.repeat([0.0, 1.0, 0.5, 2.0], 64)
+    signal = clean + 0.1 * np.random.default_rng(0).standard_normal(256)
+    rows = [f'"{i}, s",{float(value)!r},x' for i, value in enumerate(signal)]
+    (tmp_path / "in.csv").write_text("\n".join(["time,mV,note", *rows]) + "\n")
+    assert call(tmp_path / "in.csv", tmp_path / "out.csv", column="mV", wavelet="haar") == 0
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert lines[0] == "time,mV,note"
+    assert lines[1].startswith('"0, s",')
+    result = np.array([float(line.split(",")[2]) for line in lines[1:]])
+    assert error(result, clean) < 0.5 * error(signal, clean)
+    with pytest.raises(InputError, match="choose a --column of time, mV, note"):
+        call(tmp_path / "in.csv", tmp_path / "new.csv")
+    with pytest.raises(InputError, match="did you mean 'note'"):
+        call(tmp_path / "in.csv", tmp_path / "new.csv", column="nott")
+    with pytest.raises(InputError, match="row 1 of the column is text: 'x'"):
+        call(tmp_path / "in.csv", tmp_path / "new.csv", column="note")
+
+
+def test_a_folder_goes_on_after_a_bad_file(tmp_path):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    (tmp_path / "clean" / "deep").mkdir(parents=True)
+    for name in ("a.png", "deep/b.png"):
+        Image.fromarray(scene()).save(tmp_path / "clean" / name)
+        Image.fromarray(noisy(scene())).save(tmp_path / "in" / name)
+    (tmp_path / "in" / "bad.png").write_bytes((tmp_path / "in" / "a.png").read_bytes()[:500])
+    (tmp_path / "in" / "empty.tif").touch()
+    (tmp_path / "in" / "notes.txt").write_text("not an image")
+    flags = ["in", "in/out", "--clean", "clean", "--compare", "pictures"]
+    done = run(tmp_path, *flags)
+    assert done.returncode == 1
+    errors = done.stderr.splitlines()
+    assert errors[0].startswith("error: in/bad.png is not a readable PNG")
+    assert errors[1] == "error: in/empty.tif is empty"
+    assert errors[2] == "2 of 4 files failed"
+    lines = [line for line in done.stdout.splitlines() if line.strip()]
+    assert [line.split(":")[0] for line in lines] == ["in/out/a.png", "in/out/deep/b.png"]
+    assert all("dB, SSIM" in line for line in lines)
+    for name in ("a.png", "deep/b.png"):
+        with Image.open(tmp_path / "pictures" / f"{name}.png") as picture:
+            assert picture.width > 1000
+    again = run(tmp_path, *flags)
+    assert again.returncode == 1
+    assert again.stderr.count("exists already") == 2
+    assert run(tmp_path, *flags, "--force").stderr.splitlines() == errors
+
+
+def test_clean_shows_the_quality_that_scikit_image_measures(tmp_path):
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+    clean, image = scene(3), noisy(scene(3))
+    Image.fromarray(clean).save(tmp_path / "clean.png")
+    Image.fromarray(image).save(tmp_path / "in.png")
+    flags = ["--clean", "clean.png", "--compare", "picture.png"]
+    done = run(tmp_path, "in.png", "out.png", *flags)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.strip()]
+    psnr = peak_signal_noise_ratio(clean, image)
+    ssim = structural_similarity(clean, image, channel_axis=-1)
+    assert f"out.png: {psnr:.2f} dB, SSIM {ssim:.3f} → " in line
+    assert (tmp_path / "picture.png").stat().st_size > 0
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    Image.fromarray(noisy(scene())).save(folder / "good.png")
+    Image.fromarray(noisy(scene())[:20]).save(folder / "other.png")
+    values = scene().astype(float)
+    values[3, 5] = np.nan
+    np.save(folder / "nan.npy", values)
+    (folder / "text.png").write_text("not a png")
+    (folder / "text.wav").write_text("not a wav")
+    (folder / "text.tif").write_text("not a tiff")
+    (folder / "text.jpg").write_text("not a jpeg")
+    (folder / "text.npy").write_text("not an array")
+    Image.fromarray(scene()[:3, :3]).save(folder / "tiny.png")
+    np.save(folder / "words.npy", np.array(["a", "b"]))
+    Image.fromarray(scene() > 99).save(folder / "one.png")
+    (folder / "empty").mkdir()
+    (folder / "old.png").write_bytes(b"precious")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("missing.png out.png", "no such file: missing.png"),
+        ("text.png out.png", "text.png is not a readable PNG"),
+        ("text.jpg out.jpg", "text.jpg is not a readable JPEG"),
+        ("text.tif out.tif", "text.tif is not a readable TIFF"),
+        ("text.wav out.wav", "text.wav is not a readable WAV"),
+        ("text.npy out.npy", "text.npy is not a readable .npy"),
+        ("words.npy out.npy", "expected an array of integers or floats"),
+        ("nan.npy out.npy", "nan.npy holds nan at (3, 5)"),
+        ("tiny.png out.png", "3×3 is smaller than the filter of db2"),
+        ("one.png out.png", "1 bit per pixel"),
+        ("empty out", "empty holds no"),
+        ("good.png out.jpg", "out.jpg must end in .png"),
+        ("good.png old.png", "old.png exists already; overwrite it with --force"),
+        ("good.png good.png", "good.png exists already"),
+        ("good.png text.wav/out.png", "cannot be written"),
+        ("empty good.png", "must be one as well"),
+        ("good.png out.png --wavelet db2x", "did you mean"),
+        ("good.png out.png --threshold bays", "did you mean 'bayes'"),
+        ("good.png out.png --threshold -1", "--threshold takes"),
+        ("good.png out.png --shrink sotf", "did you mean 'soft'"),
+        ("good.png out.png --sigma x", "--sigma takes"),
+        ("good.png out.png --sigma 0", "--sigma takes"),
+        ("good.png out.png --sigma nan", "--sigma takes"),
+        ("good.png out.png --spins many", "--spins takes"),
+        ("good.png out.png --levels 9", "levels=9 must lie between 1 and 4"),
+        ("good.png out.png --clean other.png", "has the shape"),
+        ("good.png out.png --clean missing.png", "missing.png cannot be read"),
+    ],
+)
+def test_a_mistake_is_one_line(inputs, monkeypatch, flags, message):
+    monkeypatch.chdir(inputs)
+    source, target, *rest = flags.split()
+    options = {rest[i].removeprefix("--"): rest[i + 1] for i in range(0, len(rest), 2)}
+    if "levels" in options:
+        options["levels"] = int(options["levels"])
+    before = sorted(path.name for path in inputs.rglob("*"))
+    with pytest.raises(InputError) as caught:
+        call(Path(source), Path(target), **options)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert sorted(path.name for path in inputs.rglob("*")) == before
+    assert (inputs / "old.png").read_bytes() == b"precious"
+
+
+def test_a_mistake_has_status_2(inputs):
+    done = run(inputs, "good.png", "out.png", "--wavelet", "[/]db2")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: there is no discrete wavelet '[/]db2'")
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
+    Image.fromarray(noisy(scene())).save(tmp_path / "in.png")
+    (tmp_path / "out.png").write_bytes(b"precious")
+
+    def full(self, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(InputError, match=r"out\.png cannot be written: No space left"):
+        call(tmp_path / "in.png", tmp_path / "out.png", force=True)
+    assert (tmp_path / "out.png").read_bytes() == b"precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.png", "out.png"]
+
+
+def test_interrupt_leaves_whole_files(tmp_path):
+    (tmp_path / "in").mkdir()
+    for number in range(200):
+        Image.fromarray(noisy(scene(3, size=(200, 200)))).save(tmp_path / "in" / f"{number}.png")
+    process = subprocess.Popen(
+        [*COMMAND, "in", "out"], cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL
+    )
+    until = time.monotonic() + 60
+    while not list((tmp_path / "out").glob("*.png")) and time.monotonic() < until:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    written = list((tmp_path / "out").iterdir())
+    assert 1 <= len(written) < 200
+    for path in written:
+        with Image.open(path) as image:
+            image.load()
+
+
+def test_help_names_every_flag():
+    done = run(Path(), "--help")
+    assert done.returncode == 0
+    for flag in ("--sigma", "--compare", "--clean", "--force", "--column", "--spins"):
+        assert flag in done.stdout
