@@ -14,7 +14,7 @@ from torch import Tensor
 from sparsact.kernels._cpu.dtypes import narrow, wide
 from sparsact.kernels._cpu.memory import LIKE, at
 from sparsact.kernels._cpu.runtime import Array, driver, part, run, summing_part
-from sparsact.kernels._reference.gather import keep_active
+from sparsact.kernels._reference.gather import check, keep_active
 
 ROWS_AT_MOST = 16  # rows of x beyond which dense is faster; measured by benchmarks/gather_linear.py
 _SLICE = 8192  # accumulators of a slice for one row of x; four rows share them
@@ -27,26 +27,27 @@ _DENSE_BLOCK = 1 << 22  # weights that are widened at a time: they stay in the l
 def gather_linear(
     x: Tensor,
     weights_t: list[Tensor],
-    level: float,
-    levels: Tensor | None,
+    threshold: Tensor,
     biases: list[Tensor | None],
     scales: list[Tensor | None],
     inputs_at_most: int,
 ) -> list[Tensor]:
     """One output for each weight; dense beyond `ROWS_AT_MOST` or `inputs_at_most`."""
+    check(x, weights_t, threshold, biases, scales)
     shape = x.shape
     inputs, rows = shape[-1], shape[:-1].numel()
     if rows > ROWS_AT_MOST:
-        return _dense(x, weights_t, level, levels, biases, scales)
-    x = x.contiguous()
-    levels = None if levels is None else levels.contiguous()
+        return _dense(x, weights_t, threshold, biases, scales)
+    x, level = x.contiguous(), _plain(threshold)
+    vectors = [_plain(vector) for vector in (*biases, *scales)]  # alive while their memory is read
     sources, outputs, total = [], [], 0
-    for weight_t, bias, scale in zip(weights_t, biases, scales, strict=True):
+    for place, weight_t in enumerate(weights_t):
         width = weight_t.shape[1]
         y = x.new_empty(*shape[:-1], width)
+        bias, scale = vectors[place], vectors[len(weights_t) + place]
+        sources.append((weight_t.data_ptr(), _address(bias), _address(scale), y.data_ptr(), width))
         outputs.append(y)
         total += width
-        sources.append((weight_t.data_ptr(), _address(bias), _address(scale), y.data_ptr(), width))
     line = _LINE if inputs * total >= _WORTH_THREADS else max(1, total)
     enough = run(
         _gather,
@@ -57,13 +58,17 @@ def gather_linear(
         x.data_ptr(),
         rows,
         inputs,
-        level,
-        _address(levels),
+        _address(level),
+        threshold.ndim,
         inputs_at_most,
         LIKE[x.dtype],
         LIKE[weights_t[0].dtype],
     )
-    return outputs if enough else _dense(x, weights_t, level, levels, biases, scales)
+    return outputs if enough else _dense(x, weights_t, threshold, biases, scales)
+
+
+def _plain(vector: Tensor | None) -> Tensor | None:
+    return None if vector is None else vector.float().contiguous()
 
 
 def _address(tensor: Tensor | None) -> int:
@@ -73,19 +78,25 @@ def _address(tensor: Tensor | None) -> int:
 def _dense(
     x: Tensor,
     weights_t: list[Tensor],
-    level: float,
-    levels: Tensor | None,
+    threshold: Tensor,
     biases: list[Tensor | None],
     scales: list[Tensor | None],
 ) -> list[Tensor]:
-    kept = keep_active(x, level, levels).flatten(0, -2)
+    kept = keep_active(x, threshold).reshape(x.shape[:-1].numel(), x.shape[-1])
     outputs = []
     for weight_t, bias, scale in zip(weights_t, biases, scales, strict=True):
-        y = kept @ weight_t if kept.dtype == weight_t.dtype else _widened(kept, weight_t)
-        y = y if scale is None else y.mul_(scale)
-        y = y if bias is None else y.add_(bias)
+        y = kept @ weight_t if _torch_is_fast(kept, weight_t) else _widened(kept, weight_t)
+        y = y if scale is None else y * scale.float()
+        y = y if bias is None else y + bias.float()
         outputs.append(y.to(x.dtype).view(*x.shape[:-1], weight_t.shape[1]))
     return outputs
+
+
+def _torch_is_fast(x: Tensor, weight_t: Tensor) -> bool:
+    """Without bfloat16 units torch multiplies by such a weight 100 times slower than in float32."""
+    if weight_t.dtype == torch.bfloat16 and not torch.cpu._is_avx512_bf16_supported():
+        return False
+    return x.dtype == weight_t.dtype
 
 
 def _widened(x: Tensor, weight_t: Tensor) -> Tensor:
@@ -100,13 +111,11 @@ def _widened(x: Tensor, weight_t: Tensor) -> Tensor:
 
 
 @part
-def _compact(
-    x: Array, rows: int, inputs: int, level: float, levels: Array, index: Array, values: Array
-) -> int:
+def _compact(x: Array, rows: int, inputs: int, levels: Array, index: Array, values: Array) -> int:
     """Inputs active in any row, and what each row holds there: 0 where it is not active itself."""
     count = 0
     for i in range(inputs):
-        limit = levels[i] if len(levels) else np.float32(level)
+        limit = levels[i] if len(levels) > 1 else levels[0]
         active = False
         for row in range(rows):
             value = wide(x[row * inputs + i])
@@ -251,8 +260,8 @@ def _prepare(
     x_address: int,
     rows: int,
     inputs: int,
-    level: float,
-    levels_address: int,
+    level_address: int,
+    per_input: int,
     like_x: Array,
 ) -> tuple[int, Array, Array]:
     """How many inputs are active, which, and their values in each row."""
@@ -260,8 +269,8 @@ def _prepare(
     tall = 1 if rows == 1 else -(-rows // 4) * 4
     values = np.zeros((tall, inputs), np.float32)
     x = at(x_address, rows * inputs, like_x)
-    levels = at(levels_address, inputs if levels_address else 0, values)
-    return _compact(x, rows, inputs, level, levels, index, values), index, values
+    levels = at(level_address, inputs if per_input else 1, values)
+    return _compact(x, rows, inputs, levels, index, values), index, values
 
 
 @part
@@ -273,13 +282,13 @@ def _gather_alone(
     x_address: int,
     rows: int,
     inputs: int,
-    level: float,
-    levels_address: int,
+    level_address: int,
+    per_input: int,
     inputs_at_most: int,
     like_x: Array,
     like_weight: Array,
 ) -> bool:
-    count, index, values = _prepare(x_address, rows, inputs, level, levels_address, like_x)
+    count, index, values = _prepare(x_address, rows, inputs, level_address, per_input, like_x)
     if count > inputs_at_most:
         return False
     _outputs(
@@ -306,13 +315,13 @@ def _gather(
     x_address: int,
     rows: int,
     inputs: int,
-    level: float,
-    levels_address: int,
+    level_address: int,
+    per_input: int,
     inputs_at_most: int,
     like_x: Array,
     like_weight: Array,
 ) -> bool:
-    count, index, values = _prepare(x_address, rows, inputs, level, levels_address, like_x)
+    count, index, values = _prepare(x_address, rows, inputs, level_address, per_input, like_x)
     if count > inputs_at_most:
         return False
     for chunk in prange(chunks):
