@@ -46,7 +46,7 @@ DTYPES = (torch.float32, torch.bfloat16)
 
 def warm(operation: str) -> tuple[float, bool]:
     """Call an operation in every dtype, serial and parallel: the seconds, and if it compiled."""
-    before, start, threads = _compiled(), time.perf_counter(), torch.get_num_threads()
+    before, start, threads = compiled(), time.perf_counter(), torch.get_num_threads()
     try:
         for count in (1, 2):
             torch.set_num_threads(count)
@@ -55,7 +55,7 @@ def warm(operation: str) -> tuple[float, bool]:
                     call()
     finally:
         torch.set_num_threads(threads)
-    return time.perf_counter() - start, _compiled() > before
+    return time.perf_counter() - start, compiled() > before
 
 
 def main() -> None:
@@ -66,8 +66,8 @@ def main() -> None:
         if live[operation] == "reference":
             print(f"{operation:<22}{'reference (no Numba)':<28}-")
             continue
-        seconds, compiled = warm(operation)
-        found = f"compiled in {seconds:.1f} s" if compiled else f"cached ({seconds:.1f} s)"
+        seconds, anew = warm(operation)
+        found = f"compiled in {seconds:.1f} s" if anew else f"cached ({seconds:.1f} s)"
         print(f"{operation:<22}{live[operation]:<28}{found}")
     if numba_is_installed():
         _print_runtime()
@@ -86,7 +86,7 @@ def _print_runtime() -> None:
     print(f"compiled code: {', '.join(paths)}")
 
 
-def _compiled() -> int:
+def compiled() -> int:
     """How many kernels this process has compiled, rather than loaded."""
     return sum(sum(kernel.stats.cache_misses.values()) for kernel in _dispatchers())
 
