@@ -21,7 +21,7 @@ def _measured_anew(monkeypatch):
 def measured(monkeypatch, all_ms, half_ms, dense_ms):
     calls = []
     monkeypatch.setattr(
-        linear, "_medians", lambda *sides: calls.append(sides) or [all_ms, half_ms, dense_ms]
+        linear, "_shortest", lambda *sides: calls.append(sides) or [all_ms, half_ms, dense_ms]
     )
     return calls
 
