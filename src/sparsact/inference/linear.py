@@ -115,7 +115,7 @@ class SparseLinear(nn.Module):
         )
 
     def _apply_below(self, x: Tensor, inputs_at_most: int) -> Tensor:
-        outputs: list[Tensor] = torch.ops.sparsact.gather_linear(
+        outputs: list[Tensor] = torch.ops.sparsact.gather_linear.default(
             x, [self.weight_t], self.threshold, [self.bias], [self.scale], inputs_at_most
         )
         return outputs[0]

@@ -99,7 +99,7 @@ def gather_linear_shared(
     scales = [None] * count if scales is None else scales
     refuse_gradient(x, *weights_t, *biases, *scales)
     level = as_level(threshold, x.device)
-    outputs: list[Tensor] = torch.ops.sparsact.gather_linear(
+    outputs: list[Tensor] = torch.ops.sparsact.gather_linear.default(
         x, weights_t, level, biases, scales, x.shape[-1] if x.ndim else 0
     )
     return outputs
@@ -108,7 +108,7 @@ def gather_linear_shared(
 def as_level(threshold: float | Tensor, device: torch.device | None = None) -> Tensor:
     """λ as a tensor; a number that is no threshold raises."""
     if isinstance(threshold, Tensor):
-        return threshold.detach()
+        return threshold.detach() if threshold.requires_grad else threshold
     if not 0 <= threshold < math.inf:
         raise ValueError(f"threshold must be finite and at least 0, got {threshold}")
     return torch.tensor(threshold, dtype=torch.float32, device=device)
