@@ -77,7 +77,7 @@ def test_sizes_beyond_one_slice(threads, rows, weight_dtype):
     assert_close(found, x, weight_t, 0.7, bias, scale)
 
 
-@pytest.mark.parametrize("rows", [1, 3, 40])
+@pytest.mark.parametrize("rows", [1, 3, 80])
 @pytest.mark.parametrize("threshold", [0.0, 0.5, 99.0], ids=["all active", "half", "none active"])
 def test_equals_the_reference(threads, rows, threshold):
     x, weight_t = torch.randn(rows, 300).bfloat16(), torch.randn(300, 500).bfloat16()
@@ -103,7 +103,7 @@ def test_each_row_is_thresholded_on_its_own():
     )
 
 
-@pytest.mark.parametrize("rows", [1, 3, 40])
+@pytest.mark.parametrize("rows", [1, 3, 80])
 def test_nan_and_inf_are_active(threads, rows):
     x = torch.tensor([0.1, NAN, INF, -INF, 1.0]).repeat(rows, 1)
     found = gather_linear(x, torch.zeros(5, 1), 0.5)
@@ -137,15 +137,15 @@ def test_strided_inputs_are_copied(view):
 
 
 def test_nothing_is_changed_in_place():
-    x, weight_t, bias = torch.randn(40, 6), torch.randn(6, 5), torch.randn(5)
+    x, weight_t, bias = torch.randn(80, 6), torch.randn(6, 5), torch.randn(5)
     before = [tensor.clone() for tensor in (x, weight_t, bias)]
-    for rows in (1, 4, 40):
+    for rows in (1, 4, 80):
         gather_linear(x[:rows], weight_t, 0.5, bias)
     assert all(map(torch.equal, (x, weight_t, bias), before))
 
 
 @pytest.mark.parametrize("dtype", WEIGHT_DTYPES, ids=str)
-@pytest.mark.parametrize("rows", [1, 5, 40])
+@pytest.mark.parametrize("rows", [1, 5, 80])
 def test_shared_input(threads, dtype, rows):
     x = torch.randn(rows, 200)
     weights_t = [weight(200, outputs, dtype) for outputs in (300, 1, 0, 450)]

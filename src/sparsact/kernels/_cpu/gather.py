@@ -16,7 +16,7 @@ from sparsact.kernels._cpu.memory import LIKE, at
 from sparsact.kernels._cpu.runtime import Array, driver, part, run, summing_part
 from sparsact.kernels._reference.gather import check, keep_active
 
-ROWS_AT_MOST = 16  # rows of x beyond which dense is faster; measured by benchmarks/gather_linear.py
+ROWS_AT_MOST = 64  # rows of x beyond which dense is faster; `benchmarks/gather_linear.py rows`
 _SLICE = 8192  # accumulators of a slice for one row of x; four rows share them
 _QUARTER = _SLICE // 4
 _LINE = 64  # threads meet at multiples of so many outputs
@@ -111,15 +111,27 @@ def _widened(x: Tensor, weight_t: Tensor) -> Tensor:
 
 
 @part
-def _compact(x: Array, rows: int, inputs: int, levels: Array, index: Array, values: Array) -> int:
-    """Inputs active in any row, and what each row holds there: 0 where it is not active itself."""
+def _compact_one_row(x: Array, levels: Array, index: Array, value: Array) -> int:
+    """The active inputs, and what they hold; written whether active or not, so as not to branch."""
     count = 0
+    step = int(len(levels) > 1)
+    for i in range(len(x)):
+        index[count] = i
+        value[count] = wide(x[i])
+        count += int(not abs(wide(x[i])) <= levels[i * step])
+    return count
+
+
+@part
+def _compact_rows(x: Array, rows: int, levels: Array, index: Array, values: Array) -> int:
+    """Inputs active in any row, and what each row holds there: 0 where it is not active itself."""
+    count, inputs = 0, len(index)
+    step = int(len(levels) > 1)
     for i in range(inputs):
-        limit = levels[i] if len(levels) > 1 else levels[0]
-        active = False
+        active = 0
         for row in range(rows):
             value = wide(x[row * inputs + i])
-            keep = not abs(value) <= limit
+            keep = int(not abs(value) <= levels[i * step])
             values[row, count] = value if keep else np.float32(0)
             active |= keep
         index[count] = i
@@ -266,11 +278,15 @@ def _prepare(
 ) -> tuple[int, Array, Array]:
     """How many inputs are active, which, and their values in each row."""
     index = np.empty(inputs, np.int64)
-    tall = 1 if rows == 1 else -(-rows // 4) * 4
-    values = np.zeros((tall, inputs), np.float32)
+    values = np.empty((1 if rows == 1 else -(-rows // 4) * 4, inputs), np.float32)
     x = at(x_address, rows * inputs, like_x)
     levels = at(level_address, inputs if per_input else 1, values)
-    return _compact(x, rows, inputs, levels, index, values), index, values
+    if rows == 1:
+        count = _compact_one_row(x, levels, index, values[0])
+    else:
+        values[rows:] = 0  # rows are summed in fours
+        count = _compact_rows(x, rows, levels, index, values)
+    return count, index, values
 
 
 @part
