@@ -7,8 +7,8 @@ takes over, `small` a layer whose weights stay in the cache; `plot` draws the cu
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from itertools import count
+from collections.abc import Callable
+from itertools import cycle
 
 import numba
 import numpy as np
@@ -48,10 +48,13 @@ class Weights:
         return [SparseLinear(linear, 0.0, dtype=dtype) for _ in range(number)]
 
 
+_turns: dict[int, cycle] = {}
+
+
 def rotate(choices: list, run: Callable[[object], object]) -> Side:
-    """A side that takes the next copy at every call."""
-    turn: Iterator[int] = count()
-    return lambda: run(choices[next(turn) % len(choices)])
+    """A side that takes the next copy at every call, also after another side took one."""
+    turn = _turns.setdefault(id(choices), cycle(choices))
+    return lambda: run(next(turn))
 
 
 def quantile(x: Tensor, zeros: float) -> Tensor:
@@ -114,13 +117,16 @@ def stream_eight(threads: int, data: np.ndarray, sums: np.ndarray) -> None:
 def streaming_sides(weights: Weights, share: float) -> dict[str, Side]:
     """Reads of as many bytes as skipping reads."""
     size = int(weights.sparse[0].weight_t.numel() * share) // 4
-    arrays = [layer.weight_t.view(torch.int64).numpy().ravel()[:size] for layer in weights.sparse]
     threads = torch.get_num_threads()
     sums = np.zeros(threads, np.int64)
-    return {
-        "streaming read": rotate(arrays, lambda data: stream(threads, data, sums)),
-        "eight streams": rotate(arrays, lambda data: stream_eight(threads, data, sums)),
-    }
+
+    def side(read: Callable[..., None]) -> Side:
+        def run(layer: SparseLinear) -> None:
+            read(threads, layer.weight_t.view(torch.int64).numpy().ravel()[:size], sums)
+
+        return rotate(weights.sparse, run)
+
+    return {"streaming read": side(stream), "eight streams": side(stream_eight)}
 
 
 def table(inputs: int, outputs: int) -> None:
