@@ -68,7 +68,9 @@ def gather_linear(
 
 
 def _plain(vector: Tensor | None) -> Tensor | None:
-    return None if vector is None else vector.float().contiguous()
+    if vector is None or (vector.dtype is torch.float32 and vector.is_contiguous()):
+        return vector  # the usual case, without two calls into torch
+    return vector.float().contiguous()
 
 
 def _address(tensor: Tensor | None) -> int:
