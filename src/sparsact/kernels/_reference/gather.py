@@ -51,17 +51,18 @@ def check(
             "at least one weight is needed, and a bias and a scale (or None) for each; got "
             f"{len(weights_t)} weights, {len(biases)} biases, {len(scales)} scales"
         )
-    inputs = x.shape[-1]
+    inputs, device = x.shape[-1], x.device
     for weight_t, bias, scale in zip(weights_t, biases, scales, strict=True):
         _check_weight(weight_t, inputs, weights_t[0].dtype)
-        if weight_t.dtype == torch.int8 and scale is None:
+        if weight_t.device != device:
+            raise ValueError(f"weight_t is on {weight_t.device}, x on {device}")
+        if scale is not None:
+            _check_vector(scale, "scale", weight_t.shape[1:], device)
+        elif weight_t.dtype is torch.int8:
             raise ValueError("an int8 weight needs its scale, one for each output channel")
-        for name, vector in (("bias", bias), ("scale", scale)):
-            if vector is not None:
-                _check_vector(vector, name, (weight_t.shape[1],), x.device)
-        if weight_t.device != x.device:
-            raise ValueError(f"weight_t is on {weight_t.device}, x on {x.device}")
-    _check_vector(threshold, "threshold", () if threshold.ndim == 0 else (inputs,), x.device)
+        if bias is not None:
+            _check_vector(bias, "bias", weight_t.shape[1:], device)
+    _check_vector(threshold, "threshold", () if threshold.ndim == 0 else (inputs,), device)
 
 
 def _check_weight(weight_t: Tensor, inputs: int, dtype: torch.dtype) -> None:
@@ -86,6 +87,6 @@ def _check_vector(vector: Tensor, name: str, shape: tuple[int, ...], device: tor
     if not vector.is_floating_point():
         raise TypeError(f"{name} must be floating point, got {vector.dtype}")
     if vector.shape != shape:
-        raise ValueError(f"{name} must be of shape {shape}, got {tuple(vector.shape)}")
+        raise ValueError(f"{name} must be of shape {tuple(shape)}, got {tuple(vector.shape)}")
     if vector.device != device:
         raise ValueError(f"{name} is on {vector.device}, x on {device}")
