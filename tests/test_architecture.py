@@ -59,7 +59,16 @@ def test_import_order(file):
 
 def test_the_walk_finds_the_package():
     rooms = {room_of(file) for file in MODULES}
-    assert {"_thresholds", "nn", "taps", "penalties", "meters", "compare", "report"} <= rooms
+    assert {
+        "_thresholds",
+        "nn",
+        "taps",
+        "penalties",
+        "meters",
+        "inference",
+        "compare",
+        "report",
+    } <= rooms
 
 
 def test_importing_the_package_loads_nothing_heavy():

@@ -12,7 +12,7 @@ from numba.extending import overload
 
 
 def wide(value: Any) -> Any:
-    """A scalar read from an array, as float32 (float64 stays)."""
+    """A scalar read from an array, int8 included, as float32 (float64 stays)."""
     raise NotImplementedError("for use inside kernels")
 
 
@@ -26,10 +26,13 @@ def _wide(value: Any) -> Callable[..., Any]:
     def upper_half(value: Any) -> Any:
         return np.uint32(np.uint32(value) << np.uint32(16)).view(np.float32)
 
+    def whole(value: Any) -> Any:
+        return np.float32(value)
+
     def same(value: Any) -> Any:
         return value
 
-    return upper_half if value == types.uint16 else same
+    return {types.uint16: upper_half, types.int8: whole}.get(value, same)
 
 
 @overload(narrow)

@@ -51,15 +51,14 @@ def threads(rows: int) -> int:
     return max(1, min(torch.get_num_threads(), _threads_at_most, rows))
 
 
-def run(driver: Callable[..., None], part: Callable[..., None], rows: int, *args: Any) -> None:
-    """Run ``part(start, stop, *args)`` over all rows, on as many threads as torch would use."""
+def run(driver: Callable[..., Any], part: Callable[..., Any], rows: int, *args: Any) -> Any:
+    """What ``part(start, stop, *args)`` gives over all rows, on as many threads as torch has."""
     count = threads(rows)
     if count == 1:
-        part(0, rows, *args)
-        return
+        return part(0, rows, *args)
     numba.set_num_threads(count)
     with _exclusion():
-        driver(count, rows, *args)
+        return driver(count, rows, *args)
 
 
 def array(tensor: Tensor) -> Array:

@@ -1,0 +1,237 @@
+"""Skipping inactive inputs against the best dense linear layer: cold weights, two threads.
+
+`python benchmarks/gather_linear.py table 4096 14336` measures the claims for one size, `curve` the
+speed-up against sparsity for 1, 2, 4 and 8 rows, `rows` where the dense product of the same weight
+takes over, `small` a layer whose weights stay in the cache; `plot` draws the curve that was found.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from itertools import cycle
+
+import numba
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness import RESULTS, alternate, write
+from sparsact.inference import SparseLinear
+from sparsact.kernels import gather_linear
+from sparsact.kernels._cpu import gather as compiled
+
+CACHE_BYTES = 32 << 20
+ZEROS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+Side = Callable[[], object]
+
+
+class Weights:
+    """Copies of one weight in every form, each form several times the last-level cache."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        linear = nn.Linear(inputs, outputs, bias=False)
+        self.inputs, self.outputs = inputs, outputs
+        self.float32 = self._copies(linear.weight.detach())
+        self.bfloat16 = self._copies(linear.weight.detach().bfloat16())
+        self.sparse = self._layers(linear, "bfloat16", 2)
+        self.int8 = self._layers(linear, "int8", 1)
+
+    def _number(self, bytes_each: int) -> int:
+        return max(2, -(-4 * CACHE_BYTES // bytes_each))
+
+    def _copies(self, weight: Tensor) -> list[Tensor]:
+        return [weight.clone() for _ in range(self._number(weight.nbytes))]
+
+    def _layers(self, linear: nn.Linear, dtype: str, size: int) -> list[SparseLinear]:
+        number = self._number(self.inputs * self.outputs * size)
+        return [SparseLinear(linear, 0.0, dtype=dtype) for _ in range(number)]
+
+
+_turns: dict[int, cycle] = {}
+
+
+def rotate(choices: list, run: Callable[[object], object]) -> Side:
+    """A side that takes the next copy at every call, also after another side took one."""
+    turn = _turns.setdefault(id(choices), cycle(choices))
+    return lambda: run(next(turn))
+
+
+def quantile(x: Tensor, zeros: float) -> Tensor:
+    """The threshold that makes this share of `x` inactive."""
+    return (
+        x.abs().flatten().kthvalue(round(zeros * x.numel())).values if zeros else torch.tensor(0.0)
+    )
+
+
+def dense_sides(weights: Weights, x: Tensor) -> dict[str, Side]:
+    narrow = x.bfloat16()
+    return {
+        "dense float32": rotate(weights.float32, lambda weight: F.linear(x, weight)),
+        "dense bfloat16": rotate(weights.bfloat16, lambda weight: F.linear(narrow, weight)),
+    }
+
+
+def skipping(layers: list[SparseLinear], x: Tensor, level: Tensor) -> Side:
+    return rotate(
+        layers,
+        lambda layer: gather_linear(x, layer.weight_t, level, scale=layer.scale),
+    )
+
+
+def check(weights: Weights, x: Tensor, level: Tensor) -> None:
+    kept = torch.where(x.abs() > level, x, 0)
+    wanted = F.linear(kept, weights.bfloat16[0].float())
+    found = gather_linear(x, weights.sparse[0].weight_t, level)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    layer = weights.int8[0]
+    found = gather_linear(x, layer.weight_t, level, scale=layer.scale)
+    torch.testing.assert_close(found, kept @ (layer.weight_t * layer.scale), rtol=1e-4, atol=1e-4)
+
+
+@numba.njit(parallel=True, fastmath={"reassoc"})
+def stream(threads: int, data: np.ndarray, sums: np.ndarray) -> None:
+    """A plain read of everything, front to back, each thread its part."""
+    for thread in numba.prange(threads):
+        total = np.int64(0)
+        for i in range(thread * len(data) // threads, (thread + 1) * len(data) // threads):
+            total += data[i]
+        sums[thread] = total
+
+
+@numba.njit(parallel=True, fastmath={"reassoc"})
+def stream_eight(threads: int, data: np.ndarray, sums: np.ndarray) -> None:
+    """The same bytes as eight streams in each thread: the most that was reached here."""
+    for thread in numba.prange(threads):
+        part = len(data) // threads // 8
+        rows = data[thread * 8 * part : (thread + 1) * 8 * part].reshape(8, part)
+        r0, r1, r2, r3, r4, r5, r6, r7 = (
+            rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6], rows[7],
+        )  # fmt: skip
+        total = np.int64(0)
+        for i in range(part):
+            total += (r0[i] + r1[i] + r2[i] + r3[i]) + (r4[i] + r5[i] + r6[i] + r7[i])
+        sums[thread] = total
+
+
+def streaming_sides(weights: Weights, share: float) -> dict[str, Side]:
+    """Reads of as many bytes as skipping reads."""
+    size = int(weights.sparse[0].weight_t.numel() * share) // 4
+    threads = torch.get_num_threads()
+    sums = np.zeros(threads, np.int64)
+
+    def side(read: Callable[..., None]) -> Side:
+        def run(layer: SparseLinear) -> None:
+            read(threads, layer.weight_t.view(torch.int64).numpy().ravel()[:size], sums)
+
+        return rotate(weights.sparse, run)
+
+    return {"streaming read": side(stream), "eight streams": side(stream_eight)}
+
+
+def table(inputs: int, outputs: int) -> None:
+    weights, x = Weights(inputs, outputs), torch.randn(1, inputs)
+    sides = {**dense_sides(weights, x), **streaming_sides(weights, 0.5)}
+    sides["SparseLinear, 0% zeros"] = rotate(weights.sparse, lambda layer: layer(x))
+    for zeros in (0.5, 0.75, 0.9):
+        level = quantile(x, zeros)
+        check(weights, x, level)
+        sides[f"bfloat16, {zeros:.0%} zeros"] = skipping(weights.sparse, x, level)
+        sides[f"int8, {zeros:.0%} zeros"] = skipping(weights.int8, x, level)
+    times = alternate(sides)
+    best = min(times["dense float32"], times["dense bfloat16"])
+    half = times["bfloat16, 50% zeros"]
+    found = {
+        "ms": {name: round(value, 3) for name, value in times.items()},
+        "times faster than the best dense": {
+            name: round(best / value, 2) for name, value in times.items() if "zeros" in name
+        },
+        "gigabytes per second at 50% zeros": round(inputs * outputs / half / 1e6, 1),
+        "of a plain streaming read": round(times["streaming read"] / half, 2),
+        "of a read in eight streams": round(times["eight streams"] / half, 2),
+    }
+    write(f"gather_linear_{inputs}x{outputs}", found)
+
+
+def curve(inputs: int, outputs: int) -> None:
+    weights = Weights(inputs, outputs)
+    found = {}
+    for rows in (1, 2, 4, 8):
+        x = torch.randn(rows, inputs)
+        sides = dense_sides(weights, x)
+        for zeros in ZEROS:
+            sides[f"bfloat16 {zeros}"] = skipping(weights.sparse, x, quantile(x, zeros))
+            sides[f"int8 {zeros}"] = skipping(weights.int8, x, quantile(x, zeros))
+        times = alternate(sides, repeats=15)
+        best = min(times["dense float32"], times["dense bfloat16"])
+        found[rows] = {
+            "best dense ms": round(best, 3),
+            **{
+                dtype: {zeros: round(best / times[f"{dtype} {zeros}"], 2) for zeros in ZEROS}
+                for dtype in ("bfloat16", "int8")
+            },
+        }
+    write(f"gather_linear_curve_{inputs}x{outputs}", found)
+
+
+def rows(inputs: int, outputs: int) -> None:
+    weights, found = Weights(inputs, outputs), {}
+    for number in (16, 32, 64, 128):
+        compiled.ROWS_AT_MOST = number
+        x = torch.randn(number, inputs)
+        level = quantile(x, 0.5)
+
+        def dense(layer: SparseLinear, x: Tensor = x, level: Tensor = level) -> object:
+            return compiled._dense(x, [layer.weight_t], level, [None], [None])
+
+        sides = {
+            "skipping": skipping(weights.sparse, x, level),
+            "dense, same weight": rotate(weights.sparse, dense),
+            "dense float32": dense_sides(weights, x)["dense float32"],
+        }
+        found[number] = {name: round(ms, 2) for name, ms in alternate(sides, repeats=15).items()}
+    write(f"gather_linear_rows_{inputs}x{outputs}", found)
+
+
+def small(inputs: int, outputs: int) -> None:
+    linear, x = nn.Linear(inputs, outputs, bias=False), torch.randn(1, inputs)
+    sides: dict[str, Side] = {"dense float32": lambda: F.linear(x, linear.weight)}
+    for dtype in ("float32", "bfloat16", "int8"):
+        layer = SparseLinear(linear, quantile(x, 0.5), dtype=dtype)
+        sides[f"SparseLinear {dtype}, 50% zeros"] = lambda layer=layer: layer(x)
+    times = alternate(sides, repeats=501)
+    found = {name: round(1e3 * ms, 1) for name, ms in times.items()}
+    write(f"gather_linear_small_{inputs}x{outputs}", {"microseconds": found})
+
+
+def plot(inputs: int, outputs: int) -> None:
+    import matplotlib.pyplot as plt
+
+    file = RESULTS / f"gather_linear_curve_{inputs}x{outputs}"
+    data = json.loads(file.with_suffix(".json").read_text())
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
+    for axis, dtype in zip(axes, ("bfloat16", "int8"), strict=True):
+        for number, found in data["results"].items():
+            zeros = [100 * float(share) for share in found[dtype]]
+            label = "1 row" if number == "1" else f"{number} rows"
+            axis.plot(zeros, list(found[dtype].values()), marker="o", markersize=3, label=label)
+        axis.axhline(1, color="0.5", linewidth=1)
+        axis.set(yscale="log", xlabel="zeros in the input (%)", title=f"{dtype} weights")
+        axis.set_yticks([1, 2, 5, 10, 20, 50, 100], ["1×", "2×", "5×", "10×", "20×", "50×", "100×"])
+        axis.minorticks_off()
+        axis.grid(color="0.9")
+    axes[0].set_ylabel("speed against the best dense")
+    axes[0].legend(frameon=False)
+    figure.suptitle(
+        f"gather_linear, {inputs} → {outputs}, {data['environment']['threads']} threads, "
+        f"{data['environment']['cpu']}"
+    )
+    figure.savefig(file.with_suffix(".png"), dpi=150)
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    torch.set_num_threads(2)
+    verbs = {"table": table, "curve": curve, "rows": rows, "small": small, "plot": plot}
+    with torch.inference_mode():
+        verbs[sys.argv[1]](int(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,5 @@
+"""Thresholded layers whose zeros become time."""
+
+from sparsact.inference.linear import SparseLinear
+
+__all__ = ["SparseLinear"]
