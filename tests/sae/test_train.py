@@ -174,18 +174,18 @@ def test_bfloat16_keeps_parameters_and_optimizer_in_float32(batches):
     assert len(sae.activation.lambd.unique()) > 1  # thresholds moved
 
 
-@pytest.mark.parametrize("kind", ["topk", "jumprelu", "relu", "softshrink", "gated"])
+@pytest.mark.parametrize("kind", ["topk", "batch_topk", "jumprelu", "relu", "softshrink", "gated"])
 def test_the_sparse_path_gives_the_numbers_of_the_dense_one(kind, sparse_data, monkeypatch):
     taken = []
 
     def losses(sparse):
         torch.manual_seed(0)
         monkeypatch.setattr("sparsact.sae.train.SPARSE_BELOW", 2.0 if sparse else 0.0)
-        sae = make(kind, bandwidth=1.0)  # an entry that rounding moves over its edge weighs little
+        sae = make(kind)
         encode = "sparsact.sae.loss.encode"
         real = code.encode
         monkeypatch.setattr(encode, lambda *args: (taken.append(args[2]), real(*args))[1])
-        _, stats = trained(sae, sparse_data[:5120].split(256), 20, dead_after=600, lr=5e-4)
+        _, stats = trained(sae, sparse_data[:5120].split(256), 20, dead_after=600, lr=1e-3)
         return [s.loss for s in stats], [s.l0 for s in stats], stats[-1].dead
 
     found, expected = losses(True), losses(False)
@@ -194,6 +194,25 @@ def test_the_sparse_path_gives_the_numbers_of_the_dense_one(kind, sparse_data, m
     assert found[0] == pytest.approx(expected[0], rel=1e-4)
     assert found[1] == pytest.approx(expected[1], rel=1e-2)
     assert abs(found[2] - expected[2]) <= 1
+
+
+@pytest.mark.parametrize("kind", ["topk", "batch_topk", "jumprelu", "relu", "softshrink", "gated"])
+def test_the_sparse_path_gives_the_gradients_of_the_dense_one(kind):
+    def gradients(sparse):
+        torch.manual_seed(0)
+        sae = make(kind, bandwidth=0.5)
+        term = sparsity_term(sae.config, sae.activation)
+        loss = SAELoss(sae, term, aux_k=4, aux_coefficient=1.0)
+        x = 2 * torch.randn(200, 16)
+        parts = loss(x, x, 0.1, torch.arange(48) < 5, sparse)
+        parts.total.backward()
+        return parts, [parameter.grad for parameter in sae.parameters()]
+
+    (found, ours), (expected, theirs) = gradients(True), gradients(False)
+    assert torch.equal(found.fired, expected.fired)
+    assert found.l0 == pytest.approx(expected.l0.item())
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-5 * float(other.abs().max()))
 
 
 def test_a_transcoder_trains(sparse_data):

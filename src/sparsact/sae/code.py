@@ -3,10 +3,13 @@
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparsact.kernels import csr_linear, linear_topk, sparse_grad_linear, threshold_compress
-from sparsact.nn.select import TopK
+from sparsact.nn.gate import JumpReLU
+from sparsact.nn.select import BatchTopK, TopK
+from sparsact.nn.shrink import Softshrink
+from sparsact.sae.gated import GatedReLU
 from sparsact.sae.model import SparseAutoencoder
 
 SPARSE_BELOW = 0.02
@@ -48,8 +51,17 @@ def can_be_sparse(sae: SparseAutoencoder) -> bool:
         weight.device.type == "cpu"
         and weight.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
-        and not (isinstance(sae.activation, TopK) and sae.activation.by != "value")
+        and _skips_what_it_stops(sae.activation)
     )
+
+
+def _skips_what_it_stops(activation: nn.Module) -> bool:
+    """Whether what does not pass the threshold has no gradient, or one that is known here."""
+    if isinstance(activation, TopK):
+        return activation.by == "value"
+    if isinstance(activation, JumpReLU):
+        return activation.kernel == "rectangle"
+    return isinstance(activation, (nn.ReLU, BatchTopK, Softshrink, GatedReLU))
 
 
 def _dense(sae: SparseAutoencoder, pre: Tensor) -> Code:
@@ -70,10 +82,33 @@ def _selected(sae: SparseAutoencoder, centered: Tensor, k: int) -> Code:
 
 
 def _compressed(sae: SparseAutoencoder, pre: Tensor) -> Code:
-    """All pre-activations, and from the threshold on what it lets through."""
+    """All pre-activations, and from the threshold on what it lets through.
+
+    A learned jump also takes gradients through entries just below it: they come along as zeros.
+    """
     latents = sae.activation(pre)
-    entries = threshold_compress(latents)
     fired = torch.zeros(sae.config.d_sae, dtype=torch.bool, device=pre.device)
-    fired[entries.col_indices()] = True
-    l0 = torch.tensor(len(entries.col_indices()) / max(len(pre), 1))
+    if isinstance(sae.activation, JumpReLU):
+        entries = _at(latents, _reached(sae.activation, pre.detach()))
+        active = entries.values().detach() != 0
+        columns = entries.col_indices()[active]
+    else:
+        entries = threshold_compress(latents)
+        columns = entries.col_indices()
+    fired[columns] = True
+    l0 = torch.tensor(len(columns) / max(len(pre), 1))
     return Code(csr_linear(entries, sae.W_dec, sae.b_dec), l0, fired, pre, latents)
+
+
+def _reached(activation: JumpReLU, pre: Tensor) -> Tensor:
+    """The entries from which a jump of rectangular window learns, as CSR."""
+    edge = activation.threshold(pre) - activation.bandwidth / 2
+    return threshold_compress((pre - edge).clamp_(min=0))
+
+
+def _at(dense: Tensor, entries: Tensor) -> Tensor:
+    """`dense` at the places of `entries`, as CSR."""
+    offsets, columns = entries.crow_indices(), entries.col_indices()
+    rows = torch.repeat_interleave(offsets.diff().long(), output_size=len(columns))
+    values = dense.flatten().gather(0, rows * dense.shape[1] + columns)
+    return torch.sparse_csr_tensor(offsets, columns, values, dense.shape, check_invariants=False)
