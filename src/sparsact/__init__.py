@@ -28,6 +28,7 @@ from sparsact.taps import swap
 
 if TYPE_CHECKING:
     from sparsact.denoise import denoise_wavelet
+    from sparsact.sae import SAEConfig, SAETrainConfig, SAETrainer, SparseAutoencoder
 
 __version__ = "0.1.0"
 
@@ -47,7 +48,11 @@ __all__ = [
     "LogSum",
     "Penalty",
     "PruningReport",
+    "SAEConfig",
+    "SAETrainConfig",
+    "SAETrainer",
     "SmoothL1",
+    "SparseAutoencoder",
     "SparseGroupLasso",
     "SparsityMeter",
     "WeightPenalty",
@@ -60,7 +65,13 @@ __all__ = [
     "swap",
 ]
 
-_LAZY = {"denoise_wavelet": "sparsact.denoise"}  # loaded when first asked for
+_LAZY = {  # loaded when first asked for
+    "SAEConfig": "sparsact.sae",
+    "SAETrainConfig": "sparsact.sae",
+    "SAETrainer": "sparsact.sae",
+    "SparseAutoencoder": "sparsact.sae",
+    "denoise_wavelet": "sparsact.denoise",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -16,8 +16,8 @@ import soundfile
 import tifffile
 from PIL import Image, PngImagePlugin
 
+from sparsact._errors import InputError
 from sparsact.cli.denoise import denoise
-from sparsact.compare import InputError
 from sparsact.denoise.job import DenoiseConfig
 
 COMMAND = [sys.executable, "-m", "sparsact.cli", "denoise"]

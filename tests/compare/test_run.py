@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from sparsact.compare import CompareConfig, Comparison, InputError, Outcome, load_model
+from sparsact._errors import InputError
+from sparsact.compare import CompareConfig, Comparison, Outcome, load_model
 from sparsact.compare.activations import ACTIVATIONS
 from sparsact.compare.config import Setting, make_plan
 from sparsact.compare.data import load

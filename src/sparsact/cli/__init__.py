@@ -8,11 +8,12 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
+from sparsact._errors import InputError
 from sparsact.cli.compare import INTERRUPTED, compare
 from sparsact.cli.denoise import denoise
-from sparsact.compare import InputError
+from sparsact.cli.sae import sae
 
-VERBS: dict[str, Callable[..., Any]] = {"compare": compare, "denoise": denoise}
+VERBS: dict[str, Callable[..., Any]] = {"compare": compare, "denoise": denoise, "sae": sae}
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sparsact.compare import InputError
+from sparsact._errors import InputError
 from sparsact.denoise.files import FileError
 from sparsact.denoise.job import DenoiseConfig, Done, run
 

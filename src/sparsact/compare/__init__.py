@@ -1,8 +1,7 @@
 """Training the same network with each activation, and comparing."""
 
 from sparsact.compare.config import CompareConfig
-from sparsact.compare.errors import InputError
 from sparsact.compare.model import load_model
 from sparsact.compare.run import Comparison, Outcome
 
-__all__ = ["CompareConfig", "Comparison", "InputError", "Outcome", "load_model"]
+__all__ = ["CompareConfig", "Comparison", "Outcome", "load_model"]

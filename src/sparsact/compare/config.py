@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
+from sparsact._errors import InputError, unknown
 from sparsact.compare.activations import ACTIVATIONS, parse_activations
-from sparsact.compare.errors import InputError, unknown
 from sparsact.penalties import L1, L2, ElasticNet, Penalty
 
 PENALTIES = {"l1": L1, "l2": L2, "elastic_net": ElasticNet}

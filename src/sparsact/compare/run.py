@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sparsact._errors import InputError
 from sparsact.compare.config import CompareConfig, Setting, make_plan
 from sparsact.compare.data import load
-from sparsact.compare.errors import InputError
 from sparsact.compare.model import save_model
 from sparsact.compare.reporting import make_report
 from sparsact.compare.rundir import RunDirectory

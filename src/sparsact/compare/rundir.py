@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import sparsact
+from sparsact._errors import InputError
 from sparsact.compare.config import CompareConfig
-from sparsact.compare.errors import InputError
 from sparsact.compare.trial import LayerRecord, TrialRecord
 
 Key = tuple[str, int]

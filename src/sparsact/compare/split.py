@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sparsact._errors import InputError
 from sparsact._extras import require
 from sparsact.compare.data import Dataset, Floats
-from sparsact.compare.errors import InputError
 
 Task = Literal["classify", "regress", "reconstruct"]
 SMALLEST_CLASS = 5

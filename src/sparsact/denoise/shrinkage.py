@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import sparsact.functional as SF
+from sparsact._errors import unknown
 from sparsact._thresholds.arguments import (
     broadcasts_to,
     check_input,
@@ -23,7 +24,6 @@ from sparsact.denoise.filters import FilterBank, filter_bank
 from sparsact.denoise.noise import robust_sigma
 from sparsact.denoise.thresholds import Given, Level, NoisyLevel, choose
 from sparsact.denoise.transform import Bands, decompose, recompose
-from sparsact.denoise.unknown import unknown
 
 if TYPE_CHECKING:
     import pywt

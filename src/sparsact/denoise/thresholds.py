@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sparsact._errors import unknown
 from sparsact._thresholds.arguments import broadcasts_to
 from sparsact.denoise.transform import keys
-from sparsact.denoise.unknown import unknown
 
 FALSE_DISCOVERIES = 0.05  # share q of the kept coefficients that may be noise, for "fdr"
 

@@ -4,6 +4,7 @@ from sparsact.kernels._library import backends
 from sparsact.kernels.compress import threshold_compress
 from sparsact.kernels.csr import csr_linear
 from sparsact.kernels.gather import gather_linear, gather_linear_shared
+from sparsact.kernels.linear import sparse_grad_linear
 from sparsact.kernels.topk import linear_topk
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "gather_linear",
     "gather_linear_shared",
     "linear_topk",
+    "sparse_grad_linear",
     "threshold_compress",
 ]

@@ -1,0 +1,70 @@
+"""``sparsact sae``."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from sparsact.sae import SAEMetrics, evaluate, load_sae, open_rows
+from sparsact.sae.run import SAERun, train
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a trained autoencoder on activations."""
+
+    path: tyro.conf.Positional[str]
+    """Directory of the autoencoder: RUN/sae."""
+    data: str
+    """A .npy or .safetensors file of activations (rows, width), or a directory of them."""
+    rows: int = 65536
+    """How many of the last activations are used."""
+
+
+def sae(
+    command: tyro.conf.OmitSubcommandPrefixes[
+        Annotated[SAERun, tyro.conf.subcommand("train")]
+        | Annotated[Evaluate, tyro.conf.subcommand("eval")]
+    ],
+) -> int:
+    """Sparse autoencoders: train them, measure them."""
+    console = Console()
+    if isinstance(command, SAERun):
+        _show(console, _train(console, command))
+        console.print(f"autoencoder: {command.out}/sae", highlight=False, markup=False)
+    else:
+        rows = open_rows(command.data)
+        taken = rows.split(min(command.rows, rows.total - 1))[1]
+        _show(console, evaluate(load_sae(command.path), taken.split(2048)))
+    return 0
+
+
+def _train(console: Console, config: SAERun) -> SAEMetrics:
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("starting", total=None)
+        return train(
+            config,
+            lambda name, done, total: bar.update(
+                task, description=name, completed=done, total=total
+            ),
+        )
+
+
+def _show(console: Console, metrics: SAEMetrics) -> None:
+    table = Table("held-out figure", "value", box=None, pad_edge=False)
+    for field in dataclasses.fields(metrics):
+        value = getattr(metrics, field.name)
+        if field.name != "density":
+            table.add_row(field.name, f"{value:.4g}" if isinstance(value, float) else str(value))
+    console.print(table)

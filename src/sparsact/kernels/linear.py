@@ -1,0 +1,75 @@
+"""A linear layer whose output gradient is mostly zeros: the encoder under a hard threshold."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.nn.functional import linear
+
+from sparsact.kernels.compress import check_matrix
+from sparsact.kernels.csr import check_dense
+
+
+def sparse_grad_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x @ weight.T + bias``, whose backward skips the zeros of the output's gradient.
+
+    What a ReLU or a threshold lets through few entries of gets few entries of gradient: backward
+    then costs one pass over the gradient and the work of these entries.
+
+    Args:
+        x: (rows, in), floating point.
+        weight: (features, in), of the dtype of `x`, as ``torch.nn.Linear`` has it.
+        bias: (features,), or None.
+
+    Returns:
+        (rows, features).
+
+    Gradient:
+        exact, of any order; slower than that of ``torch.nn.functional.linear`` where more than a
+        few percent of the output's gradient are not zero.
+
+    Raises:
+        TypeError: dtypes that are not floating point or differ.
+        ValueError: shapes that do not fit, or several devices.
+
+    Example:
+        >>> x, weight = torch.ones(2, 3), torch.ones(4, 3, requires_grad=True)
+        >>> sparse_grad_linear(x, weight).relu().sum().backward()
+        >>> weight.grad[0]
+        tensor([2., 2., 2.])
+    """
+    check_matrix(x, "x")
+    check_matrix(weight, "weight")
+    check_dense(weight, "weight", x, (weight.shape[0], x.shape[1]))
+    if bias is not None:
+        check_dense(bias, "bias", x, weight.shape[:1])
+    product: Tensor = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    return product
+
+
+class _Linear(Function):
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return linear(x, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        ops = torch.ops.sparsact
+        zero = torch.zeros(grad.shape[1], device=grad.device, dtype=_compared(grad))
+        entries = ops.threshold_compress(grad, zero)
+        return (
+            ops.csr_linear(*entries, weight, None) if needs_x else None,
+            ops.csr_weight_grad(*entries, x, weight.shape[0]) if needs_weight else None,
+            grad.sum(0) if needs_bias else None,
+        )
+
+
+def _compared(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32

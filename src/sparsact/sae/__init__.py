@@ -1,0 +1,31 @@
+"""Sparse autoencoders: any threshold, any penalty, a chosen number of active latents."""
+
+from sparsact.sae.activations import Rows, Tokens, harvest, open_rows, pack_tokens
+from sparsact.sae.config import SAEConfig, SAETrainConfig
+from sparsact.sae.files import load_checkpoint, load_sae, save_checkpoint, save_sae
+from sparsact.sae.gated import GatedReLU
+from sparsact.sae.geometry import geometric_median
+from sparsact.sae.metrics import SAEMetrics, evaluate
+from sparsact.sae.model import SparseAutoencoder
+from sparsact.sae.train import SAEStats, SAETrainer
+
+__all__ = [
+    "GatedReLU",
+    "Rows",
+    "SAEConfig",
+    "SAEMetrics",
+    "SAEStats",
+    "SAETrainConfig",
+    "SAETrainer",
+    "SparseAutoencoder",
+    "Tokens",
+    "evaluate",
+    "geometric_median",
+    "harvest",
+    "load_checkpoint",
+    "load_sae",
+    "open_rows",
+    "pack_tokens",
+    "save_checkpoint",
+    "save_sae",
+]

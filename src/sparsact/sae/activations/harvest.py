@@ -1,0 +1,229 @@
+"""Activations of one layer of a model, written to disk as shards that can be resumed."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sparsact.sae.activations.rows import Rows, open_rows
+from sparsact.taps import Taps, select_modules
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Rows of token ids.
+
+    Attributes:
+        ids: (rows, length) int64.
+        mask: (rows, length) bool: False where there is padding.
+        skip: leading tokens of each row whose activations are dropped, 1 for a BOS.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    skip: int = 0
+
+    def fingerprint(self) -> str:
+        """A digest of all of it."""
+        digest = hashlib.sha256(f"{tuple(self.ids.shape)} {self.skip}".encode())
+        digest.update(self.ids.numpy().tobytes())
+        digest.update(self.mask.numpy().tobytes())
+        return digest.hexdigest()
+
+    def kept(self) -> Tensor:
+        """(rows, length) bool: positions whose activations count."""
+        mask = self.mask.clone()
+        mask[:, : self.skip] = False
+        return mask
+
+
+def harvest(
+    model: nn.Module,
+    layer: str,
+    tokens: Tokens,
+    path: str | Path,
+    *,
+    batch_rows: int = 8,
+    shard_rows: int = 64,
+    dtype: torch.dtype = torch.float32,
+    progress: Callable[[int, int], None] | None = None,
+) -> Rows:
+    """Run a model over text up to one layer, and keep what that layer gives out.
+
+    The forward stops at the layer. Shards are whole or absent: a harvest that was cut off goes
+    on where it stopped, and one that is complete is only opened.
+
+    Args:
+        model: takes ``input_ids`` and ``attention_mask``; put into eval mode, on any device.
+        layer: name of the module whose first output tensor (rows, length, width) is kept.
+        tokens: the text.
+        path: the directory of the shards.
+        batch_rows: rows of tokens in a forward.
+        shard_rows: rows of tokens in a shard; a multiple of `batch_rows` wastes nothing.
+        dtype: in which activations are stored.
+        progress: called with the rows done and their number.
+
+    Returns:
+        the activations, one row for each token that counts.
+
+    Raises:
+        ValueError: no layer of that name, or several; no tokens; the directory holds the
+            activations of another model, layer or text; activations are NaN or infinite.
+
+    Example:
+        >>> import tempfile
+        >>> model = torch.nn.Sequential(torch.nn.Embedding(9, 4), torch.nn.Linear(4, 2))
+        >>> model.forward = lambda input_ids, attention_mask: torch.nn.Sequential.forward(
+        ...     model, input_ids)
+        >>> ids = torch.randint(9, (3, 5))
+        >>> tokens = Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
+        >>> with tempfile.TemporaryDirectory() as path:
+        ...     harvest(model, "0", tokens, path).total
+        15
+    """
+    chosen = select_modules(model, layer)
+    if len(chosen) != 1:
+        raise ValueError(f"{layer!r} matches {len(chosen)} modules: {', '.join(chosen)}; name one")
+    if not bool(tokens.kept().any()):
+        raise ValueError("the text gives no tokens to take activations of")
+    folder = Path(path)
+    _open_manifest(folder, _identity(model, next(iter(chosen)), tokens, dtype, shard_rows))
+    total = len(tokens.ids)
+    model.eval()
+    for number, start in enumerate(range(0, total, shard_rows)):
+        file = folder / f"shard_{number:05d}.safetensors"
+        stop = min(start + shard_rows, total)
+        if not file.exists():
+            parts = [
+                _activations(model, chosen, tokens, at, min(at + batch_rows, stop))
+                for at in range(start, stop, batch_rows)
+            ]
+            _write(file, torch.cat(parts).to(dtype))
+        if progress is not None:
+            progress(stop, total)
+    return open_rows(folder)
+
+
+def pack_tokens(
+    ids: Iterable[int], length: int, *, bos: int | None = None, drop_bos: bool = True
+) -> Tokens:
+    """Cut a text into rows of tokens; the last is padded.
+
+    Args:
+        ids: the tokens of the text.
+        length: tokens in a row, with the BOS.
+        bos: put before each row, if the model wants it.
+        drop_bos: whether the activation at the BOS is left out: it is of another size than all
+            others in most models, and says nothing.
+
+    Raises:
+        ValueError: no tokens, or no room for any.
+
+    Example:
+        >>> pack_tokens([5, 6, 7], 3, bos=1).ids
+        tensor([[1, 5, 6],
+                [1, 7, 0]])
+    """
+    text = torch.as_tensor(list(ids), dtype=torch.long)
+    room = length - (bos is not None)
+    if len(text) == 0 or room < 1:
+        raise ValueError(f"{len(text)} tokens cannot be cut into rows of {length}")
+    rows = -(-len(text) // room)
+    padded = torch.zeros(rows * room, dtype=torch.long)
+    padded[: len(text)] = text
+    found = padded.view(rows, room)
+    mask = (torch.arange(rows * room) < len(text)).view(rows, room)
+    if bos is None:
+        return Tokens(found, mask)
+    first = torch.full((rows, 1), bos)
+    mask = torch.cat([torch.ones_like(first, dtype=torch.bool), mask], 1)
+    return Tokens(torch.cat([first, found], 1), mask, skip=int(drop_bos))
+
+
+class _Reached(Exception):
+    """The layer has been computed: the rest of the model need not be."""
+
+
+@torch.no_grad()
+def _activations(
+    model: nn.Module, chosen: dict[str, nn.Module], tokens: Tokens, start: int, stop: int
+) -> Tensor:
+    """(kept tokens, width) of some rows."""
+    found: list[Tensor] = []
+
+    def keep(name: str, activation: Tensor) -> None:
+        found.append(activation)
+        raise _Reached
+
+    device = next(model.parameters()).device
+    ids, mask = tokens.ids[start:stop].to(device), tokens.mask[start:stop].to(device)
+    taps = Taps(chosen, keep)
+    try:
+        model(input_ids=ids, attention_mask=mask.long())
+    except _Reached:
+        pass
+    finally:
+        taps.remove()
+    if not found:
+        raise ValueError(f"the forward of the model never calls {next(iter(chosen))!r}")
+    kept = found[0][tokens.kept()[start:stop].to(device)]
+    if not bool(kept.isfinite().all()):
+        raise ValueError(f"activations of rows {start} to {stop} are NaN or infinite")
+    return kept.cpu()
+
+
+def _identity(
+    model: nn.Module, layer: str, tokens: Tokens, dtype: torch.dtype, shard_rows: int
+) -> dict[str, Any]:
+    """What must agree for shards on disk to be these activations."""
+    return {
+        "model": _model_fingerprint(model),
+        "layer": layer,
+        "text": tokens.fingerprint(),
+        "dtype": str(dtype),
+        "shard_rows": shard_rows,
+    }
+
+
+def _model_fingerprint(model: nn.Module) -> str:
+    """A digest of the names, shapes and some values of every parameter."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        values = parameter.detach().flatten()
+        sample = values[:: max(len(values) // 64, 1)].float().cpu()
+        digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
+        digest.update(sample.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _open_manifest(folder: Path, identity: dict[str, Any]) -> None:
+    """Start the directory, or check that it is of the same harvest."""
+    file = folder / MANIFEST
+    if file.exists():
+        found = json.loads(file.read_text())
+        differing = [key for key in identity if found.get(key) != identity[key]]
+        if differing:
+            raise ValueError(
+                f"{folder} holds activations of another {' and '.join(differing)}: choose another "
+                "directory, or remove it"
+            )
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty, and not the directory of a harvest")
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(identity, indent=2) + "\n")
+
+
+def _write(file: Path, activations: Tensor) -> None:
+    """A shard, whole or not at all."""
+    unfinished = file.with_suffix(".unfinished")
+    save_file({"activations": activations}, unfinished)
+    unfinished.rename(file)

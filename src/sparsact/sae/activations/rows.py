@@ -1,0 +1,217 @@
+"""Rows of activations that need not fit in memory, and shuffled batches of them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+SHARD_ROWS = 65536
+"""Rows of an array that are treated as one shard."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some rows, read when asked for.
+
+    Attributes:
+        rows: how many.
+        width: of each.
+        read: returns them as (rows, width).
+    """
+
+    rows: int
+    width: int
+    read: Callable[[], Tensor]
+
+
+def _head(shard: Shard, rows: int) -> Tensor:
+    return shard.read()[:rows]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Activations as a list of shards, of which a few are in memory at a time.
+
+    Args:
+        shards: each some rows.
+        width: of every row.
+    """
+
+    shards: Sequence[Shard]
+    width: int
+
+    @cached_property
+    def total(self) -> int:
+        """Number of rows."""
+        return sum(shard.rows for shard in self.shards)
+
+    def batches(
+        self, batch_size: int, *, seed: int = 0, buffer_rows: int = 262_144, start: int = 0
+    ) -> Iterator[Tensor]:
+        """Shuffled batches without end, each epoch in another order.
+
+        Shards are drawn in random order, and the rows of as many as fit in the buffer are
+        shuffled together: memory is bounded, and batch number n is known without making those
+        before it. Rows that do not fill a batch at the end of a buffer are left to another epoch.
+
+        Args:
+            batch_size: rows in a batch.
+            seed: of the order.
+            buffer_rows: rows in memory at a time; at least one shard is.
+            start: number of the first batch: a resumed training goes on where it was.
+
+        Yields:
+            (batch_size, width) in float32.
+
+        Raises:
+            ValueError: there are fewer rows than a batch has.
+        """
+        if self.total < batch_size:
+            raise ValueError(f"a batch of {batch_size} rows needs more than {self.total} rows")
+        epoch = number = 0
+        while True:
+            generator = torch.Generator().manual_seed(seed + epoch)
+            for group in self._groups(buffer_rows, batch_size, generator):
+                size = sum(self.shards[index].rows for index in group)
+                order = torch.randperm(size, generator=generator)
+                first = max(start - number, 0)
+                if first < size // batch_size:
+                    yield from self._deal(group, order, batch_size, first)
+                number += size // batch_size
+            epoch += 1
+
+    def _deal(
+        self, group: list[int], order: Tensor, batch_size: int, first: int
+    ) -> Iterator[Tensor]:
+        buffer = torch.cat([self.shards[index].read() for index in group])
+        for batch in range(first, len(order) // batch_size):
+            yield buffer[order[batch * batch_size : (batch + 1) * batch_size]].float()
+
+    def _groups(
+        self, buffer_rows: int, batch_size: int, generator: torch.Generator
+    ) -> list[list[int]]:
+        """Shards in random order, as many to a group as the buffer holds."""
+        groups: list[list[int]] = []
+        size = 0
+        for index in torch.randperm(len(self.shards), generator=generator).tolist():
+            rows = self.shards[index].rows
+            if groups and (size + rows <= buffer_rows or size < batch_size):
+                groups[-1].append(index)
+                size += rows
+            else:
+                groups.append([index])
+                size = rows
+        return groups
+
+    def split(self, held_out: int) -> tuple["Rows", Tensor]:
+        """All rows but the last, and the last `held_out` in memory.
+
+        Raises:
+            ValueError: nothing would be left to train on.
+        """
+        if held_out >= self.total:
+            raise ValueError(f"{held_out} held-out rows of {self.total} leave none to train on")
+        kept, taken, missing = list(self.shards), [], held_out
+        while missing:
+            last = kept.pop()
+            cut = max(last.rows - missing, 0)
+            taken.append(last.read()[cut:])
+            missing -= last.rows - cut
+            if cut:
+                kept.append(Shard(cut, self.width, partial(_head, last, cut)))
+        return Rows(kept, self.width), torch.cat(taken[::-1]).float()
+
+
+def open_rows(source: Tensor | str | Path) -> Rows:
+    """Activations from a tensor, a ``.npy`` or ``.safetensors`` file, or a directory of them.
+
+    Files are memory-mapped: rows are read when a batch needs them.
+
+    Args:
+        source: a tensor (rows, width) or a path. A safetensors file holds one tensor, or one
+            named ``activations``; of a directory the files count in the order of their names.
+
+    Raises:
+        FileNotFoundError: there is no such file, or none in the directory.
+        ValueError: not a matrix of floating-point numbers, or of different widths.
+
+    Example:
+        >>> rows = open_rows(torch.randn(100, 8))
+        >>> next(rows.batches(16)).shape
+        torch.Size([16, 8])
+    """
+    if isinstance(source, Tensor):
+        return _rows(_tensor_shards(source))
+    path = Path(source)
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix in (".npy", ".safetensors"))
+        if not files:
+            raise FileNotFoundError(f"{path} holds no .npy or .safetensors file")
+    elif path.exists():
+        files = [path]
+    else:
+        raise FileNotFoundError(f"{path} does not exist")
+    return _rows([shard for file in files for shard in _file_shards(file)])
+
+
+def _rows(shards: list[Shard]) -> Rows:
+    widths = sorted({shard.width for shard in shards})
+    if len(widths) != 1:
+        raise ValueError(f"the files hold rows of different widths: {widths}")
+    return Rows(shards, widths[0])
+
+
+def _cut(shape: Sequence[int], read: Callable[[int, int], Tensor]) -> list[Shard]:
+    """A matrix of which `read` gives a range of rows, as shards of at most SHARD_ROWS."""
+    rows, width = shape
+    starts = range(0, rows, SHARD_ROWS)
+    ranges = [(start, min(start + SHARD_ROWS, rows)) for start in starts]
+    return [Shard(stop - start, width, partial(read, start, stop)) for start, stop in ranges]
+
+
+def _tensor_shards(tensor: Tensor) -> list[Shard]:
+    _check_matrix(tensor.shape, tensor.is_floating_point(), "the tensor")
+    return _cut(tensor.shape, lambda start, stop: tensor[start:stop])
+
+
+def _file_shards(file: Path) -> list[Shard]:
+    readers = {".npy": _npy_shards, ".safetensors": _safetensors_shards}
+    if file.suffix not in readers:
+        raise ValueError(f"{file} is neither .npy nor .safetensors")
+    return readers[file.suffix](file)
+
+
+def _npy_shards(file: Path) -> list[Shard]:
+    mapped = np.load(file, mmap_mode="r")
+    _check_matrix(mapped.shape, mapped.dtype.kind == "f", str(file))
+    return _cut(mapped.shape, lambda start, stop: torch.from_numpy(np.array(mapped[start:stop])))
+
+
+def _safetensors_shards(file: Path) -> list[Shard]:
+    with safe_open(file, "pt") as opened:
+        names = list(opened.keys())
+        name = names[0] if len(names) == 1 else "activations"
+        if name not in names:
+            raise ValueError(f"{file} holds {len(names)} tensors and none named 'activations'")
+        stored = opened.get_slice(name)
+        shape, kind = tuple(stored.get_shape()), stored.get_dtype()
+    _check_matrix(shape, kind in ("F64", "F32", "F16", "BF16"), str(file))
+
+    def read(start: int, stop: int) -> Tensor:
+        with safe_open(file, "pt") as opened:
+            found: Tensor = opened.get_slice(name)[start:stop]
+        return found
+
+    return _cut(shape, read)
+
+
+def _check_matrix(shape: Sequence[int], floating: bool, where: str) -> None:
+    if len(shape) != 2 or not floating:
+        raise ValueError(
+            f"{where} must hold a matrix of floating-point numbers, got shape {tuple(shape)}"
+        )

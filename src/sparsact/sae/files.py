@@ -1,0 +1,127 @@
+"""Autoencoders and checkpoints on disk: safetensors and JSON, written whole or not at all."""
+
+import copy
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sparsact.sae.config import SAEConfig
+from sparsact.sae.model import SparseAutoencoder
+from sparsact.sae.train import SAETrainer
+
+WEIGHTS, CONFIG = "sae.safetensors", "config.json"
+
+
+def save_sae(sae: SparseAutoencoder, path: str | Path) -> Path:
+    """Write an autoencoder as a directory, its input scale folded into the weights.
+
+    Args:
+        sae: left as it is.
+        path: the directory; one that exists is replaced, once the new one is whole.
+
+    Returns:
+        the directory.
+    """
+    folded = copy.deepcopy(sae).fold_scale_()
+    return _write(Path(path), dict(folded.state_dict()), asdict(sae.config), WEIGHTS, CONFIG)
+
+
+def load_sae(path: str | Path, activation: nn.Module | None = None) -> SparseAutoencoder:
+    """Read what :func:`save_sae` wrote.
+
+    Args:
+        path: the directory.
+        activation: the threshold module of a ``"custom"`` kind, whose state is read too.
+
+    Returns:
+        the autoencoder, in eval mode.
+
+    Raises:
+        FileNotFoundError: there is no autoencoder.
+    """
+    path = Path(path)
+    _require(path / CONFIG)
+    sae = SparseAutoencoder(SAEConfig(**json.loads((path / CONFIG).read_text())), activation)
+    sae.load_state_dict(load_file(path / WEIGHTS))
+    return sae.eval()
+
+
+def save_checkpoint(trainer: SAETrainer, path: str | Path) -> Path:
+    """Write all that a training needs to go on; the last whole checkpoint is there until then."""
+    tensors: dict[str, Tensor] = {}
+    plain = _flatten(trainer.state_dict(), "", tensors)
+    return _write(Path(path), tensors, plain, "state.safetensors", "state.json")
+
+
+def load_checkpoint(trainer: SAETrainer, path: str | Path) -> None:
+    """Put a trainer into the state that :func:`save_checkpoint` wrote.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+    """
+    path = _whole(Path(path))
+    _require(path / "state.json")
+    tensors = load_file(path / "state.safetensors")
+    trainer.load_state_dict(_nest(json.loads((path / "state.json").read_text()), tensors))
+
+
+def _write(path: Path, tensors: dict[str, Tensor], plain: Any, *names: str) -> Path:
+    """A directory of one safetensors and one JSON file, which takes the place of `path`.
+
+    The old directory is moved aside before the new one is renamed, and removed after; whoever
+    reads in between, or after a crash there, finds the old one by :func:`_whole`.
+    """
+    new, old = path.with_name(path.name + ".new"), path.with_name(path.name + ".old")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, new / names[0])
+    (new / names[1]).write_text(json.dumps(plain, indent=2) + "\n")
+    for name in names:
+        with (new / name).open("rb") as file:
+            os.fsync(file.fileno())
+    if path.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        path.rename(old)
+    new.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def _whole(path: Path) -> Path:
+    """`path`, or what stood there before a replacement that did not end."""
+    old = path.with_name(path.name + ".old")
+    return old if old.exists() and not path.exists() else path
+
+
+def _require(file: Path) -> None:
+    if not file.is_file():
+        raise FileNotFoundError(f"{file.parent} holds no {file.name}")
+
+
+def _flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """`value` with each tensor replaced by a reference, and put into `tensors`."""
+    if isinstance(value, Tensor):
+        tensors[name] = value.detach().clone()
+        return {"tensor": name}
+    if isinstance(value, dict):
+        items = [[key, _flatten(item, f"{name}.{key}", tensors)] for key, item in value.items()]
+        return {"dict": items}
+    if isinstance(value, (list, tuple)):
+        return [_flatten(item, f"{name}.{place}", tensors) for place, item in enumerate(value)]
+    return value
+
+
+def _nest(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_nest(item, tensors) for item in value]
+    if isinstance(value, dict):
+        if "tensor" in value:
+            return tensors[value["tensor"]]
+        return {key: _nest(item, tensors) for key, item in value["dict"]}
+    return value

@@ -1,0 +1,62 @@
+"""Where the decoder starts, and the sphere on which its rows stay."""
+
+import torch
+from torch import Tensor
+
+
+@torch.no_grad()
+def geometric_median(points: Tensor, iterations: int = 100, tolerance: float = 1e-6) -> Tensor:
+    """The point with the smallest sum of distances to `points`.
+
+    Args:
+        points: (n, d), floating point.
+        iterations: at most.
+        tolerance: stop once a step is shorter than this share of the mean distance.
+
+    Returns:
+        (d,) in float32 (float64 for float64 input).
+
+    Raises:
+        ValueError: there are no points.
+
+    Example:
+        >>> geometric_median(torch.tensor([[0.0], [1.0], [100.0]])).round()
+        tensor([1.])
+
+    Source:
+        Weiszfeld, "Sur le point pour lequel la somme des distances de n points donnés est
+        minimum" (1937); a distance of 0 is replaced by a tiny one.
+    """
+    if len(points) == 0:
+        raise ValueError("geometric_median needs at least one point")
+    points = points.to(torch.promote_types(points.dtype, torch.float32))
+    tiny = torch.finfo(points.dtype).eps
+    center = points.mean(0)
+    for _ in range(iterations):
+        distance = torch.linalg.vector_norm(points - center, dim=1)
+        scale = distance.mean()
+        weight = 1 / distance.clamp(min=float(tiny * scale) or tiny)
+        moved = (weight @ points) / weight.sum()
+        step = torch.linalg.vector_norm(moved - center)
+        center = moved
+        if step <= tolerance * scale:
+            break
+    return center
+
+
+@torch.no_grad()
+def normalize_rows_(weight: Tensor) -> None:
+    """Scale each row to length 1, in place; a zero row stays."""
+    norm = torch.linalg.vector_norm(weight, dim=1, keepdim=True)
+    weight.div_(norm.clamp(min=torch.finfo(weight.dtype).tiny))
+
+
+@torch.no_grad()
+def remove_parallel_(gradient: Tensor, weight: Tensor) -> None:
+    """Take out of each row of `gradient` the part along that row of `weight`, of length 1.
+
+    It would only change the rows' lengths, which are set to 1 after the step, and disturb the
+    optimizer's moments.
+    """
+    along = torch.linalg.vecdot(gradient, weight)
+    gradient.addcmul_(along[:, None], weight, value=-1)

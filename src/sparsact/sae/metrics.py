@@ -1,0 +1,109 @@
+"""How good an autoencoder is: measured over a stream, in memory that does not grow."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sparsact.sae.model import SparseAutoencoder
+from sparsact.sae.train import Batch
+
+
+@dataclass(frozen=True)
+class SAEMetrics:
+    """Quality on held-out activations.
+
+    Attributes:
+        inputs: rows measured.
+        l0: mean number of active latents per input.
+        fvu: fraction of variance unexplained: squared error over squared deviation of the
+            targets from their mean over all rows.
+        explained_variance: 1 − fvu, so around the mean too.
+        mse: mean squared error per entry.
+        cosine: mean cosine between reconstruction and target.
+        dead: share of the latents that never fired.
+        density: (d_sae,) share of the inputs on which each latent fired.
+    """
+
+    inputs: int
+    l0: float
+    fvu: float
+    explained_variance: float
+    mse: float
+    cosine: float
+    dead: float
+    density: Tensor
+
+    def density_histogram(self, bins: int = 40) -> tuple[Tensor, Tensor]:
+        """Counts (bins,) and edges (bins + 1,) of log₁₀ density, of the latents that fired."""
+        logs = self.density[self.density > 0].double().log10()
+        low = float(logs.min()) if len(logs) else -1.0
+        edges = torch.linspace(min(low, -1e-3), 0, bins + 1, dtype=torch.float64)
+        return torch.histogram(logs, edges).hist, edges
+
+
+@torch.no_grad()
+def evaluate(sae: SparseAutoencoder, batches: Iterable[Batch]) -> SAEMetrics:
+    """Measure an autoencoder in eval mode.
+
+    Args:
+        sae: left in the mode it is in.
+        batches: as for training, ending.
+
+    Raises:
+        ValueError: there are no batches.
+
+    Example:
+        >>> from sparsact.sae import SAEConfig
+        >>> sae = SparseAutoencoder(SAEConfig(d_in=8, d_sae=32, k=4))
+        >>> evaluate(sae, [torch.randn(64, 8)]).l0 <= 4
+        True
+    """
+    was_training = sae.training
+    sae.eval()
+    sums = _Sums(sae.config.d_sae, sae.config.width_out, sae.W_dec.device)
+    for batch in batches:
+        x, target = (batch, batch) if isinstance(batch, Tensor) else batch
+        latents = sae.encode(x.to(sae.W_dec.device))
+        sums.add(latents, sae.decode(latents), target.to(sae.W_dec.device))
+    sae.train(was_training)
+    return sums.metrics()
+
+
+class _Sums:
+    """Running sums in float64; deviations are taken around the running mean (Chan et al.)."""
+
+    def __init__(self, d_sae: int, width: int, device: torch.device) -> None:
+        self.fired = torch.zeros(d_sae, dtype=torch.long, device=device)
+        self.mean = torch.zeros(width, dtype=torch.float64, device=device)
+        self.inputs = 0
+        self.error = self.deviation = self.cosine = 0.0
+
+    def add(self, latents: Tensor, rebuilt: Tensor, target: Tensor) -> None:
+        rebuilt, target = rebuilt.double(), target.double()
+        self.fired += (latents != 0).sum(0)
+        self.error += float((target - rebuilt).square().sum())
+        self.cosine += float(torch.cosine_similarity(rebuilt, target, dim=1).sum())
+        total = self.inputs + len(target)
+        mean = target.mean(0)
+        shift = (mean - self.mean).square().sum() * self.inputs * len(target) / total
+        self.deviation += float((target - mean).square().sum() + shift)
+        self.mean += (mean - self.mean) * len(target) / total
+        self.inputs = total
+
+    def metrics(self) -> SAEMetrics:
+        if self.inputs == 0:
+            raise ValueError("there is nothing to measure: no batches came")
+        density = self.fired / self.inputs
+        fvu = self.error / self.deviation if self.deviation else float("nan")
+        return SAEMetrics(
+            inputs=self.inputs,
+            l0=float(density.sum()),
+            fvu=fvu,
+            explained_variance=1 - fvu,
+            mse=self.error / (self.inputs * len(self.mean)),
+            cosine=self.cosine / self.inputs,
+            dead=float((self.fired == 0).float().mean()),
+            density=density.cpu(),
+        )

@@ -1,0 +1,108 @@
+"""The autoencoder: encoder, any threshold module, decoder."""
+
+import torch
+from torch import Tensor, nn
+
+from sparsact.sae.config import SAEConfig
+from sparsact.sae.geometry import normalize_rows_
+from sparsact.sae.kinds import divide_levels_, make_activation
+
+
+class SparseAutoencoder(nn.Module):
+    """``ŷ = W_decᵀ·z + b_dec`` with latents ``z = threshold(W_enc·(x − b_dec) + b_enc)``.
+
+    A transcoder (``d_out`` set) reconstructs another tensor than it reads, and does not subtract
+    b_dec from its input. While it is trained on scaled inputs the scale is part of the module,
+    so that it always maps raw activations to raw activations; :meth:`fold_scale_` moves it into
+    the weights.
+
+    Args:
+        config: sizes and kind.
+        activation: a threshold module of your own, for ``activation="custom"``: maps
+            (…, d_sae) to the same shape.
+
+    Attributes:
+        encoder: ``nn.Linear`` from d_in to d_sae.
+        activation: the threshold module.
+        W_dec: (d_sae, d_out), rows of length 1: the dictionary.
+        b_dec: (d_out,).
+        scale_in: what inputs are multiplied by before encoding.
+        scale_out: what targets are multiplied by in training; outputs are divided by it.
+
+    Raises:
+        ValueError: a module is given for a preset, or missing for ``"custom"``.
+
+    Example:
+        >>> sae = SparseAutoencoder(SAEConfig(d_in=4, d_sae=16, activation="topk", k=2))
+        >>> latents = sae.encode(torch.randn(5, 4))
+        >>> latents.shape, int((latents != 0).sum(1).max()) <= 2
+        (torch.Size([5, 16]), True)
+    """
+
+    scale_in: Tensor
+    scale_out: Tensor
+
+    def __init__(self, config: SAEConfig, activation: nn.Module | None = None) -> None:
+        super().__init__()
+        if activation is not None and config.activation != "custom":
+            raise ValueError(
+                f"the kind {config.activation!r} brings its own threshold module; for yours, set "
+                "activation='custom'"
+            )
+        self.config = config
+        self.encoder = nn.Linear(config.d_in, config.d_sae)
+        self.activation = make_activation(config) if activation is None else activation
+        self.W_dec = nn.Parameter(torch.randn(config.d_sae, config.width_out))
+        self.b_dec = nn.Parameter(torch.zeros(config.width_out))
+        self.register_buffer("scale_in", torch.ones(()))
+        self.register_buffer("scale_out", torch.ones(()))
+        normalize_rows_(self.W_dec)
+        nn.init.zeros_(self.encoder.bias)
+        if not config.is_transcoder:  # each latent starts by reading what it writes
+            self.encoder.weight.data.copy_(self.W_dec.data)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Reconstruct `x` (…, d_in); for a transcoder, predict the target (…, d_out)."""
+        return self.decode(self.encode(x))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The latents (…, d_sae) of activations `x` (…, d_in), in the scale of training."""
+        latents: Tensor = self.activation(self.pre_activations(x * self.scale_in))
+        return latents
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """The activations (…, d_out) that latents (…, d_sae) stand for."""
+        return self.reconstruct(latents) / self.scale_out
+
+    def pre_activations(self, scaled: Tensor) -> Tensor:
+        """What the threshold module receives, for inputs that are scaled already."""
+        return self.encoder(self.centered(scaled))  # type: ignore[no-any-return]
+
+    def centered(self, scaled: Tensor) -> Tensor:
+        """Scaled inputs as the encoder reads them."""
+        return scaled if self.config.is_transcoder else scaled - self.b_dec
+
+    def reconstruct(self, latents: Tensor) -> Tensor:
+        """The reconstruction in the scale of training."""
+        return latents @ self.W_dec + self.b_dec
+
+    @torch.no_grad()
+    def fold_scale_(self) -> "SparseAutoencoder":
+        """Move the scale into biases and thresholds, in place; what the module computes stays.
+
+        The dictionary keeps its unit rows and latents come out in units of the raw activations.
+        The scale stays where it is when the threshold is a module of unknown levels.
+        """
+        ratio, out = float(self.scale_in / self.scale_out), float(self.scale_out)
+        if divide_levels_(self.activation, out):
+            self.encoder.weight.mul_(ratio)
+            self.encoder.bias.div_(out)
+            self.b_dec.div_(out)
+            self.scale_in.fill_(1)
+            self.scale_out.fill_(1)
+        return self
+
+    def extra_repr(self) -> str:
+        """Sizes and kind."""
+        width = f", d_out={self.config.d_out}" if self.config.is_transcoder else ""
+        return f"d_in={self.config.d_in}, d_sae={self.config.d_sae}{width}"

@@ -1,0 +1,218 @@
+"""A training from the command line: its flags, its directory, and going on after a crash."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+from torch import Tensor
+
+import sparsact
+from sparsact._errors import InputError
+from sparsact.sae.activations import Rows, harvest, open_rows
+from sparsact.sae.activations.language import load_language_model, read_tokens
+from sparsact.sae.config import Kind, SAEConfig, SAETrainConfig
+from sparsact.sae.files import load_checkpoint, save_checkpoint, save_sae
+from sparsact.sae.metrics import SAEMetrics, evaluate
+from sparsact.sae.model import SparseAutoencoder
+from sparsact.sae.train import SAEStats, SAETrainer
+
+LOG, CHECKPOINT, SAE, CONFIG, METRICS = (
+    "log.jsonl",
+    "checkpoint",
+    "sae",
+    "config.json",
+    "metrics.json",
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the activations come from: files, or a layer of a language model."""
+
+    data: str | None = None
+    """A .npy or .safetensors file of activations (rows, width), or a directory of them."""
+    model: str | None = None
+    """Instead: a Hugging Face model, a directory or a name on the hub."""
+    gguf: str | None = None
+    """File of the model, if its weights are in that format."""
+    layer: str | None = None
+    """Name of the module of the model whose output is taken, such as model.layers.15."""
+    text: tuple[str, ...] = ()
+    """Text files that the model reads."""
+    length: int = 512
+    """Tokens in a row."""
+    cache: str | None = None
+    """Directory of the model's activations; by default in the run."""
+    batch_rows: int = 8
+    """Rows of tokens in a forward of the model."""
+
+
+@dataclass(frozen=True)
+class SAERun:
+    """Train a sparse autoencoder."""
+
+    source: tyro.conf.OmitArgPrefixes[Source] = Source()
+    training: tyro.conf.OmitArgPrefixes[SAETrainConfig] = field(default_factory=SAETrainConfig)
+    activation: Literal["relu", "topk", "batch_topk", "jumprelu", "softshrink", "gated"] = "topk"
+    """The threshold."""
+    d_sae: int = 4096
+    """Number of latents."""
+    k: int = 32
+    """Latents that topk and batch_topk keep."""
+    steps: int = 2000
+    """Optimizer steps."""
+    batch_size: int = 2048
+    """Activations in a step."""
+    held_out: int = 8192
+    """Activations that are not trained on, for the figures at the end."""
+    buffer_rows: int = 262_144
+    """Activations in memory, shuffled together."""
+    checkpoint_every: int = 200
+    """Steps between checkpoints."""
+    out: str = "runs/sae"
+    """Directory of the run."""
+    resume: bool = False
+    """Go on with the run in that directory."""
+
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much is done, and of how much."""
+
+
+def train(config: SAERun, progress: Progress = lambda *_: None) -> SAEMetrics:
+    """Train as the flags say, and write the run's directory.
+
+    It holds ``config.json``, ``log.jsonl`` (a line per step), ``checkpoint/``, ``sae/`` (the
+    autoencoder, as `load_sae` reads it) and ``metrics.json``. Interrupted at any moment, the same
+    flags with ``resume`` give the curve of a training that was not.
+
+    Returns:
+        the figures on held-out activations.
+
+    Raises:
+        InputError: flags that contradict each other or the data, files that are missing, a
+            directory that holds a run already, or none to resume.
+    """
+    folder = Path(config.out)
+    try:
+        trainer, rows, held_out = _set_up(config, folder, progress)
+    except (ValueError, OSError) as error:  # all of it is about what the user gave
+        raise InputError(str(error)) from error
+    _truncate_log(folder / LOG, trainer.steps)
+    with (folder / LOG).open("a") as log:
+        for stats in _steps(config, trainer, rows):
+            log.write(json.dumps(dataclasses.asdict(stats)) + "\n")
+            if stats.step % config.checkpoint_every == 0:
+                log.flush()
+                save_checkpoint(trainer, folder / CHECKPOINT)
+            progress("training", stats.step, config.steps)
+    return _finish(config, trainer, held_out, folder)
+
+
+def _set_up(config: SAERun, folder: Path, progress: Progress) -> tuple[SAETrainer, Rows, Tensor]:
+    """The trainer, where a run that goes on had it, and its data."""
+    _check(config)
+    _open(folder, config)
+    rows, held_out = _rows(config, folder, progress).split(config.held_out)
+    if rows.total < config.batch_size:
+        raise ValueError(f"a batch of {config.batch_size} rows needs more than {rows.total}")
+    torch.manual_seed(config.training.seed)
+    trainer = SAETrainer(SparseAutoencoder(_shape(config, rows.width)), config.training)
+    if (folder / CHECKPOINT).exists() or (folder / f"{CHECKPOINT}.old").exists():
+        load_checkpoint(trainer, folder / CHECKPOINT)
+    return trainer, rows, held_out
+
+
+def _check(config: SAERun) -> None:
+    source, training = config.source, config.training
+    if (source.data is None) == (source.model is None):
+        raise ValueError("give either --data, or --model with --layer and --text")
+    if source.model is not None and (source.layer is None or not source.text):
+        raise ValueError("--model needs --layer (a module's name) and --text (files)")
+    if training.target_l0 is not None and config.steps <= training.sparsity_warmup_steps:
+        raise ValueError(
+            f"--target-l0 is sought after the sparsity warmup of {training.sparsity_warmup_steps} "
+            f"steps: give more than that as --steps, or a smaller --sparsity-warmup-steps"
+        )
+    _shape(config, 1)
+
+
+def _steps(config: SAERun, trainer: SAETrainer, rows: Rows) -> Iterator[SAEStats]:
+    batches = rows.batches(
+        config.batch_size,
+        seed=config.training.seed,
+        buffer_rows=config.buffer_rows,
+        start=trainer.steps,
+    )
+    return trainer.run(batches, config.steps)
+
+
+def _finish(config: SAERun, trainer: SAETrainer, held_out: Tensor, folder: Path) -> SAEMetrics:
+    """Bring L0 to its target, measure on the other half of what was held out, and save."""
+    half = len(held_out) // 2
+    save_checkpoint(trainer, folder / CHECKPOINT)
+    if config.training.target_l0 is not None:
+        trainer.reach_target(held_out[:half])
+    metrics = evaluate(trainer.sae, held_out[half:].split(config.batch_size))
+    save_sae(trainer.sae, folder / SAE)
+    figures = dataclasses.asdict(metrics) | {"density": metrics.density.tolist()}
+    (folder / METRICS).write_text(json.dumps(figures) + "\n")
+    return metrics
+
+
+def _shape(config: SAERun, width: int) -> SAEConfig:
+    kind: Kind = config.activation
+    return SAEConfig(width, config.d_sae, kind, k=config.k)
+
+
+def _rows(config: SAERun, folder: Path, progress: Progress) -> Rows:
+    source = config.source
+    if source.data is not None:
+        return open_rows(source.data)
+    assert source.model is not None
+    assert source.layer is not None
+    model, tokenizer = load_language_model(source.model, source.gguf)
+    tokens = read_tokens(tokenizer, source.text, source.length)
+    return harvest(
+        model,
+        source.layer,
+        tokens,
+        source.cache or folder / "activations",
+        batch_rows=source.batch_rows,
+        progress=lambda done, total: progress("activations", done, total),
+    )
+
+
+def _open(folder: Path, config: SAERun) -> None:
+    file = folder / CONFIG
+    told = json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(config, resume=False))))
+    if not config.resume:
+        if file.exists():
+            raise FileExistsError(
+                f"{folder} holds a run: choose another --out, or go on with it by --resume"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        versions = {"sparsact": sparsact.__version__, "torch": torch.__version__}
+        file.write_text(json.dumps({"run": told, "versions": versions}, indent=2) + "\n")
+        return
+    if not file.exists():
+        raise FileNotFoundError(f"{folder} holds no run to go on with")
+    found: dict[str, Any] = json.loads(file.read_text())["run"]
+    differing = [key for key in told if key != "steps" and found.get(key) != told[key]]
+    if differing:
+        raise ValueError(
+            f"the run in {folder} was started with another {', '.join(differing)}: give the same "
+            "flags (only --steps may change)"
+        )
+
+
+def _truncate_log(log: Path, steps: int) -> None:
+    """Keep the lines of the first `steps` steps: later ones are done again."""
+    if log.exists():
+        lines = log.read_text().splitlines(keepends=True)
+        log.write_text("".join(lines[:steps]))

@@ -1,0 +1,327 @@
+"""The training loop of an autoencoder, one readable step at a time."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from sparsact._extras import require
+from sparsact.penalties import Penalty
+from sparsact.sae.code import SPARSE_BELOW, can_be_sparse
+from sparsact.sae.config import SAETrainConfig
+from sparsact.sae.dead import DeadLatents, resample_
+from sparsact.sae.geometry import geometric_median, normalize_rows_, remove_parallel_
+from sparsact.sae.kinds import SparsityTerm, sparsity_term
+from sparsact.sae.loss import LossParts, SAELoss
+from sparsact.sae.model import SparseAutoencoder
+from sparsact.sae.target import CoefficientController, set_l0_
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Batch = Tensor | tuple[Tensor, Tensor]
+"""(batch, d_in), or for a transcoder the pair of inputs and targets."""
+
+
+@dataclass(frozen=True)
+class SAEStats:
+    """What one step found.
+
+    Attributes:
+        step: number of the step, from 1.
+        loss: what was minimised.
+        fvu: fraction of variance unexplained: squared error over squared deviation of the
+            targets from the batch's mean.
+        l0: mean number of active latents per input.
+        penalty: the kind's penalty per input, before its coefficient.
+        coefficient: that coefficient.
+        aux: auxiliary loss, before its coefficient.
+        dead: latents that count as dead.
+        gradient_norm: before clipping.
+        skipped: steps so far in which the gradient was not finite: no parameter moved.
+        lr: learning rate.
+    """
+
+    step: int
+    loss: float
+    fvu: float
+    l0: float
+    penalty: float
+    coefficient: float
+    aux: float
+    dead: int
+    gradient_norm: float
+    skipped: int
+    lr: float
+
+
+class SAETrainer:
+    """Trains a sparse autoencoder.
+
+    The first batch sets the scale of the inputs and the decoder's bias (the geometric median).
+
+    Args:
+        sae: the autoencoder; it is trained in place, and maps raw activations at all times.
+        config: how.
+        penalty: instead of the kind's own, of coefficient 1; put on the latents.
+        accelerator: device and processes; by default one as ``accelerate launch`` set it up.
+
+    Raises:
+        ValueError: a target L0 for a kind that has its k, or without a penalty.
+        ImportError: accelerate is not installed (extra ``sae``).
+
+    Example:
+        >>> from sparsact.sae import SAEConfig
+        >>> sae = SparseAutoencoder(SAEConfig(d_in=8, d_sae=32, k=4))
+        >>> trainer = SAETrainer(sae, SAETrainConfig(lr=1e-3))
+        >>> batches = [torch.randn(64, 8) for _ in range(3)]
+        >>> trainer.fit(batches, steps=3).step
+        3
+    """
+
+    def __init__(
+        self,
+        sae: SparseAutoencoder,
+        config: SAETrainConfig | None = None,
+        *,
+        penalty: Penalty | None = None,
+        accelerator: "Accelerator | None" = None,
+    ) -> None:
+        self.config = config = config or SAETrainConfig()
+        self.sae = sae
+        term = sparsity_term(sae.config, sae.activation)
+        term = term if penalty is None else SparsityTerm(penalty)
+        _check_target(config, sae, term)
+        self.accelerator: Any = accelerator or require("accelerate", "sae").Accelerator()
+        self.optimizer: Any = torch.optim.Adam(
+            sae.parameters(), lr=config.lr, betas=config.betas, fused=True
+        )
+        loss = SAELoss(sae, term, config.aux_k, config.aux_coefficient)
+        self.loss, self.optimizer = self.accelerator.prepare(loss, self.optimizer)
+        self.latents = DeadLatents(sae.config.d_sae, config.dead_after).to(sae.W_dec.device)
+        self.control = CoefficientController(config.coefficient, config.target_l0)
+        self.steps = 0
+        self.skipped = 0
+        self._l0 = math.inf  # of the last step
+        self._in_bfloat16 = config.mixed_precision == "bf16"
+        self._generator = torch.Generator().manual_seed(config.seed)
+
+    def fit(self, batches: Iterable[Batch], steps: int) -> SAEStats:
+        """Train until `steps` steps have been done in all.
+
+        Args:
+            batches: each (batch, d_in), or pairs for a transcoder.
+            steps: counted from the first step ever, so that a resumed trainer goes on to it.
+
+        Returns:
+            the last step's statistics.
+
+        Raises:
+            ValueError: there are fewer batches than steps, or no step is left to do.
+        """
+        last = list(self.run(batches, steps))[-1:]
+        if not last or self.steps < steps:
+            raise ValueError(f"the batches ended after {self.steps} of {steps} steps")
+        return last[0]
+
+    def run(self, batches: Iterable[Batch], steps: int) -> Iterator[SAEStats]:
+        """As :meth:`fit`, yielding the statistics of each step."""
+        for batch in islice(batches, max(steps - self.steps, 0)):
+            yield self.step(batch)
+
+    def step(self, batch: Batch) -> SAEStats:
+        """One optimizer step.
+
+        Raises:
+            ValueError: the batch is of the wrong width, or holds NaN or infinity.
+        """
+        x, target = self._pair(batch)
+        if self.steps == 0:
+            self._start(x, target)
+        lr = self._set_lr()
+        coefficient = self.control.value * _ramp(self.steps, self.config.sparsity_warmup_steps)
+        with torch.autocast(x.device.type, torch.bfloat16, self._in_bfloat16):
+            parts: LossParts = self.loss(
+                x, target, coefficient, self.latents.dead, self._is_sparse()
+            )
+        self.accelerator.backward(parts.total)
+        norm = self._move()
+        parts, inputs = self._over_processes(parts, len(x))
+        self.latents.update(parts.fired, inputs)
+        self.steps += 1
+        self._l0 = float(parts.l0)
+        if self.steps > self.config.sparsity_warmup_steps:
+            self.control.update(self._l0)
+        if self.config.resample_every and self.steps % self.config.resample_every == 0:
+            self._resample(x, target)
+        return SAEStats(
+            step=self.steps,
+            loss=float(parts.total.detach()),
+            fvu=float(parts.mse / parts.variance),
+            l0=self._l0,
+            penalty=float(parts.penalty),
+            coefficient=coefficient,
+            aux=float(parts.aux),
+            dead=int(self.latents.dead.sum()),
+            gradient_norm=norm,
+            skipped=self.skipped,
+            lr=lr,
+        )
+
+    def reach_target(self, held_out: Tensor) -> float:
+        """Shift the thresholds so that the target L0 holds on inputs not trained on.
+
+        Args:
+            held_out: (n, d_in), raw.
+
+        Returns:
+            the mean number of active latents there, afterwards.
+
+        Raises:
+            ValueError: no target is set.
+        """
+        if self.config.target_l0 is None:
+            raise ValueError("no target_l0 is set in the training's config")
+        was_training = self.sae.training
+        self.sae.eval()
+        with torch.no_grad():
+            held_out = held_out.to(self.sae.W_dec.device)
+            pre = self.sae.pre_activations(held_out * self.sae.scale_in)
+            set_l0_(self.sae, pre, self.config.target_l0)
+            l0 = (self.sae.encode(held_out) != 0).sum(1).float().mean().item()
+        self.sae.train(was_training)
+        return l0
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed training needs to go on as if it had not stopped."""
+        return {
+            "sae": self.sae.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "since_fired": self.latents.since_fired,
+            "generator": self._generator.get_state(),
+            "steps": self.steps,
+            "skipped": self.skipped,
+            "l0": self._l0,
+            "coefficient": self.control.coefficient,
+            "smoothed": self.control.smoothed,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` returned."""
+        self.sae.load_state_dict(state["sae"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.latents.since_fired.copy_(state["since_fired"])
+        self._generator.set_state(state["generator"])
+        self.steps, self.skipped, self._l0 = state["steps"], state["skipped"], state["l0"]
+        self.control.coefficient = state["coefficient"]
+        self.control.smoothed = state["smoothed"]
+
+    def _pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        config = self.sae.config
+        if isinstance(batch, Tensor) == config.is_transcoder:
+            wanted = "a pair (input, target)" if config.is_transcoder else "one tensor"
+            raise ValueError(f"each batch must be {wanted} for this autoencoder")
+        x, target = (batch, batch) if isinstance(batch, Tensor) else batch
+        device = self.sae.W_dec.device
+        x, target = x.to(device), target.to(device)
+        for name, tensor, width in (
+            ("input", x, config.d_in),
+            ("target", target, config.width_out),
+        ):
+            if tensor.ndim != 2 or tensor.shape[1] != width:
+                raise ValueError(
+                    f"each {name} batch must be (batch, {width}), got {tuple(tensor.shape)}"
+                )
+            if not bool(tensor.isfinite().all()):
+                raise ValueError(f"the {name} batch of step {self.steps + 1} has NaN or infinity")
+        return x, target
+
+    def _is_sparse(self) -> bool:
+        """Whether the active latents are few enough, by the k or by the last step."""
+        config = self.sae.config
+        active = config.k if config.activation == "topk" else self._l0
+        few = active < SPARSE_BELOW * config.d_sae
+        return self.config.sparse and few and can_be_sparse(self.sae)
+
+    @torch.no_grad()
+    def _start(self, x: Tensor, target: Tensor) -> None:
+        """Set scale and decoder bias from the first batch, of all processes."""
+        sae = self.sae
+        x, target = self.accelerator.gather((x, target))
+        if self.config.normalize_input:
+            sae.scale_in.copy_(_unit_scale(x))
+            sae.scale_out.copy_(_unit_scale(target))
+        sae.b_dec.copy_(geometric_median(target * sae.scale_out))
+
+    def _set_lr(self) -> float:
+        lr = self.config.lr * _ramp(self.steps + 1, self.config.lr_warmup_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        return lr
+
+    def _move(self) -> float:
+        """Clip the gradient and take the step, unless the gradient is not finite."""
+        weight = self.sae.W_dec
+        assert weight.grad is not None
+        remove_parallel_(weight.grad, weight)
+        norm = float(
+            self.accelerator.clip_grad_norm_(self.sae.parameters(), self.config.clip_grad_norm)
+        )
+        if math.isfinite(norm):
+            self.optimizer.step()
+            normalize_rows_(weight)
+        else:
+            self.skipped += 1
+        self.optimizer.zero_grad()
+        return norm
+
+    def _over_processes(self, parts: LossParts, inputs: int) -> tuple[LossParts, int]:
+        """The statistics of the joined batch."""
+        if self.accelerator.num_processes == 1:
+            return parts, inputs
+        reduce = self.accelerator.reduce
+        *scalars, fired = parts
+        means = reduce(torch.stack([value.detach().float() for value in scalars]), "mean")
+        fired = reduce(fired.int(), "sum") > 0
+        joined = LossParts(**dict(zip(LossParts._fields, [*means, fired], strict=True)))
+        return joined, inputs * self.accelerator.num_processes
+
+    def _resample(self, x: Tensor, target: Tensor) -> None:
+        dead = self.latents.dead
+        optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
+        x, target = self.accelerator.gather((x, target))
+        if resample_(self.sae, optimizer, dead, x, target, self._generator):
+            self.latents.reset(dead)
+
+
+def _check_target(
+    config: SAETrainConfig, sae: SparseAutoencoder, term: SparsityTerm | None
+) -> None:
+    if config.target_l0 is None:
+        return
+    if sae.config.selects and config.target_l0 != sae.config.k:
+        raise ValueError(
+            f"target_l0={config.target_l0} and k={sae.config.k} disagree: "
+            f"{sae.config.activation} keeps k latents, so set k"
+        )
+    if config.target_l0 > sae.config.d_sae:
+        raise ValueError(f"target_l0={config.target_l0} exceeds d_sae={sae.config.d_sae}")
+    if term is None and not sae.config.selects:
+        raise ValueError("a target L0 is reached through a penalty, and there is none: give one")
+
+
+def _ramp(step: int, length: int) -> float:
+    """From 0 at step 0 to 1 at `length`."""
+    return 1.0 if step >= length else step / length
+
+
+def _unit_scale(x: Tensor) -> Tensor:
+    """What makes the mean norm of the rows √d."""
+    mean: Tensor = torch.linalg.vector_norm(x, dim=1).mean()
+    if not bool(mean > 0):
+        raise ValueError("the first batch is all zero: it has no scale")
+    return math.sqrt(x.shape[1]) / mean

@@ -1,0 +1,106 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from sparsact.sae import load_sae
+
+FLAGS = [
+    *("--d-sae", "64", "--k", "4", "--batch-size", "64", "--held-out", "400"),
+    *("--lr-warmup-steps", "10", "--sparsity-warmup-steps", "10", "--checkpoint-every", "10"),
+]
+
+
+def sparsact(*arguments, **options):
+    command = [sys.executable, "-m", "sparsact.cli", "sae", *map(str, arguments)]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        **options,
+    )
+
+
+def finished(*arguments):
+    process = sparsact(*arguments)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, " ".join(err.split())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "activations.npy"
+    np.save(path, torch.randn(2000, 16, generator=torch.Generator().manual_seed(0)).numpy())
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "run"
+    return out, finished("train", "--data", data, *FLAGS, "--steps", 60, "--out", out)
+
+
+def curve(out):
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_run_and_what_it_leaves(whole, data):
+    out, (status, shown, _) = whole
+    assert status == 0
+    assert "fvu" in shown
+    assert [line["step"] for line in curve(out)] == list(range(1, 61))
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["l0"] <= 4
+    assert metrics["inputs"] == 200
+    assert load_sae(out / "sae").config.d_sae == 64
+    status, shown, _ = finished("eval", out / "sae", "--data", data, "--rows", 200)
+    assert status == 0
+    assert f"{metrics['fvu']:.4g}" in shown
+
+
+def test_killed_and_resumed_gives_the_same_curve(whole, data, tmp_path):
+    out = tmp_path / "run"
+    flags = ("train", "--data", data, *FLAGS, "--steps", 60, "--out", out)
+    process = sparsact(*flags, "--checkpoint-every", 7)
+    deadline = time.monotonic() + 120
+    while not (out / "checkpoint").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (out / "sae").exists()
+    status, _, error = finished(*flags, "--checkpoint-every", 7, "--resume")
+    assert status == 0, error
+    assert curve(out) == curve(whole[0])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--out", "{whole}"], "--resume"),
+        (["--out", "{whole}", "--resume", "--lr", "0.1"], "another training"),
+        (["--out", "{new}", "--resume"], "no run"),
+        (["--out", "{new}", "--data", "no.npy"], "does not exist"),
+        (["--out", "{new}", "--model", "x"], "either --data"),
+        (["--out", "{new}", "--k", "65", "--activation", "topk"], "k=65"),
+        (["--out", "{new}", "--held-out", "2000"], "leave none"),
+        (["--out", "{new}", "--batch-size", "1999"], "1600"),
+        (["--out", "{new}", "--target-l0", "9"], "disagree"),
+        (["--out", "{new}", "--activation", "relu", "--target-l0", "9", "--steps", "9"], "warmup"),
+    ],
+)
+def test_mistakes_end_with_one_line(flags, message, whole, data, tmp_path):
+    places = {"whole": whole[0], "new": tmp_path / "new"}
+    flags = [flag.format(**places) for flag in flags]
+    status, _, error = finished("train", "--data", data, *FLAGS, "--steps", 60, *flags)
+    assert status == 2
+    assert message in error
+    assert "Traceback" not in error

@@ -1,0 +1,23 @@
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session")
+def sparse_data():
+    """Rows that are sparse sums of 24 directions in 16 dims, off centre and of no unit scale."""
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.nn.functional.normalize(torch.randn(24, 16, generator=generator), dim=1)
+    active = torch.rand(9000, 24, generator=generator) < 0.1
+    return 5 * (torch.rand(9000, 24, generator=generator) * active) @ directions + 2
+
+
+@pytest.fixture
+def batches(sparse_data):
+    """Batches of 256 without end, in a fixed order; the last 4000 rows stay out."""
+
+    def forever():
+        generator = torch.Generator().manual_seed(1)
+        while True:
+            yield sparse_data[torch.randint(5000, (256,), generator=generator)]
+
+    return forever()
