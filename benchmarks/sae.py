@@ -8,8 +8,8 @@ import sys
 from dataclasses import replace
 
 import torch
-from harness import alternate, write
 
+from harness import alternate, write
 from sparsact.sae import SAEConfig, SAETrainConfig, SAETrainer, SparseAutoencoder
 from sparsact.sae import train as train_module
 
