@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/sparsact compare
@@ -16,6 +16,14 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(VENV)/.dev
+	cd benchmarks && for run in \
+	    'gather_linear.py table 4096 14336' 'gather_linear.py table 14336 4096' \
+	    'gather_linear.py table 4096 4096' sparse_training.py sae.py thresholds.py penalties.py \
+	    learned_thresholds.py 'denoise.py quality' 'denoise.py speed'; \
+	    do ../$(BIN)/python $$run || exit 1; done
+	$(BIN)/python benchmarks/table.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -92,9 +92,8 @@ RATIOS = [
 
 def main() -> None:
     torch.manual_seed(0)
-    modes = sys.argv[1:] or ["eager", "compiled"]
-    results = {}
-    for mode in modes:
+    for mode in sys.argv[1:] or ["eager", "compiled"]:
+        results = {}
         for dtype in (torch.float32, torch.bfloat16):
             for name in SIDES:
                 times = measure(name, dtype, compiled=mode == "compiled")
@@ -103,8 +102,8 @@ def main() -> None:
                     for one, other in RATIOS
                     if one in times and other in times
                 }
-                results[f"{name} {str(dtype)[6:]} {mode}"] = {"ms": times} | ratios
-    write("thresholds", results)
+                results[f"{name} {str(dtype)[6:]}"] = {"ms": times} | ratios
+        write(f"thresholds_{mode}", results)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,103 @@
+"""Writes the measured ratios into the README, from the JSON of the last runs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from harness import RESULTS
+
+README = Path(__file__).parents[1] / "README.md"
+START, END = "<!-- measured: start -->", "<!-- measured: end -->"
+
+FAST = "times faster than the best dense"
+EAGER = "composite / ours learned"
+# claim, against what, script, file of results, the way to the number
+ROWS: list[tuple[str, str, str, str, tuple[str, ...]]] = [
+    (
+        "linear layer 4096→14336, batch 1, half of the inputs zero, bfloat16 weights",
+        "best dense `F.linear`",
+        "gather_linear",
+        "gather_linear_4096x14336",
+        (FAST, "bfloat16, 50% zeros"),
+    ),
+    (
+        "the same with 90% zeros",
+        "best dense `F.linear`",
+        "gather_linear",
+        "gather_linear_4096x14336",
+        (FAST, "bfloat16, 90% zeros"),
+    ),
+    (
+        "the same with 75% zeros, int8 weights",
+        "best dense `F.linear`",
+        "gather_linear",
+        "gather_linear_4096x14336",
+        (FAST, "int8, 75% zeros"),
+    ),
+    (
+        "decoder of a sparse autoencoder, backward (2048 × 32 of 12288 latents, width 768)",
+        "dense matmuls",
+        "sparse_training",
+        "sparse_decoder",
+        ("csr_linear backward", "dense / ours"),
+    ),
+    (
+        "its encoder with top-k, forward",
+        "matmul and `torch.topk`",
+        "sparse_training",
+        "sparse_encoder",
+        ("linear_topk", "matmul and torch.topk / ours"),
+    ),
+    (
+        "a whole step of a top-k autoencoder, 576 → 8192, k = 32",
+        "the same step, dense",
+        "sae",
+        "sae",
+        ("topk, k=32", "ratio"),
+    ),
+    (
+        "softshrink with a learned λ per channel, forward and backward, float32",
+        "`sign(x)·relu(abs(x) − λ)`",
+        "thresholds",
+        "thresholds_eager",
+        ("softshrink float32", EAGER),
+    ),
+    (
+        "hardshrink with a learned λ, the same",
+        "the same in plain operations",
+        "thresholds",
+        "thresholds_eager",
+        ("hardshrink float32", EAGER),
+    ),
+    (
+        "batch of 16 images denoised, 512×512",
+        "scikit-image",
+        "denoise",
+        "denoise_speed",
+        ("ratio", "our images per second / scikit-image's"),
+    ),
+]
+
+
+def found(file: str, way: tuple[str, ...]) -> float:
+    value: Any = json.loads((RESULTS / f"{file}.json").read_text())["results"]
+    for key in way:
+        value = value[key]
+    return float(value)
+
+
+def table() -> str:
+    lines = ["| what | against | times faster | script |", "|---|---|---|---|"]
+    for claim, other, script, file, way in ROWS:
+        lines.append(f"| {claim} | {other} | {found(file, way):.1f} | `{script}.py` |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    before, rest = README.read_text().split(START)
+    _, after = rest.split(END)
+    README.write_text(f"{before}{START}\n\n{table()}\n\n{END}{after}")
+
+
+if __name__ == "__main__":
+    main()
