@@ -70,6 +70,8 @@ def test_opcheck(dtype):
         (torch.ones(3), 0.1, ValueError, "2 dims"),
         (torch.eye(3).to_sparse_csr(), 0.1, ValueError, "x must be a dense tensor"),
         (torch.ones(3, 4).int(), 0.1, TypeError, "floating-point"),
+        (torch.ones(3, 4), -0.1, ValueError, "at least 0"),
+        (torch.ones(3, 4), float("nan"), ValueError, "at least 0"),
         (torch.ones(3, 4), torch.ones(3), ValueError, r"\(4,\)"),
         (torch.ones(3, 4), torch.ones(4).int(), TypeError, "floating point"),
         (torch.ones(3, 4), torch.ones(4, device="meta"), ValueError, "meta"),

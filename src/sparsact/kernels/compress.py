@@ -1,5 +1,6 @@
 """Dense activations to compressed sparse rows: what exceeds a threshold, and where it stood."""
 
+import math
 from typing import Any
 
 import torch
@@ -16,8 +17,8 @@ def threshold_compress(x: Tensor, threshold: float | Tensor = 0.0) -> Tensor:
 
     Args:
         x: (rows, columns), floating point; a non-contiguous one is copied.
-        threshold: λ ≥ 0, a float or a tensor of shape (columns,). The default keeps what is not
-            zero.
+        threshold: λ ≥ 0, a float or a tensor of shape (columns,), whose values are taken to be
+            so. The default keeps what is not zero.
 
     Returns:
         a ``torch.sparse_csr`` tensor of the shape and dtype of `x`, columns ascending in each
@@ -57,10 +58,17 @@ def check_matrix(tensor: Tensor, name: str) -> None:
         raise ValueError(f"{name} must have 2 dims, got the shape {tuple(tensor.shape)}")
 
 
+def check_level(threshold: float) -> None:
+    """Raise unless a number can be a threshold."""
+    if not 0 <= threshold < math.inf:
+        raise ValueError(f"threshold must be finite and at least 0, got {threshold}")
+
+
 def per_column(threshold: float | Tensor, x: Tensor) -> Tensor:
     """λ for each column of `x`, (columns,) in the dtype in which it is compared."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     if not isinstance(threshold, Tensor):
+        check_level(threshold)
         return torch.full((x.shape[-1],), threshold, dtype=dtype, device=x.device)
     if not threshold.is_floating_point():
         raise TypeError(f"threshold must be floating point, got {threshold.dtype}")

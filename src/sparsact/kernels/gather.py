@@ -1,6 +1,5 @@
 """Linear layers that do not read the weights of inactive inputs; for inference."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor
 
 from sparsact.kernels._library import define
 from sparsact.kernels._reference import gather as reference
+from sparsact.kernels.compress import check_level
 
 
 def gather_linear(
@@ -28,7 +28,8 @@ def gather_linear(
         weight_t: (in, out), the transpose of ``nn.Linear``'s weight, contiguous: what belongs to
             one input is one run of memory. float32, bfloat16 or int8; its entries are taken to be
             finite (a skipped inf or NaN has no effect).
-        threshold: λ ≥ 0, a number or a tensor of shape () or (in,), one for each input channel. It
+        threshold: λ ≥ 0, a number or a tensor of shape () or (in,), one for each input channel,
+            whose values are taken to be so: reading them would cost as much as a small layer. It
             is compared in float32, not rounded to the dtype of `x`. A NaN in `x` is active.
         bias: (out,).
         scale: (out,), what an int8 weight is multiplied by, for each output channel.
@@ -43,7 +44,7 @@ def gather_linear(
         RuntimeError: a gradient would be needed.
         TypeError: dtypes other than those above.
         ValueError: wrong shapes or devices, a weight that is not contiguous, an int8 weight without
-            its scale, or a λ that is negative or not finite.
+            its scale, or a number λ that is negative or not finite.
 
     Example:
         >>> x = torch.tensor([0.1, -2.0, 3.0])
@@ -109,8 +110,7 @@ def as_level(threshold: float | Tensor, device: torch.device | None = None) -> T
     """λ as a tensor; a number that is no threshold raises."""
     if isinstance(threshold, Tensor):
         return threshold.detach() if threshold.requires_grad else threshold
-    if not 0 <= threshold < math.inf:
-        raise ValueError(f"threshold must be finite and at least 0, got {threshold}")
+    check_level(threshold)
     return torch.tensor(threshold, dtype=torch.float32, device=device)
 
 
