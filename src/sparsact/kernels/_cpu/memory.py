@@ -5,7 +5,9 @@ from typing import Any
 import numba
 import numpy as np
 import torch
+from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from sparsact.kernels._cpu.runtime import Array, part
@@ -37,3 +39,22 @@ def _typed_pointer(_typing: Any, address: Any, like: Any) -> Any:
 
 
 _pointer: Any = intrinsic(_typed_pointer)
+
+
+def _to_cache(_typing: Any, values: Any, place: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        pointer = builder.gep(array.data, [args[1]])
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, *[ir.IntType(32)] * 3])
+        prefetch = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
+            builder.module, kind, "llvm.prefetch.p0i8"
+        )
+        flags = [ir.Constant(ir.IntType(32), value) for value in (0, 2, 1)]  # read, L2, data
+        builder.call(prefetch, [builder.bitcast(pointer, byte), *flags])
+        return context.get_dummy_value()
+
+    return types.void(values, types.intp), generate
+
+
+fetch: Any = intrinsic(_to_cache)  # fetch(array, place): the line of an element, ahead of its use
