@@ -6,7 +6,7 @@ import copy
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.plugins.precision import MixedPrecision
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
@@ -146,6 +146,18 @@ def test_every_logger_gets_the_meter(tmp_path):
     assert seen == [8 * 16, 8 * 8, 8 * 12]
     table = (tmp_path / "table" / "version_0" / "metrics.csv").read_text()
     assert "sparsity/1/density" in table.splitlines()[0]
+
+
+def test_wandb_gets_scalars_and_histograms(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    module = Module()
+    logger = WandbLogger(save_dir=tmp_path, offline=True)
+    fit(module, callback(module), tmp_path, logger=logger, log_every_n_steps=2)
+    summary = dict(logger.experiment.summary)
+    logger.experiment.finish()
+    assert 0 < summary["sparsity/1/density"] <= 1
+    assert summary["sparsity/1/nonzero"]["_type"] == "histogram"
+    assert sum(summary["sparsity/1/nonzero"]["values"]) > 0
 
 
 def test_a_fit_that_fails_leaves_no_hook(tmp_path):

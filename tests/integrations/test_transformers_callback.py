@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 import transformers
+import wandb
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
@@ -148,6 +149,17 @@ def test_every_tracker_gets_the_meter(tmp_path, monkeypatch):
     assert seen == [8 * 16, 8 * 8, 8 * 10]
     logged = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert all(math.isfinite(entry["penalty/value"]) for entry in logged)
+
+
+def test_wandb_gets_scalars_and_histograms(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.chdir(tmp_path)
+    model = Model()
+    attach(model, build_trainer(model, tmp_path, report_to=["wandb"], logging_steps=2)).train()
+    summary = dict(wandb.run.summary)
+    wandb.finish()
+    assert summary["train/sparsity/net.1/density"] > 0
+    assert summary["sparsity/net.1/nonzero"]["_type"] == "histogram"
 
 
 def test_a_callback_that_was_not_attached_says_so(tmp_path):

@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
 
 from sparsact.integrations.hung import Hung
 from sparsact.integrations.tensorboard import write_histograms
+from sparsact.integrations.wandb import log_histograms
 from sparsact.meters import SparsityMeter
 from sparsact.penalties import ActivationPenalty
 
@@ -22,7 +24,7 @@ class LightningCallback(Callback):
 
     Every ``log_every_n_steps`` optimizer steps each logger of the trainer gets the penalty of the
     last forward, the coefficients, and per layer the density, L0, share of dead units and mean
-    magnitude since the last log or validation; TensorBoard also gets histograms.
+    magnitude since the last log or validation; TensorBoard and W&B also get histograms.
 
     Args:
         penalties: one or several :class:`sparsact.ActivationPenalty`, in mode ``"inject"``. Hang
@@ -101,3 +103,6 @@ class LightningCallback(Callback):
             logger.log_metrics(scalars, trainer.global_step)
             if hasattr(logger.experiment, "add_histogram_raw"):
                 write_histograms(logger.experiment, stats, trainer.global_step)
+            if isinstance(logger, WandbLogger):
+                step = {"trainer/global_step": trainer.global_step}
+                log_histograms(logger.experiment, stats, step)

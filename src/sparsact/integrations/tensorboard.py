@@ -1,10 +1,10 @@
 """What a meter and penalties have to log, and TensorBoard's way to take it."""
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
-from sparsact.meters import LayerStats, SparsityMeter
+from sparsact.meters import Histogram, LayerStats, SparsityMeter
 from sparsact.penalties import ActivationPenalty
 
 _SCALARS = ("density", "l0", "dead", "mean_magnitude")
@@ -72,13 +72,11 @@ def penalty_scalars(penalties: Iterable[ActivationPenalty]) -> dict[str, float]:
 
 def write_histograms(writer: Writer, stats: Mapping[str, LayerStats], step: int) -> None:
     """Log the histogram of the non-zero entries of every layer that has any."""
-    for name, layer in stats.items():
-        counts, edges = list(layer.histogram.counts), layer.histogram.edges
-        if not any(counts):
-            continue
+    for tag, histogram in histograms(stats):
+        counts, edges = list(histogram.counts), histogram.edges
         middles = [(low + high) / 2 for low, high in itertools.pairwise(edges)]
         writer.add_histogram_raw(
-            f"sparsity/{name or 'model'}/nonzero",
+            tag,
             min=edges[0],
             max=edges[-1],
             num=sum(counts),
@@ -88,3 +86,10 @@ def write_histograms(writer: Writer, stats: Mapping[str, LayerStats], step: int)
             bucket_counts=counts,
             global_step=step,
         )
+
+
+def histograms(stats: Mapping[str, LayerStats]) -> Iterator[tuple[str, Histogram]]:
+    """Tag and histogram of the non-zero entries, of every layer that has any."""
+    for name, layer in stats.items():
+        if any(layer.histogram.counts):
+            yield f"sparsity/{name or 'model'}/nonzero", layer.histogram

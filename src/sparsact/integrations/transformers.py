@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations import WandbCallback
 
 from sparsact.integrations.hung import Hung
 from sparsact.integrations.tensorboard import write_histograms
+from sparsact.integrations.wandb import log_histograms
 from sparsact.meters import SparsityMeter
 from sparsact.penalties import ActivationPenalty
 
@@ -23,7 +25,7 @@ class TransformersCallback(TrainerCallback):
 
     Every log of the training loss also gets, for every tracker of the trainer, the penalty of the
     last forward, the coefficients, and per layer the density, L0, share of dead units and mean
-    magnitude since the last log or evaluation; TensorBoard also gets histograms.
+    magnitude since the last log or evaluation; TensorBoard and W&B also get histograms.
 
     Args:
         penalties: one or several :class:`sparsact.ActivationPenalty`, in mode ``"inject"``.
@@ -98,6 +100,9 @@ class TransformersCallback(TrainerCallback):
             writer = getattr(callback, "tb_writer", None)
             if writer is not None:
                 write_histograms(writer, stats, state.global_step)
+            if isinstance(callback, WandbCallback):
+                step = {"train/global_step": state.global_step}
+                log_histograms(callback._wandb.run, stats, step)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
