@@ -3,12 +3,12 @@
 A kernel is a pair: a serial part that works on a range of rows, and a driver that hands ranges to
 threads. One thread, or a forked child, runs the part alone: GNU OpenMP does not survive a fork.
 
-The threading layer is `omp` where Numba offers it. torch's workers spin for a while after a parallel
-region, and a pool of other threads then waits for the core; Numba's `omp` layer finds the OpenMP
-that torch has loaded and so works with torch's very threads. Measured on 2 cores with a gather of
-1024→2048 bfloat16 weights, in turn with torch's gelu of 2¹⁷ entries: under `omp` the kernel takes
-0.12 ms and a round 0.22 ms (0.20 for the two apart), under `workqueue` 0.35 and 0.37 ms. A range is
-given to each thread once: smaller ones would not be shared out again, Numba's schedule is static.
+The threading layer is `omp` where Numba offers it. torch's workers spin for a while after a
+parallel region, and a pool of other threads then waits for the core; Numba's `omp` layer finds the
+OpenMP that torch has loaded and so works with torch's very threads. Measured on 2 cores with a
+gather of 1024→2048 bfloat16 weights, in turn with torch's gelu of 2¹⁷ entries: under `omp` the
+kernel takes 0.12 ms and a round 0.22 ms (0.20 for the two apart), under `workqueue` 0.35 and 0.37.
+Each thread gets one range: smaller ones would not be shared out again, Numba's schedule is static.
 """
 
 import os
