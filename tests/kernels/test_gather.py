@@ -172,7 +172,7 @@ def test_more_active_inputs_than_allowed_take_the_dense_product(monkeypatch, row
 @pytest.mark.parametrize("x_dtype", X_DTYPES, ids=str)
 @pytest.mark.parametrize("units", [False, True])
 def test_dense_with_and_without_bfloat16_units(monkeypatch, x_dtype, units):
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: units)
+    monkeypatch.setattr(compiled, "multiplies_bfloat16", lambda: units)
     monkeypatch.setattr(compiled, "_DENSE_BLOCK", 7 * 30)  # several blocks and a rest
     x, weight_t = torch.randn(70, 20).to(x_dtype), torch.randn(20, 30).bfloat16()
     bias = torch.randn(30)

@@ -5,9 +5,9 @@ import signal
 import tyro
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from sparsact.cli.progress import progress
 from sparsact.compare import CompareConfig, Comparison, Outcome
 from sparsact.report.records import ComparisonReport
 from sparsact.report.table import cells, header
@@ -24,20 +24,8 @@ def compare(config: tyro.conf.OmitArgPrefixes[CompareConfig]) -> int:
     comparison = Comparison(config)
     for note in comparison.data.notes:
         console.print(f"note: {note}", highlight=False, markup=False)
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    ) as bar:
-        task = bar.add_task("starting", total=None)
-        outcome = comparison.execute(
-            lambda done, total, name: bar.update(
-                task, completed=done, total=total, description=name
-            )
-        )
+    with progress(console) as update:
+        outcome = comparison.execute(update)
     _show(console, outcome)
     return 0 if outcome.complete else INTERRUPTED
 

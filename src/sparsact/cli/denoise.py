@@ -3,9 +3,10 @@
 import tyro
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn
 
 from sparsact._errors import InputError
+from sparsact.cli.progress import progress
 from sparsact.denoise.files import FileError
 from sparsact.denoise.job import DenoiseConfig, Done, run
 
@@ -21,23 +22,9 @@ def denoise(config: tyro.conf.OmitArgPrefixes[DenoiseConfig]) -> int:
         failures.append(error)
         errors.print(f"[bold red]error:[/] {escape(_line(error))}", soft_wrap=True)
 
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    ) as bar:
-        task = bar.add_task("starting", total=None)
+    with progress(console, MofNCompleteColumn()) as update:
         try:
-            done = run(
-                config,
-                lambda count, total, name: bar.update(
-                    task, completed=count, total=total, description=name
-                ),
-                failed,
-            )
+            done = run(config, update, failed)
         except FileError as error:
             raise InputError(_line(error)) from error
     for result in done:

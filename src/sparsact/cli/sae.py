@@ -6,9 +6,9 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from sparsact.cli.progress import progress
 from sparsact.sae import SAEMetrics, evaluate, load_sae, open_rows
 from sparsact.sae.run import SAERun, train
 
@@ -34,31 +34,15 @@ def sae(
     """Sparse autoencoders: train them, measure them."""
     console = Console()
     if isinstance(command, SAERun):
-        _show(console, _train(console, command))
+        with progress(console) as update:
+            metrics = train(command, update)
+        _show(console, metrics)
         console.print(f"autoencoder: {command.out}/sae", highlight=False, markup=False)
     else:
         rows = open_rows(command.data)
         taken = rows.split(min(command.rows, rows.total - 1))[1]
         _show(console, evaluate(load_sae(command.path), taken.split(2048)))
     return 0
-
-
-def _train(console: Console, config: SAERun) -> SAEMetrics:
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    ) as bar:
-        task = bar.add_task("starting", total=None)
-        return train(
-            config,
-            lambda name, done, total: bar.update(
-                task, description=name, completed=done, total=total
-            ),
-        )
 
 
 def _show(console: Console, metrics: SAEMetrics) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn.functional import linear
 
-from sparsact.kernels.compress import check_matrix
+from sparsact.kernels.compress import check_matrix, per_column
 from sparsact.kernels.csr import check_dense
 
 
@@ -62,14 +62,9 @@ class _Linear(Function):
         x, weight = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         ops = torch.ops.sparsact
-        zero = torch.zeros(grad.shape[1], device=grad.device, dtype=_compared(grad))
-        entries = ops.threshold_compress(grad, zero)
+        entries = ops.threshold_compress(grad, per_column(0.0, grad))
         return (
             ops.csr_linear(*entries, weight, None) if needs_x else None,
             ops.csr_weight_grad(*entries, x, weight.shape[0]) if needs_weight else None,
             grad.sum(0) if needs_bias else None,
         )
-
-
-def _compared(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32

@@ -107,7 +107,7 @@ def _require(file: Path) -> None:
 def _flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """`value` with each tensor replaced by a reference, and put into `tensors`."""
     if isinstance(value, Tensor):
-        tensors[name] = value.detach().clone()
+        tensors[name] = value.detach()
         return {"tensor": name}
     if isinstance(value, dict):
         items = [[key, _flatten(item, f"{name}.{key}", tensors)] for key, item in value.items()]

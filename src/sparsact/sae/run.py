@@ -80,8 +80,8 @@ class SAERun:
     """Go on with the run in that directory."""
 
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much is done, and of how much."""
+Progress = Callable[[int, int, str], None]
+"""Called with how much is done, of how much, and what is being done."""
 
 
 def train(config: SAERun, progress: Progress = lambda *_: None) -> SAEMetrics:
@@ -110,7 +110,7 @@ def train(config: SAERun, progress: Progress = lambda *_: None) -> SAEMetrics:
             if stats.step % config.checkpoint_every == 0:
                 log.flush()
                 save_checkpoint(trainer, folder / CHECKPOINT)
-            progress("training", stats.step, config.steps)
+            progress(stats.step, config.steps, "training")
     return _finish(config, trainer, held_out, folder)
 
 
@@ -184,7 +184,7 @@ def _rows(config: SAERun, folder: Path, progress: Progress) -> Rows:
         tokens,
         source.cache or folder / "activations",
         batch_rows=source.batch_rows,
-        progress=lambda done, total: progress("activations", done, total),
+        progress=lambda done, total: progress(done, total, "activations"),
     )
 
 

@@ -107,7 +107,6 @@ class SAETrainer:
         self.steps = 0
         self.skipped = 0
         self._l0 = math.inf  # of the last step
-        self._in_bfloat16 = config.mixed_precision == "bf16"
         self._generator = torch.Generator().manual_seed(config.seed)
 
     def fit(self, batches: Iterable[Batch], steps: int) -> SAEStats:
@@ -144,7 +143,8 @@ class SAETrainer:
             self._start(x, target)
         lr = self._set_lr()
         coefficient = self.control.value * _ramp(self.steps, self.config.sparsity_warmup_steps)
-        with torch.autocast(x.device.type, torch.bfloat16, self._in_bfloat16):
+        in_bfloat16 = self.config.mixed_precision == "bf16"
+        with torch.autocast(x.device.type, torch.bfloat16, in_bfloat16):
             parts: LossParts = self.loss(
                 x, target, coefficient, self.latents.dead, self._is_sparse()
             )

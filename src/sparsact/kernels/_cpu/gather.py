@@ -16,7 +16,14 @@ from torch import Tensor
 
 from sparsact.kernels._cpu.dtypes import narrow, wide
 from sparsact.kernels._cpu.memory import LIKE, at, fetch
-from sparsact.kernels._cpu.runtime import Array, driver, part, run, summing_part
+from sparsact.kernels._cpu.runtime import (
+    Array,
+    driver,
+    multiplies_bfloat16,
+    part,
+    run,
+    summing_part,
+)
 from sparsact.kernels._reference.gather import check, keep_active
 
 ROWS_AT_MOST = 64  # rows of x beyond which dense is faster; `benchmarks/gather_linear.py rows`
@@ -99,7 +106,7 @@ def _dense(
 
 def _torch_is_fast(x: Tensor, weight_t: Tensor) -> bool:
     """Without bfloat16 units torch multiplies by such a weight 100 times slower than in float32."""
-    if weight_t.dtype == torch.bfloat16 and not torch.cpu._is_avx512_bf16_supported():
+    if weight_t.dtype == torch.bfloat16 and not multiplies_bfloat16():
         return False
     return x.dtype == weight_t.dtype
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sparsact.kernels._cpu.csr import sample
 from sparsact.kernels._cpu.dtypes import narrow, wide
-from sparsact.kernels._cpu.runtime import Array, array, driver, part, run
+from sparsact.kernels._cpu.runtime import Array, array, driver, multiplies_bfloat16, part, run
 from sparsact.kernels._reference.csr import row_offsets
 
 _BUFFER = 2**22  # scores: 16 MB in float32
@@ -44,13 +44,6 @@ def linear_topk(
     if dtype != torch.float32:
         _recompute(keys, values, indices, x, weight, bias)
     return values, indices
-
-
-def multiplies_bfloat16() -> bool:
-    """Whether the CPU has units for it; without them torch.mm takes 7 times as long in bfloat16."""
-    found = torch.cpu.get_capabilities()
-    units = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")  # the last two are ARM's
-    return any(found.get(unit) for unit in units)
 
 
 def _select(keys: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> None:

@@ -1,0 +1,27 @@
+"""The bar that every verb shows while it works."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+
+Update = Callable[[int, int, str], None]
+"""Called with how much is done, of how much, and what is being done."""
+
+
+@contextmanager
+def progress(console: Console, amount: ProgressColumn | None = None) -> Iterator[Update]:
+    """Show a bar until the block ends; `amount` is how what is done is told, by default in %."""
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        amount or TextColumn("{task.percentage:>3.0f}%"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda done, total, name: bar.update(
+            task, completed=done, total=total, description=name
+        )
