@@ -1,7 +1,8 @@
 """What goes wrong because of what the user gave."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
@@ -14,3 +15,12 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else "choose from " + ", ".join(choices)
     return InputError(f"unknown {kind} {name!r}; {hint}")
+
+
+@contextmanager
+def about_the_input() -> Iterator[None]:
+    """A block that only reads what the user gave: what it finds wrong is an InputError."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise InputError(str(error)) from error

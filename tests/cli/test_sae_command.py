@@ -104,3 +104,21 @@ def test_mistakes_end_with_one_line(flags, message, whole, data, tmp_path):
     assert status == 2
     assert message in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["{new}", "--data", "{data}"], "config.json"),
+        (["{whole}/sae", "--data", "no.npy"], "does not exist"),
+        (["{whole}/sae", "--data", "{narrow}"], "width 3"),
+    ],
+)
+def test_mistakes_in_measuring_end_with_one_line(flags, message, whole, data, tmp_path):
+    narrow = tmp_path / "narrow.npy"
+    np.save(narrow, np.ones((20, 3), np.float32))
+    places = {"whole": whole[0], "new": tmp_path / "new", "data": data, "narrow": narrow}
+    status, _, error = finished("eval", *[flag.format(**places) for flag in flags])
+    assert status == 2
+    assert message in error
+    assert "Traceback" not in error

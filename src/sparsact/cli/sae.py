@@ -7,9 +7,11 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
+from sparsact._errors import about_the_input
 from sparsact.cli.progress import progress
-from sparsact.sae import SAEMetrics, evaluate, load_sae, open_rows
+from sparsact.sae import SAEMetrics, SparseAutoencoder, evaluate, load_sae, open_rows
 from sparsact.sae.run import SAERun, train
 
 
@@ -39,10 +41,21 @@ def sae(
         _show(console, metrics)
         console.print(f"autoencoder: {command.out}/sae", highlight=False, markup=False)
     else:
-        rows = open_rows(command.data)
-        taken = rows.split(min(command.rows, rows.total - 1))[1]
-        _show(console, evaluate(load_sae(command.path), taken.split(2048)))
+        with about_the_input():
+            autoencoder, taken = _read(command)
+        _show(console, evaluate(autoencoder, taken.split(2048)))
     return 0
+
+
+def _read(command: Evaluate) -> tuple[SparseAutoencoder, Tensor]:
+    """The autoencoder, and the activations it is measured on."""
+    autoencoder, rows = load_sae(command.path), open_rows(command.data)
+    if rows.width != autoencoder.config.d_in:
+        raise ValueError(
+            f"{command.data} holds rows of width {rows.width}, the autoencoder reads "
+            f"{autoencoder.config.d_in}"
+        )
+    return autoencoder, rows.split(min(command.rows, rows.total - 1))[1]
 
 
 def _show(console: Console, metrics: SAEMetrics) -> None:

@@ -12,7 +12,7 @@ import tyro
 from torch import Tensor
 
 import sparsact
-from sparsact._errors import InputError
+from sparsact._errors import about_the_input
 from sparsact.sae.activations import Rows, harvest, open_rows
 from sparsact.sae.activations.language import load_language_model, read_tokens
 from sparsact.sae.config import Kind, SAEConfig, SAETrainConfig
@@ -99,10 +99,8 @@ def train(config: SAERun, progress: Progress = lambda *_: None) -> SAEMetrics:
             directory that holds a run already, or none to resume.
     """
     folder = Path(config.out)
-    try:
+    with about_the_input():
         trainer, rows, held_out = _set_up(config, folder, progress)
-    except (ValueError, OSError) as error:  # all of it is about what the user gave
-        raise InputError(str(error)) from error
     _truncate_log(folder / LOG, trainer.steps)
     with (folder / LOG).open("a") as log:
         for stats in _steps(config, trainer, rows):
