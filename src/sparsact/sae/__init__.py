@@ -1,6 +1,7 @@
 """Sparse autoencoders: any threshold, any penalty, a chosen number of active latents."""
 
-from sparsact.sae.activations import Rows, Tokens, harvest, open_rows, pack_tokens
+from sparsact.language import Tokens, pack_tokens
+from sparsact.sae.activations import Rows, harvest, open_rows
 from sparsact.sae.config import SAEConfig, SAETrainConfig
 from sparsact.sae.files import load_checkpoint, load_sae, save_checkpoint, save_sae
 from sparsact.sae.gated import GatedReLU

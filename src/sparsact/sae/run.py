@@ -13,8 +13,8 @@ from torch import Tensor
 
 import sparsact
 from sparsact._errors import about_the_input
+from sparsact.language import load_language_model, read_tokens
 from sparsact.sae.activations import Rows, harvest, open_rows
-from sparsact.sae.activations.language import load_language_model, read_tokens
 from sparsact.sae.config import Kind, SAEConfig, SAETrainConfig
 from sparsact.sae.files import load_checkpoint, save_checkpoint, save_sae
 from sparsact.sae.metrics import SAEMetrics, evaluate

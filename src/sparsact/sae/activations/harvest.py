@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,38 +10,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from sparsact.language import Tokens
 from sparsact.sae.activations.rows import Rows, open_rows
 from sparsact.taps import Taps, select_modules
 
 MANIFEST = "manifest.json"
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Rows of token ids.
-
-    Attributes:
-        ids: (rows, length) int64.
-        mask: (rows, length) bool: False where there is padding.
-        skip: leading tokens of each row whose activations are dropped, 1 for a BOS.
-    """
-
-    ids: Tensor
-    mask: Tensor
-    skip: int = 0
-
-    def fingerprint(self) -> str:
-        """A digest of all of it."""
-        digest = hashlib.sha256(f"{tuple(self.ids.shape)} {self.skip}".encode())
-        digest.update(self.ids.numpy().tobytes())
-        digest.update(self.mask.numpy().tobytes())
-        return digest.hexdigest()
-
-    def kept(self) -> Tensor:
-        """(rows, length) bool: positions whose activations count."""
-        mask = self.mask.clone()
-        mask[:, : self.skip] = False
-        return mask
 
 
 def harvest(
@@ -110,42 +82,6 @@ def harvest(
         if progress is not None:
             progress(stop, total)
     return open_rows(folder)
-
-
-def pack_tokens(
-    ids: Iterable[int], length: int, *, bos: int | None = None, drop_bos: bool = True
-) -> Tokens:
-    """Cut a text into rows of tokens; the last is padded.
-
-    Args:
-        ids: the tokens of the text.
-        length: tokens in a row, with the BOS.
-        bos: put before each row, if the model wants it.
-        drop_bos: whether the activation at the BOS is left out: it is of another size than all
-            others in most models, and says nothing.
-
-    Raises:
-        ValueError: no tokens, or no room for any.
-
-    Example:
-        >>> pack_tokens([5, 6, 7], 3, bos=1).ids
-        tensor([[1, 5, 6],
-                [1, 7, 0]])
-    """
-    text = torch.as_tensor(list(ids), dtype=torch.long)
-    room = length - (bos is not None)
-    if len(text) == 0 or room < 1:
-        raise ValueError(f"{len(text)} tokens cannot be cut into rows of {length}")
-    rows = -(-len(text) // room)
-    padded = torch.zeros(rows * room, dtype=torch.long)
-    padded[: len(text)] = text
-    found = padded.view(rows, room)
-    mask = (torch.arange(rows * room) < len(text)).view(rows, room)
-    if bos is None:
-        return Tokens(found, mask)
-    first = torch.full((rows, 1), bos)
-    mask = torch.cat([torch.ones_like(first, dtype=torch.bool), mask], 1)
-    return Tokens(torch.cat([first, found], 1), mask, skip=int(drop_bos))
 
 
 class _Reached(Exception):

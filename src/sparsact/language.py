@@ -1,0 +1,118 @@
+"""Language models and text: a Hugging Face model with its tokenizer, and rows of tokens."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparsact._extras import require
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Rows of token ids.
+
+    Attributes:
+        ids: (rows, length) int64.
+        mask: (rows, length) bool: False where there is padding.
+        skip: leading tokens of each row whose activations are dropped, 1 for a BOS.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    skip: int = 0
+
+    def fingerprint(self) -> str:
+        """A digest of all of it."""
+        digest = hashlib.sha256(f"{tuple(self.ids.shape)} {self.skip}".encode())
+        digest.update(self.ids.numpy().tobytes())
+        digest.update(self.mask.numpy().tobytes())
+        return digest.hexdigest()
+
+    def kept(self) -> Tensor:
+        """(rows, length) bool: positions whose activations count."""
+        mask = self.mask.clone()
+        mask[:, : self.skip] = False
+        return mask
+
+
+def load_language_model(
+    name: str, gguf: str | None = None, *, revision: str | None = None
+) -> tuple[nn.Module, Any]:
+    """A causal language model and its tokenizer.
+
+    Args:
+        name: a directory, or a name on the hub.
+        gguf: file in it, for weights in that format.
+        revision: of a model on the hub.
+
+    Raises:
+        OSError: there is no such model.
+        ImportError: transformers is not installed (extra ``transformers``).
+    """
+    transformers = require("transformers", "transformers")
+    where = {"revision": revision, **({"gguf_file": gguf} if gguf else {})}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(name, **where)
+    model = transformers.AutoModelForCausalLM.from_pretrained(name, **where)
+    return model.eval(), tokenizer
+
+
+def read_tokens(tokenizer: Any, files: Sequence[str | Path], length: int = 512) -> Tokens:
+    """The text of files, one after the other, as rows of tokens.
+
+    A BOS stands before each row if the tokenizer has one, and its activation does not count.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: no text in them, or a file that is not UTF-8.
+    """
+    ids: list[int] = []
+    for file in files:
+        try:
+            text = Path(file).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file} is not a text file in UTF-8: {error.reason}") from error
+        ids += tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    if not ids:
+        raise ValueError(f"there is no text in {', '.join(map(str, files)) or 'no file'}")
+    return pack_tokens(ids, length, bos=tokenizer.bos_token_id)
+
+
+def pack_tokens(
+    ids: Iterable[int], length: int, *, bos: int | None = None, drop_bos: bool = True
+) -> Tokens:
+    """Cut a text into rows of tokens; the last is padded.
+
+    Args:
+        ids: the tokens of the text.
+        length: tokens in a row, with the BOS.
+        bos: put before each row, if the model wants it.
+        drop_bos: whether the activation at the BOS is left out: it is of another size than all
+            others in most models, and says nothing.
+
+    Raises:
+        ValueError: no tokens, or no room for any.
+
+    Example:
+        >>> pack_tokens([5, 6, 7], 3, bos=1).ids
+        tensor([[1, 5, 6],
+                [1, 7, 0]])
+    """
+    text = torch.as_tensor(list(ids), dtype=torch.long)
+    room = length - (bos is not None)
+    if len(text) == 0 or room < 1:
+        raise ValueError(f"{len(text)} tokens cannot be cut into rows of {length}")
+    rows = -(-len(text) // room)
+    padded = torch.zeros(rows * room, dtype=torch.long)
+    padded[: len(text)] = text
+    found = padded.view(rows, room)
+    mask = (torch.arange(rows * room) < len(text)).view(rows, room)
+    if bos is None:
+        return Tokens(found, mask)
+    first = torch.full((rows, 1), bos)
+    mask = torch.cat([torch.ones_like(first, dtype=torch.bool), mask], 1)
+    return Tokens(torch.cat([first, found], 1), mask, skip=int(drop_bos))
