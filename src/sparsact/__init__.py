@@ -27,7 +27,9 @@ from sparsact.pruning import PruningReport, prune_zero_units
 from sparsact.taps import swap
 
 if TYPE_CHECKING:
+    from sparsact.calibration import ThresholdPlan, calibrate
     from sparsact.denoise import denoise_wavelet
+    from sparsact.inference import sparsify
     from sparsact.sae import SAEConfig, SAETrainConfig, SAETrainer, SparseAutoencoder
 
 __version__ = "0.1.0"
@@ -55,13 +57,16 @@ __all__ = [
     "SparseAutoencoder",
     "SparseGroupLasso",
     "SparsityMeter",
+    "ThresholdPlan",
     "WeightPenalty",
+    "calibrate",
     "denoise_wavelet",
     "functional",
     "integrations",
     "nn",
     "optim",
     "prune_zero_units",
+    "sparsify",
     "swap",
 ]
 
@@ -70,7 +75,10 @@ _LAZY = {  # loaded when first asked for
     "SAETrainConfig": "sparsact.sae",
     "SAETrainer": "sparsact.sae",
     "SparseAutoencoder": "sparsact.sae",
+    "ThresholdPlan": "sparsact.calibration",
+    "calibrate": "sparsact.calibration",
     "denoise_wavelet": "sparsact.denoise",
+    "sparsify": "sparsact.inference",
 }
 
 

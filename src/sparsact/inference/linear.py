@@ -1,20 +1,18 @@
 """A linear layer for inference that skips inactive inputs where that was measured to be faster."""
 
-import functools
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sparsact.calibration.simulate import FirstPositions
+from sparsact.calibration.sites import is_conv1d, weight_t
+from sparsact.inference.crossing import measured
+from sparsact.inference.readers import Readers
 from sparsact.kernels.gather import as_level, refuse_gradient
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
-_REPEATS = 5
-_COLD_BYTES = 1 << 26  # read between two runs, so that each meets its weights out of the cache
-
-_Case = tuple[torch.Size, torch.dtype, torch.dtype, int, int]
-_inputs_at_most: dict[_Case, int] = {}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
 
 
 class SparseLinear(nn.Module):
@@ -25,6 +23,10 @@ class SparseLinear(nn.Module):
     with weights out of the cache. Layers of one shape and dtype share that measurement within a
     process; `dense_above` shows it. Both ways sum in float32 and differ by the order of the sums.
     Inside ``torch.compile`` nothing is measured: see `sparsact.kernels.gather_linear`.
+
+    Its state dict is that of the dense layer, ``weight`` (out, in) and ``bias``, rounded to the
+    stored dtype: a checkpoint of it loads into the dense model, and one of the dense model into it.
+    The threshold is no part of it.
 
     Args:
         linear: the layer whose weight and bias are copied.
@@ -53,57 +55,48 @@ class SparseLinear(nn.Module):
     bias: Tensor | None
 
     def __init__(
-        self, linear: nn.Linear, threshold: float | Tensor, *, dtype: str = "float32"
+        self, linear: nn.Module, threshold: float | Tensor, *, dtype: str = "float32"
     ) -> None:
         super().__init__()
-        if dtype not in _DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}; got {dtype!r}")
-        weight_t = linear.weight.detach().t()
-        level = as_level(threshold, weight_t.device).to(torch.float32, copy=True)
-        if level.shape not in ((), (linear.in_features,)):
-            raise ValueError(
-                f"threshold must be a number or of shape ({linear.in_features},), one for each "
-                f"input; got {tuple(level.shape)}"
-            )
-        if not ((level >= 0) & level.isfinite()).all():
-            raise ValueError("threshold must be finite and at least 0")
-        weight_t, scale = _quantised(weight_t) if dtype == "int8" else (weight_t, None)
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        contiguous = torch.contiguous_format
-        weight_t = weight_t.to(_DTYPES[dtype]).clone(memory_format=contiguous)
-        self.register_buffer("weight_t", weight_t)
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
+        weight: Tensor = weight_t(linear)
+        bias: Any = linear.bias
+        self.in_features, self.out_features = weight.shape
+        self._source_dtype, self._transposed = weight.dtype, is_conv1d(linear)
+        stored, scale = _stored(weight, DTYPES[dtype])
+        self.register_buffer("weight_t", stored)
         self.register_buffer("scale", scale)
-        self.register_buffer("threshold", level)
-        self.register_buffer(
-            "bias", None if linear.bias is None else linear.bias.detach().float().clone()
-        )
+        self.register_buffer("threshold", _as_threshold(threshold, weight))
+        self.register_buffer("bias", None if bias is None else bias.detach().float().clone())
+        self._readers, self._place = Readers([self]), 0
+
+    @staticmethod
+    def share(layers: Sequence["SparseLinear"], whole: FirstPositions | None = None) -> None:
+        """Let layers that are called with one tensor, in this order, compute together.
+
+        Args:
+            layers: with equal thresholds. One that is called with another tensor than the layer
+                before computes for all of them again, and its output is right.
+            whole: rows that are not thresholded, if any.
+        """
+        readers = Readers(layers, whole)
+        for place, layer in enumerate(layers):
+            layer._readers, layer._place = readers, place
 
     def forward(self, x: Tensor) -> Tensor:
         """The layer's output for `x`."""
         refuse_gradient(x)
-        if torch.compiler.is_compiling() or x.device.type != "cpu":
-            return self._apply_below(x, self.in_features)
-        rows = x.numel() // self.in_features if self.in_features else 0
-        case = (
-            self.weight_t.shape,
-            self.weight_t.dtype,
-            x.dtype,
-            torch.get_num_threads(),
-            rows.bit_length(),
-        )
-        most = _inputs_at_most.get(case)
-        if most is None:
-            most = _inputs_at_most[case] = self._measure(x)
-        return self._apply_below(x, most)
+        if torch.compiler.is_compiling():
+            return Readers([self], self._readers.whole).product(x, self.in_features)[0]
+        return self._readers.output(self._place, x)
 
     @property
     def dense_above(self) -> dict[int, float]:
         """Measured for 1, 2 (to 3), 4 (to 7), … rows: the density beyond which dense is taken."""
         return {
             1 << bits >> 1: max(0, most) / self.in_features
-            for (shape, dtype, _, threads, bits), most in _inputs_at_most.items()
-            if (shape, dtype, threads)
-            == (self.weight_t.shape, self.weight_t.dtype, torch.get_num_threads())
+            for bits, most in measured(self._readers.shapes()).items()
         }
 
     def extra_repr(self) -> str:
@@ -114,61 +107,46 @@ class SparseLinear(nn.Module):
             f"bias={self.bias is not None}, dtype={stored}"
         )
 
-    def _apply_below(self, x: Tensor, inputs_at_most: int) -> Tensor:
-        outputs: list[Tensor] = torch.ops.sparsact.gather_linear.default(
-            x, [self.weight_t], self.threshold, [self.bias], [self.scale], inputs_at_most
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        weight = self.weight_t.to(self._source_dtype)
+        if self.scale is not None:
+            weight = (self.weight_t * self.scale).to(self._source_dtype)
+        destination[prefix + "weight"] = (weight if self._transposed else weight.t()).contiguous()
+        if self.bias is not None:
+            destination[prefix + "bias"] = self.bias.to(self._source_dtype)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        weight = state_dict.pop(prefix + "weight", None)
+        if weight is not None:
+            weight = weight if self._transposed else weight.t()
+            stored, scale = _stored(weight, self.weight_t.dtype)
+            state_dict[prefix + "weight_t"] = stored
+            if scale is not None:
+                state_dict[prefix + "scale"] = scale
+        state_dict[prefix + "threshold"] = self.threshold
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def _as_threshold(threshold: float | Tensor, weight: Tensor) -> Tensor:
+    level = as_level(threshold, weight.device).to(weight.device, torch.float32, copy=True)
+    if level.shape not in ((), weight.shape[:1]):
+        raise ValueError(
+            f"threshold must be a number or of shape ({weight.shape[0]},), one for each input; "
+            f"got {tuple(level.shape)}"
         )
-        return outputs[0]
-
-    def _measure(self, x: Tensor) -> int:
-        """The number of active inputs up to which skipping is the faster way for rows like `x`."""
-        inputs = self.in_features
-        if self._apply_below(x, inputs).numel() == 0 or inputs == 0:  # raises on a wrong input
-            return inputs
-        active = 2 * self.threshold.max() + 1
-        full = torch.full_like(x, float(active), memory_format=torch.contiguous_format)
-        half = full.clone()
-        half[..., ::2] = 0
-        all_ms, half_ms, dense_ms = _shortest(
-            lambda: self._apply_below(full, inputs),
-            lambda: self._apply_below(half, inputs),
-            lambda: self._apply_below(full, -1),
-        )
-        return crossing(inputs, all_ms, half_ms, dense_ms)
+    if not ((level >= 0) & level.isfinite()).all():
+        raise ValueError("threshold must be finite and at least 0")
+    return level
 
 
-def crossing(inputs: int, all_ms: float, half_ms: float, dense_ms: float) -> int:
-    """Where the line through skipping's times with all and half the inputs meets the dense time."""
-    if all_ms <= dense_ms:
-        return inputs
-    slope = (all_ms - half_ms) / (inputs - inputs // 2)
-    if slope <= 0:  # skipping does not pay at all
-        return -1
-    return max(-1, int(inputs - (all_ms - dense_ms) / slope))
-
-
-def _shortest(*sides: Callable[[], Tensor]) -> list[float]:
-    # the shortest of the runs: what else the machine does must not settle the choice
-    times: list[list[float]] = [[] for _ in sides]
-    for run in sides:
-        run()
-    for _ in range(_REPEATS):
-        for run, spent in zip(sides, times, strict=True):
-            _cold().sum()
-            start = time.perf_counter()
-            run()
-            spent.append(1e3 * (time.perf_counter() - start))
-    return [min(spent) for spent in times]
-
-
-@functools.cache
-def _cold() -> Tensor:
-    return torch.zeros(_COLD_BYTES // 4)
-
-
-def _quantised(weight_t: Tensor) -> tuple[Tensor, Tensor]:
-    """Whole numbers up to ±127 and what they are to be multiplied by, per output channel."""
-    wide = weight_t.float()
-    largest = torch.linalg.vector_norm(wide, torch.inf, 0) if len(wide) else wide.sum(0)
-    scale = torch.where(largest > 0, largest / 127, 1.0)
-    return (wide / scale).round(), scale
+def _stored(weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """A copy of a weight (in, out) in memory of its own, and what int8 is to be multiplied by."""
+    scale = None
+    if dtype == torch.int8:
+        wide = weight.float()
+        largest = torch.linalg.vector_norm(wide, torch.inf, 0) if len(wide) else wide.sum(0)
+        scale = torch.where(largest > 0, largest / 127, 1.0)
+        weight = (wide / scale).round()
+    return weight.to(dtype).clone(memory_format=torch.contiguous_format), scale

@@ -40,7 +40,7 @@ def define(
     def on_cpu(*args: Any, **kwargs: Any) -> Any:
         first = next(value for value in args if isinstance(value, Tensor))
         if first.dtype in dtypes and numba_is_installed():
-            return _kernel(cpu, name)(*args, **kwargs)
+            return kernel(cpu, name)(*args, **kwargs)
         return reference(*args, **kwargs)
 
     qualified = f"sparsact::{name}"
@@ -74,7 +74,8 @@ def numba_is_installed() -> bool:
 
 
 @functools.cache
-def _kernel(file: str, name: str) -> Callable[..., Any]:
+def kernel(file: str, name: str) -> Callable[..., Any]:
+    """A function of a file in `sparsact.kernels._cpu`, which this imports."""
     module = importlib.import_module(f"sparsact.kernels._cpu.{file}")
-    kernel: Callable[..., Any] = getattr(module, name)
-    return kernel
+    found: Callable[..., Any] = getattr(module, name)
+    return found

@@ -1,11 +1,11 @@
 """Linear layers that do not read the weights of inactive inputs; for inference."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from sparsact.kernels._library import define
+from sparsact.kernels._library import define, kernel, numba_is_installed
 from sparsact.kernels._reference import gather as reference
 from sparsact.kernels.compress import check_level
 
@@ -104,6 +104,26 @@ def gather_linear_shared(
         x, weights_t, level, biases, scales, x.shape[-1] if x.ndim else 0
     )
     return outputs
+
+
+def kernel_for(x: Tensor, inputs: int) -> Callable[..., list[Tensor]]:
+    """What takes the arguments of ``torch.ops.sparsact.gather_linear``, by the shortest way.
+
+    A plain float32 or bfloat16 tensor on the CPU goes to the compiled kernel itself: the checks
+    and torch's dispatcher take longer than a small layer. All arguments but `x` must fit.
+    """
+    if (
+        not torch.compiler.is_compiling()
+        and type(x) is Tensor
+        and x.dtype in (torch.float32, torch.bfloat16)
+        and x.device.type == "cpu"
+        and x.ndim
+        and x.shape[-1] == inputs
+        and numba_is_installed()
+    ):
+        return kernel("gather", "multiply")
+    operation: Callable[..., list[Tensor]] = torch.ops.sparsact.gather_linear.default
+    return operation
 
 
 def as_level(threshold: float | Tensor, device: torch.device | None = None) -> Tensor:

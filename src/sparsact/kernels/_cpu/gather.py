@@ -44,6 +44,18 @@ def gather_linear(
 ) -> list[Tensor]:
     """One output for each weight; dense beyond `ROWS_AT_MOST` or `inputs_at_most`."""
     check(x, weights_t, threshold, biases, scales)
+    return multiply(x, weights_t, threshold, biases, scales, inputs_at_most)
+
+
+def multiply(
+    x: Tensor,
+    weights_t: list[Tensor],
+    threshold: Tensor,
+    biases: list[Tensor | None],
+    scales: list[Tensor | None],
+    inputs_at_most: int,
+) -> list[Tensor]:
+    """`gather_linear` of arguments that are known to fit: memory is read by address."""
     shape = x.shape
     inputs, rows = shape[-1], shape[:-1].numel()
     if rows > ROWS_AT_MOST:

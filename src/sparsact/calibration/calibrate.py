@@ -1,0 +1,188 @@
+"""Thresholds for a chosen sparsity, from data."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from sparsact.calibration.allocate import (
+    ALLOCATIONS,
+    Histograms,
+    Levels,
+    block_sparsity,
+    global_levels,
+    thresholds_of,
+    uniform_levels,
+)
+from sparsact.calibration.batches import (
+    Batch,
+    LossFunction,
+    next_token_loss,
+    read_twice,
+    unchanged,
+)
+from sparsact.calibration.plan import ThresholdPlan, weight_sample
+from sparsact.calibration.scores import (
+    SCORES,
+    loss_scales,
+    magnitude_scales,
+    score_histograms,
+    weight_scales,
+)
+from sparsact.calibration.sites import InputSite, find_sites
+
+Progress = Callable[[int, int, str], None]
+_CORRECTIONS = 2  # a sparse model's activations differ from the dense one's: look at them again
+
+
+def calibrate(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    sparsity: float = 0.5,
+    *,
+    score: str = "loss",
+    allocate: str = "global",
+    loss_fn: LossFunction | None = None,
+    include: str | Iterable[str] = "*",
+    exclude: str | Iterable[str] = (),
+    keep_first: int = 0,
+    held_out: Iterable[Batch] | None = None,
+    progress: Progress | None = None,
+) -> ThresholdPlan:
+    """Find thresholds under which `sparsity` of the weight bytes of a model need not be read.
+
+    An entry of a layer's input is zero where its score ``|x_i|·c_i`` is not above a level. Levels
+    are quantiles of the scores on the batches, first of the dense model's and then, since zeros
+    change what later layers see, of the sparse model's own.
+
+    Args:
+        model: made of ``nn.Linear`` (or GPT-2's ``Conv1D``), on any device; left as it was.
+        batches: each a tensor (token ids or features), a dict of keyword inputs or a tuple of
+            positional ones. Where an ``attention_mask`` (rows, length) is 0, nothing counts. They
+            are gone through several times; an iterator is read into a list.
+        sparsity: the share of the weight bytes of all sites that is not to be read, in [0, 1).
+            0 skips exact zeros only and changes nothing.
+        score: ``"loss"``: c_i is the rms of the loss's gradient at channel i, over the root of the
+            bytes that a zero saves; ``"weight"``: ``‖W_:,i‖`` (WINA); ``"magnitude"``: 1 (TEAL).
+        allocate: ``"global"``: one level for the whole network; ``"block"``: every block has the
+            same sparsity, shared out greedily (TEAL); ``"uniform"``: every site has the same.
+        loss_fn: takes the model's output and the batch, and gives the loss summed over what counts;
+            by default next-token cross-entropy. Only for the score ``"loss"``.
+        include: globs on the names of the layers that may become sparse.
+        exclude: globs on those that stay dense; a language model's output head does in any case.
+        keep_first: so many first tokens of a sequence are left dense.
+        held_out: batches on which `achieved` of the plan is measured; by default `batches`.
+        progress: called with the steps done, their number, and what is being done.
+
+    Returns:
+        the plan.
+
+    Raises:
+        ValueError: sparsity outside [0, 1), unknown names, no batches, a model without linear
+            layers or with quantised ones, NaN activations (where), a loss that is not known.
+
+    Example:
+        >>> import torch
+        >>> model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4))
+        >>> batches = torch.randn(4, 64, 16).unbind()
+        >>> plan = calibrate(model, batches, sparsity=0.4, score="weight")
+        >>> round(plan.achieved_sparsity, 1)
+        0.4
+
+    Source:
+        Liu et al. 2024 (TEAL) and Chen et al. 2025 (WINA) for their scores; the score by the
+        loss's gradient and the level over the whole network are ours.
+    """
+    _check(sparsity, score, allocate, keep_first)
+    batches = read_twice(batches)
+    first = next(iter(batches), None)
+    if first is None:
+        raise ValueError("there are no batches to calibrate on")
+    sites = find_sites(model, first, include=include, exclude=exclude)
+    passes = 1 + (score == "loss") + _CORRECTIONS
+    total = passes * len(batches) if isinstance(batches, Sequence) else 0
+    steps = _Steps(progress, total)
+    with unchanged(model):
+        scales = _scales(model, sites, batches, score, loss_fn or next_token_loss, steps)
+        steps.name = "scores"
+        histograms = score_histograms(model, sites, scales, batches, None, keep_first, steps)
+        shares = {site.name: sparsity for site in sites}
+        if allocate == "block":
+            shares = block_sparsity(model, sites, histograms, scales, first, sparsity)
+        levels = _levels(allocate, sites, histograms, shares, sparsity)
+        steps.name = "correction"
+        for _ in range(_CORRECTIONS if sparsity else 0):
+            thresholds = _thresholds(levels, scales)
+            histograms = score_histograms(
+                model, sites, scales, batches, thresholds, keep_first, steps
+            )
+            levels = _levels(allocate, sites, histograms, shares, sparsity)
+    plan = ThresholdPlan(
+        sites=tuple(sites),
+        thresholds=_thresholds(levels, scales),
+        samples={
+            reader: weight_sample(model.get_submodule(reader))
+            for site in sites
+            for reader in site.readers
+        },
+        sparsity=sparsity,
+        score=score,
+        allocate=allocate,
+        keep_first=keep_first,
+    )
+    return replace(plan, achieved=plan.measure(model, batches if held_out is None else held_out))
+
+
+class _Steps:
+    """Tells how far it is."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self.progress, self.total = progress, total
+        self.name, self.done = "gradients", 0
+
+    def __call__(self) -> None:
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, self.total, self.name)
+
+
+def _check(sparsity: float, score: str, allocate: str, keep_first: int) -> None:
+    if not 0 <= sparsity < 1:
+        raise ValueError(f"sparsity must be in [0, 1), the share of bytes not read; got {sparsity}")
+    if score not in SCORES:
+        raise ValueError(f"score must be one of {', '.join(SCORES)}; got {score!r}")
+    if allocate not in ALLOCATIONS:
+        raise ValueError(f"allocate must be one of {', '.join(ALLOCATIONS)}; got {allocate!r}")
+    if keep_first < 0:
+        raise ValueError(f"keep_first must be at least 0, got {keep_first}")
+
+
+def _scales(
+    model: nn.Module,
+    sites: Sequence[InputSite],
+    batches: Iterable[Batch],
+    score: str,
+    loss_fn: LossFunction,
+    step: Callable[[], None],
+) -> dict[str, Tensor]:
+    if score == "magnitude":
+        return magnitude_scales(sites)
+    if score == "weight":
+        return weight_scales(model, sites)
+    return loss_scales(model, sites, batches, loss_fn, step)
+
+
+def _levels(
+    allocate: str,
+    sites: Sequence[InputSite],
+    histograms: Histograms,
+    shares: dict[str, float],
+    sparsity: float,
+) -> Levels:
+    if allocate == "global":
+        return global_levels(sites, histograms, sparsity)
+    return uniform_levels(histograms, shares)
+
+
+def _thresholds(levels: Levels, scales: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: thresholds_of(levels[name], scale) for name, scale in scales.items()}

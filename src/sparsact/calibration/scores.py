@@ -1,0 +1,136 @@
+"""How much an entry of a site's tensor matters: ``score_i = |x_i|·c_i``, and what c is."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sparsact.calibration.batches import Batch, LossFunction, kept_positions, rows_of, run
+from sparsact.calibration.histogram import ScoreHistogram
+from sparsact.calibration.simulate import Simulation, below
+from sparsact.calibration.sites import InputSite, weight_t
+from sparsact.taps import Taps
+
+SCORES = ("magnitude", "weight", "loss")
+Step = Callable[[], None]
+
+
+def magnitude_scales(sites: Sequence[InputSite]) -> dict[str, Tensor]:
+    """``c_i = 1``: TEAL's score."""
+    return {site.name: torch.ones(site.inputs) for site in sites}
+
+
+def weight_scales(model: nn.Module, sites: Sequence[InputSite]) -> dict[str, Tensor]:
+    """``c_i = ‖W_:,i‖₂`` over all readers: WINA's score."""
+    scales = {}
+    for site in sites:
+        weights = [weight_t(model.get_submodule(name)).float() for name in site.readers]
+        scales[site.name] = torch.cat(weights, 1).norm(dim=1).cpu()
+    return scales
+
+
+def loss_scales(
+    model: nn.Module,
+    sites: Sequence[InputSite],
+    batches: Iterable[Batch],
+    loss_fn: LossFunction,
+    step: Step,
+) -> dict[str, Tensor]:
+    """``c_i = g_i/√outputs``, g_i the rms over tokens of the loss's gradient at channel i.
+
+    To first order an entry that is dropped changes the loss by its gradient times itself; these
+    changes have random signs, so their squares add up. Dropping an entry of a wide layer saves
+    more bytes, so the square is divided by the number of outputs.
+    """
+    squares = {site.name: torch.zeros(site.inputs, dtype=torch.float64) for site in sites}
+    rows = dict.fromkeys(squares, 0)
+    for batch in batches:
+        tensors, kept = _gradients(model, sites, batch, loss_fn), kept_positions(batch)
+        for name, gradient in tensors.items():
+            taken = rows_of(gradient, kept)
+            squares[name] += taken.double().square().sum(0).cpu()
+            rows[name] += len(taken)
+        step()
+    scales = {}
+    for site in sites:
+        rms = (squares[site.name] / max(rows[site.name], 1)).sqrt()
+        if not bool(rms.isfinite().all()):
+            raise ValueError(f"the loss's gradient is NaN or infinite at {site.label}")
+        scales[site.name] = (rms / site.outputs**0.5).float()
+    if not any(bool(scale.any()) for scale in scales.values()):
+        raise ValueError("the loss has no gradient at any site: does it depend on the output?")
+    return scales
+
+
+def score_histograms(
+    model: nn.Module,
+    sites: Sequence[InputSite],
+    scales: dict[str, Tensor],
+    batches: Iterable[Batch],
+    thresholds: dict[str, Tensor] | None,
+    keep_first: int,
+    step: Step,
+) -> dict[str, ScoreHistogram]:
+    """The distribution of ``|x_i|·c_i`` at each site, over all tokens but padding.
+
+    With `thresholds` it is that of the sparse model, each site looked at before its own zeros.
+
+    Raises:
+        ValueError: activations are NaN or infinite; the message tells where.
+    """
+    histograms = {site.name: ScoreHistogram() for site in sites}
+    labels = {site.name: site.label for site in sites}
+    number, kept = 0, None
+
+    def count(name: str, x: Tensor) -> None:
+        scores = rows_of(x, kept).abs().float() * scales[name].to(x.device)
+        try:
+            histograms[name].update(scores)
+        except ValueError as error:
+            raise ValueError(
+                f"activations are NaN or infinite at {labels[name]}, in batch {number}"
+            ) from error
+
+    taps = Taps({site.name: model.get_submodule(site.name) for site in sites}, count, "input")
+    sparse = sites if thresholds is not None else ()
+    simulation = Simulation(model, sparse, below(thresholds or {}), keep_first)
+    try:
+        with torch.no_grad():
+            for number, batch in enumerate(batches):  # noqa: B007 (read by `count`)
+                kept = kept_positions(batch)
+                run(model, batch)
+                step()
+    finally:
+        taps.remove()
+        simulation.remove()
+    return histograms
+
+
+def _gradients(
+    model: nn.Module, sites: Sequence[InputSite], batch: Batch, loss_fn: LossFunction
+) -> dict[str, Tensor]:
+    """The gradient of the loss at every site that this forward reaches."""
+    read: dict[str, list[Tensor]] = {}
+    leaves: list[Tensor] = []  # with all parameters frozen, the graph begins at the first site
+
+    def keep(name: str, x: Tensor) -> None:
+        if not x.requires_grad:
+            leaves.append(x.requires_grad_())
+        read.setdefault(name, []).append(x)
+
+    taps = Taps({site.name: model.get_submodule(site.name) for site in sites}, keep, "input")
+    try:
+        with torch.enable_grad():
+            loss = loss_fn(run(model, batch), batch)
+            tensors = [x for found in read.values() for x in found]
+            gradients = iter(torch.autograd.grad(loss, tensors, allow_unused=True))
+    finally:
+        taps.remove()
+        for leaf in leaves:
+            leaf.requires_grad_(False)
+    sums = {}
+    for name, found in read.items():
+        parts = [(next(gradients), x) for x in found]
+        together = [torch.zeros_like(x) if part is None else part for part, x in parts]
+        sums[name] = torch.cat([part.flatten(0, -2) for part in together])
+    return sums

@@ -1,0 +1,95 @@
+"""A model whose linear layers see zeros where a threshold would skip; on any device."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparsact.calibration.sites import InputSite
+from sparsact.taps import Removable, Taps, check_hookable
+
+Shrink = Callable[[str, Tensor], Tensor]
+"""Takes a site's name and its tensor; gives the tensor with zeros."""
+
+
+class Simulation(Removable):
+    """Puts zeros into the inputs of linear layers, until it is removed.
+
+    Args:
+        model: the model; its parameters and code stay as they are.
+        sites: where.
+        shrink: what is done there.
+        keep_first: so many first tokens of each sequence are left whole.
+    """
+
+    def __init__(
+        self, model: nn.Module, sites: Iterable[InputSite], shrink: Shrink, keep_first: int = 0
+    ) -> None:
+        check_hookable(model)
+        self._whole = FirstPositions(keep_first)
+        site_of = {reader: site.name for site in sites for reader in site.readers}
+
+        def replace(reader: str, x: Tensor) -> Tensor:
+            return self._whole.restore(x, shrink(site_of[reader], x))
+
+        readers = {name: model.get_submodule(name) for name in site_of}
+        self._taps = Taps(readers, replace, "input")
+        if keep_first:
+            self._taps.around(model, self._whole.start, self._whole.end)
+
+    def remove(self) -> None:
+        """Take the hooks away."""
+        self._taps.remove()
+
+
+class FirstPositions:
+    """Which rows of an activation belong to the first tokens of a sequence.
+
+    What a model attends to when it has nothing to attend to ("attention sinks") are its first
+    tokens; their activations are much larger than all others.
+    """
+
+    def __init__(self, keep_first: int) -> None:
+        self.keep_first = keep_first
+        self.first: Tensor | None = None
+
+    def start(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Find them from a model's inputs: token ids, attention mask and what is in the cache."""
+        found = kwargs.get("input_ids", kwargs.get("inputs_embeds", args[0] if args else None))
+        if not isinstance(found, Tensor) or found.ndim < 2:
+            raise ValueError(
+                "keep_first= needs a model whose input is a sequence: input_ids (rows, length)"
+            )
+        rows, length = found.shape[:2]
+        cache = kwargs.get("past_key_values")
+        past = int(cache.get_seq_length()) if cache is not None else 0
+        mask = kwargs.get("attention_mask")
+        if isinstance(mask, Tensor) and mask.ndim == 2:
+            position = mask.long().cumsum(1)[:, -length:] - 1
+        else:
+            position = torch.arange(past, past + length, device=found.device).expand(rows, length)
+        first = position < self.keep_first
+        self.first = first if bool(first.any()) else None
+
+    def end(self, *_: object) -> None:
+        """The forward is over."""
+        self.first = None
+
+    def restore(self, x: Tensor, shrunk: Tensor) -> Tensor:
+        """`shrunk`, with the rows of the first tokens taken from `x`."""
+        if self.first is None or self.first.shape != x.shape[:-1]:
+            return shrunk
+        return torch.where(self.first.unsqueeze(-1), x, shrunk)
+
+
+def below(thresholds: Mapping[str, Tensor]) -> Shrink:
+    """``x·1[|x| > λ]`` with λ in float32; the gradient passes where x does."""
+
+    def shrink(name: str, x: Tensor) -> Tensor:
+        level = thresholds[name]
+        if level.device != x.device:
+            level = level.to(x.device)
+        return x.masked_fill(x.abs().float() <= level, 0)
+
+    return shrink

@@ -1,0 +1,168 @@
+"""Where a threshold can stand: the tensors that linear layers read."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparsact.calibration.batches import Batch, run, unchanged
+from sparsact.taps import Taps, check_hookable, select_modules
+
+
+@dataclass(frozen=True)
+class InputSite:
+    """One tensor of a forward that one or more linear layers read.
+
+    The query, key and value projections of an attention layer share a site, and so do the gate
+    and up projections of a gated MLP: an input that is zero saves its weights in all of them.
+
+    Attributes:
+        name: of the first layer that reads it.
+        readers: names of all of them.
+        inputs: entries of the tensor's last dim.
+        outputs: output features of all readers together: the weights that one zero saves.
+    """
+
+    name: str
+    readers: tuple[str, ...]
+    inputs: int
+    outputs: int
+
+    @property
+    def label(self) -> str:
+        """``model.layers.0.self_attn.q_proj|k_proj|v_proj``."""
+        short = [reader.rpartition(".")[2] for reader in self.readers[1:]]
+        return "|".join([self.name, *short])
+
+    @property
+    def weights(self) -> int:
+        """The number of weights that read it."""
+        return self.inputs * self.outputs
+
+
+def find_sites(
+    model: nn.Module,
+    batch: Batch,
+    *,
+    include: str | Iterable[str] = "*",
+    exclude: str | Iterable[str] = (),
+) -> list[InputSite]:
+    """The input sites of a model, found by running it once and seeing who reads which tensor.
+
+    Layers are ``nn.Linear`` and the ``Conv1D`` of GPT-2. The output head of a language model is
+    left out, and so is a layer that the forward does not call.
+
+    Args:
+        model: run once, in eval mode and without gradients.
+        batch: what its forward takes; see :func:`sparsact.calibration.calibrate`.
+        include: globs on the names of the layers (``*`` crosses dots).
+        exclude: globs of those to leave dense.
+
+    Returns:
+        the sites in the order of the forward.
+
+    Raises:
+        ValueError: a pattern matches nothing, no linear layer is left, or one is quantised.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> [(site.name, site.inputs, site.outputs) for site in find_sites(model, torch.ones(1, 4))]
+        [('0', 4, 8), ('2', 8, 2)]
+    """
+    check_hookable(model)
+    linears = _choose(model, include, exclude)
+    seen: dict[str, list[tuple[Any, ...]]] = {}
+    alive: list[Tensor] = []  # a tensor that is gone may leave its memory to another
+
+    def note(name: str, x: Tensor) -> None:
+        alive.append(x)
+        place = (x.data_ptr(), x.shape, x.stride(), x._version)
+        seen.setdefault(name, []).append(place)
+
+    taps = Taps(linears, note, "input")
+    try:
+        with unchanged(model), torch.no_grad():
+            run(model, batch)
+    finally:
+        taps.remove()
+    together: dict[tuple[Any, ...], list[str]] = {}
+    for name, places in seen.items():
+        together.setdefault(tuple(places), []).append(name)
+    if not together:
+        raise ValueError("the forward of the model calls none of its linear layers")
+    return [_site(names, linears) for names in together.values()]
+
+
+def weight_t(linear: nn.Module) -> Tensor:
+    """The weight of a linear layer as (in, out), a view."""
+    weight: Tensor = linear.weight.detach()  # type: ignore[operator]
+    return weight if is_conv1d(linear) else weight.t()
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether a module is a linear layer that can be read."""
+    return isinstance(module, nn.Linear) or is_conv1d(module)
+
+
+def is_conv1d(module: nn.Module) -> bool:
+    """Whether it is GPT-2's linear layer, whose weight is (in, out)."""
+    kind = type(module)
+    return (kind.__module__, kind.__name__) == ("transformers.pytorch_utils", "Conv1D")
+
+
+def _site(names: list[str], linears: dict[str, nn.Module]) -> InputSite:
+    weights = [weight_t(linears[name]) for name in names]
+    return InputSite(
+        names[0], tuple(names), weights[0].shape[0], sum(weight.shape[1] for weight in weights)
+    )
+
+
+def _choose(
+    model: nn.Module, include: str | Iterable[str], exclude: str | Iterable[str]
+) -> dict[str, nn.Module]:
+    head = output_head(model)
+    linears: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        if _is_quantised(module):
+            raise ValueError(
+                f"{name!r} is quantised ({type(module).__name__}), and its weights cannot be read: "
+                "calibrate the model in float32 or bfloat16; sparsify can store int8 itself"
+            )
+        if is_linear(module) and module is not head:
+            linears[name] = module
+    if not linears:
+        raise ValueError(f"{type(model).__name__} has no linear layer to skip the inputs of")
+    for pattern in _patterns(exclude):
+        for name in select_modules(model, pattern):
+            linears.pop(name, None)
+    included = [name for pattern in _patterns(include) for name in select_modules(model, pattern)]
+    chosen = {name: module for name, module in linears.items() if name in set(included)}
+    if not chosen:
+        raise ValueError(
+            f"include={include!r} and exclude={exclude!r} leave no linear layer of the model"
+        )
+    return chosen
+
+
+def _patterns(given: str | Iterable[str]) -> list[str]:
+    return [given] if isinstance(given, str) else list(given)
+
+
+def output_head(model: nn.Module) -> nn.Module | None:
+    """The layer that gives the logits of a Hugging Face model."""
+    get = getattr(model, "get_output_embeddings", None)
+    head: nn.Module | None = get() if callable(get) else None
+    return head
+
+
+def _is_quantised(module: nn.Module) -> bool:
+    if "quantized" in type(module).__module__.split("."):
+        return hasattr(module, "in_features")
+    if not isinstance(module, nn.Linear):
+        return False
+    weight = module.weight
+    expected = (module.out_features, module.in_features)
+    plain = type(weight.data) in (Tensor, nn.Parameter)
+    return not (plain and weight.is_floating_point() and tuple(weight.shape) == expected)

@@ -1,0 +1,78 @@
+"""Linear layers that read the same tensor: the first that is called computes for all."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sparsact.calibration.simulate import FirstPositions
+from sparsact.inference.crossing import Layer, find_crossing, inputs_at_most
+from sparsact.kernels.gather import kernel_for
+
+
+class _Held(NamedTuple):
+    x: Tensor
+    version: int
+    outputs: list[Tensor]
+    waiting: set[int]
+
+
+class Readers:
+    """The sparse layers of one input site, in the order in which a forward calls them.
+
+    A call with the tensor that an earlier reader has just been called with takes what that one
+    computed for it. Threads that share a model may compute twice, but never get each other's.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], whole: FirstPositions | None = None) -> None:
+        self.layers, self.whole = list(layers), whole
+        self._held: _Held | None = None
+
+    def output(self, place: int, x: Tensor) -> Tensor:
+        """What the layer at `place` gives for `x`."""
+        held = self._held
+        if held is None or held.x is not x or held.version != _version(x):
+            outputs = self.product(x, self._inputs_at_most(x))
+            if len(outputs) == 1:
+                return outputs[0]
+            held = self._held = _Held(x, _version(x), outputs, set(range(len(outputs))))
+        held.waiting.discard(place)
+        if not held.waiting:
+            self._held = None
+        return held.outputs[place]
+
+    def product(self, x: Tensor, inputs_at_most: int) -> list[Tensor]:
+        """The outputs of all layers, dense beyond so many active inputs."""
+        own: list[dict[str, Any]] = [layer._buffers for layer in self.layers]
+        threshold = own[0]["threshold"]
+        if self.whole is not None and self.whole.first is not None:
+            x = self.whole.restore(x, x.masked_fill(x.abs().float() <= threshold, 0))
+            threshold = torch.zeros_like(threshold)
+        return kernel_for(x, own[0]["weight_t"].shape[0])(
+            x,
+            [buffers["weight_t"] for buffers in own],
+            threshold,
+            [buffers["bias"] for buffers in own],
+            [buffers["scale"] for buffers in own],
+            inputs_at_most,
+        )
+
+    def shapes(self) -> Layer:
+        """What layers must have in common to share a measurement, beside the rows and threads."""
+        weights: list[Any] = [layer._buffers["weight_t"] for layer in self.layers]
+        return (*[weight.shape for weight in weights], weights[0].dtype)
+
+    def _inputs_at_most(self, x: Tensor) -> int:
+        inputs: Any = self.layers[0].in_features
+        if x.device.type != "cpu":
+            return int(inputs)
+        rows = x.numel() // inputs if inputs else 0
+        level: Any = self.layers[0]._buffers["threshold"]
+        return inputs_at_most(
+            self.shapes(), x.dtype, rows, lambda: find_crossing(self.product, x, level)
+        )
+
+
+def _version(x: Tensor) -> int:
+    return -1 if x.is_inference() else x._version

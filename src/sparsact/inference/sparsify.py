@@ -1,0 +1,92 @@
+"""A model whose linear layers skip what a plan makes zero."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparsact.calibration.plan import ThresholdPlan
+from sparsact.calibration.simulate import FirstPositions
+from sparsact.calibration.sites import output_head
+from sparsact.inference.linear import DTYPES, SparseLinear
+
+
+def sparsify(
+    model: nn.Module, plan: ThresholdPlan, dtype: str = "bfloat16", *, head: bool = True
+) -> nn.Module:
+    """Swap a `SparseLinear` into the place of every linear layer of a plan.
+
+    Layers that read one tensor compute together. Old weights are freed as new ones are made, so
+    that memory never holds both. ``generate``, caches, batches and padding work as before;
+    ``state_dict`` and ``save_pretrained`` give weights under their names, for the dense model,
+    rounded to `dtype`.
+
+    Args:
+        model: the model that was calibrated; it is changed, for inference only: put into eval mode,
+            its parameters frozen.
+        plan: what `sparsact.calibrate` gave.
+        dtype: in which the weights of these layers are stored: ``"float32"``, ``"bfloat16"`` or
+            ``"int8"``. Activations keep theirs.
+        head: store the output head of a language model in `dtype` too (int8: in bfloat16). It reads
+            all of its inputs; where its weight is also the embedding's, that one keeps its own.
+
+    Returns:
+        the model.
+
+    Raises:
+        ValueError: the plan is for another model, or the dtype is unknown. The model is as it was.
+
+    Example:
+        >>> import sparsact as sa
+        >>> model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4))
+        >>> x = torch.randn(64, 16)
+        >>> plan = sa.calibrate(model, [x], sparsity=0.3, score="weight")
+        >>> with plan.applied(model), torch.no_grad():
+        ...     simulated = model(x)
+        >>> fast = sa.sparsify(model, plan, dtype="float32")
+        >>> torch.allclose(fast(x), simulated, atol=1e-5)
+        True
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
+    plan.check(model)
+    places = _places(model)
+    whole = _first_positions(model, plan.keep_first)
+    last = output_head(model)
+    for site in plan.sites:
+        layers = [
+            _swap(model.get_submodule(reader), plan.thresholds[site.name], dtype, places)
+            for reader in site.readers
+        ]
+        SparseLinear.share(layers, whole)
+    if head and isinstance(last, nn.Linear) and dtype != "float32":
+        _swap(last, torch.zeros(()), "bfloat16", places)
+    return model.eval().requires_grad_(False)
+
+
+def _swap(
+    old: nn.Module, threshold: Tensor, dtype: str, places: dict[int, list[tuple[Any, str]]]
+) -> SparseLinear:
+    new = SparseLinear(old, threshold, dtype=dtype)
+    for parent, child in places[id(old)]:
+        setattr(parent, child, new)
+    return new
+
+
+def _places(model: nn.Module) -> dict[int, list[tuple[Any, str]]]:
+    """Where each module hangs: a module that is used twice has two places."""
+    places: dict[int, list[tuple[Any, str]]] = {}
+    for parent in model.modules():
+        for child, module in parent.named_children():
+            places.setdefault(id(module), []).append((parent, child))
+    return places
+
+
+def _first_positions(model: nn.Module, keep_first: int) -> FirstPositions | None:
+    if keep_first == 0:
+        return None
+    whole = FirstPositions(keep_first)
+    # hooks of its own methods: a copy of the model gets a copy of it
+    model.register_forward_pre_hook(whole.start, prepend=True, with_kwargs=True)
+    model.register_forward_hook(whole.end, always_call=True)
+    return whole
