@@ -8,8 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from sparsact.taps import first_tensor
+
 Batch = Tensor | Mapping[str, Any] | tuple[Any, ...] | list[Any]
 """One forward's input: a tensor, keyword inputs, or positional ones."""
+
+NO_SEQUENCE = "keep_first= needs a model that reads sequences: input_ids (rows, length)"
 
 LossFunction = Callable[[Any, Batch], Tensor]
 """Takes the model's output and the batch; gives the loss summed over what counts."""
@@ -23,10 +27,18 @@ def run(model: nn.Module, batch: Batch) -> Any:
     return model(*batch) if isinstance(batch, (tuple, list)) else model(batch)
 
 
-def kept_positions(batch: Batch) -> Tensor | None:
-    """(rows, length) bool, False at padding; None where the batch has no attention mask."""
+def counted(batch: Batch, keep_first: int = 0) -> Tensor | None:
+    """(rows, length) bool, False at padding and at the first tokens; None where all count."""
     mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
-    return mask.bool() if isinstance(mask, Tensor) and mask.ndim == 2 else None
+    mask = mask.bool() if isinstance(mask, Tensor) and mask.ndim == 2 else None
+    if keep_first == 0:
+        return mask
+    if mask is None:
+        found = first_tensor(batch)
+        if found is None or found.ndim < 2:
+            raise ValueError(NO_SEQUENCE)
+        mask = torch.ones(found.shape[:2], dtype=torch.bool, device=found.device)
+    return mask & (mask.cumsum(1) > keep_first)
 
 
 def rows_of(x: Tensor, kept: Tensor | None) -> Tensor:
@@ -47,29 +59,27 @@ def read_twice(batches: Iterable[Batch]) -> Sequence[Batch] | Iterable[Batch]:
     return list(batches) if iter(batches) is batches else batches
 
 
-def next_token_loss(output: Any, batch: Batch) -> Tensor:
-    """Cross-entropy of each next token, summed over the tokens that are not padding.
+def drawn_label_loss(output: Any, batch: Batch) -> Tensor:
+    """Cross-entropy of labels drawn from the model's own prediction, summed over what counts.
+
+    The mean square of its gradient is the diagonal of the Fisher information: the curvature, at
+    the model itself, of the KL divergence of a changed model from it. Labels of the text in their
+    place give a few badly predicted tokens most of the weight.
 
     Raises:
-        ValueError: the output has no logits for the tokens of the batch.
+        ValueError: the output has no logits.
     """
     logits = getattr(output, "logits", None)
-    ids = batch.get("input_ids") if isinstance(batch, Mapping) else batch
-    if not isinstance(logits, Tensor) or not isinstance(ids, Tensor) or ids.is_floating_point():
+    if not isinstance(logits, Tensor):
         raise ValueError(
-            "the loss of a model that is no language model is not known: give loss_fn=, which "
-            "takes the output and the batch and returns the summed loss, or take another score"
+            f"the score 'loss' needs a loss, and the model's output ({type(output).__name__}) has "
+            "no logits: give loss_fn=, which takes the output and the batch and returns the summed "
+            "loss, or take another score"
         )
-    if logits.shape[:-1] != ids.shape:
-        raise ValueError(
-            f"logits of shape {tuple(logits.shape)} are not for tokens of shape "
-            f"{tuple(ids.shape)}: give loss_fn="
-        )
-    wanted = ids[:, 1:].to(logits.device)
-    kept = kept_positions(batch)
-    if kept is not None:
-        wanted = wanted.masked_fill(~kept[:, 1:].to(logits.device), -100)
-    return cross_entropy(logits[:, :-1].flatten(0, 1).float(), wanted.flatten(), reduction="sum")
+    flat = rows_of(logits, counted(batch)).float()
+    generator = torch.Generator(flat.device).manual_seed(len(flat))
+    drawn = torch.multinomial(flat.detach().softmax(-1), 1, generator=generator)
+    return cross_entropy(flat, drawn.squeeze(-1), reduction="sum")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from sparsact.calibration.allocate import (
 from sparsact.calibration.batches import (
     Batch,
     LossFunction,
-    next_token_loss,
+    drawn_label_loss,
     read_twice,
     unchanged,
 )
@@ -62,15 +62,16 @@ def calibrate(
             are gone through several times; an iterator is read into a list.
         sparsity: the share of the weight bytes of all sites that is not to be read, in [0, 1).
             0 skips exact zeros only and changes nothing.
-        score: ``"loss"``: c_i is the rms of the loss's gradient at channel i, over the root of the
-            bytes that a zero saves; ``"weight"``: ``‖W_:,i‖`` (WINA); ``"magnitude"``: 1 (TEAL).
+        score: ``"loss"``: c_i is the mean size of the loss's gradient at channel i, over the root of
+            the bytes that a zero saves; ``"weight"``: ``‖W_:,i‖`` (WINA); ``"magnitude"``: 1 (TEAL).
         allocate: ``"global"``: one level for the whole network; ``"block"``: every block has the
             same sparsity, shared out greedily (TEAL); ``"uniform"``: every site has the same.
         loss_fn: takes the model's output and the batch, and gives the loss summed over what counts;
-            by default next-token cross-entropy. Only for the score ``"loss"``.
+            by default, for outputs with logits, the cross-entropy of labels drawn from the
+            model's own prediction. Only for the score ``"loss"``.
         include: globs on the names of the layers that may become sparse.
         exclude: globs on those that stay dense; a language model's output head does in any case.
-        keep_first: so many first tokens of a sequence are left dense.
+        keep_first: so many first tokens of a sequence are left dense, and count for nothing.
         held_out: batches on which `achieved` of the plan is measured; by default `batches`.
         progress: called with the steps done, their number, and what is being done.
 
@@ -103,7 +104,9 @@ def calibrate(
     total = passes * len(batches) if isinstance(batches, Sequence) else 0
     steps = _Steps(progress, total)
     with unchanged(model):
-        scales = _scales(model, sites, batches, score, loss_fn or next_token_loss, steps)
+        scales = _scales(
+            model, sites, batches, score, loss_fn or drawn_label_loss, keep_first, steps
+        )
         steps.name = "scores"
         histograms = score_histograms(model, sites, scales, batches, None, keep_first, steps)
         shares = {site.name: sparsity for site in sites}
@@ -163,13 +166,14 @@ def _scales(
     batches: Iterable[Batch],
     score: str,
     loss_fn: LossFunction,
+    keep_first: int,
     step: Callable[[], None],
 ) -> dict[str, Tensor]:
     if score == "magnitude":
         return magnitude_scales(sites)
     if score == "weight":
         return weight_scales(model, sites)
-    return loss_scales(model, sites, batches, loss_fn, step)
+    return loss_scales(model, sites, batches, loss_fn, keep_first, step)
 
 
 def _levels(

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from sparsact.calibration.batches import Batch, kept_positions, rows_of, run, unchanged
+from sparsact.calibration.batches import Batch, counted, rows_of, run, unchanged
 from sparsact.calibration.simulate import Simulation, below
 from sparsact.calibration.sites import InputSite, is_linear, weight_t
 from sparsact.taps import Taps
@@ -152,7 +152,7 @@ def measure(
     batches: Iterable[Batch],
     keep_first: int = 0,
 ) -> dict[str, float]:
-    """The share of zeros at each site under thresholds, over all tokens but padding."""
+    """The share of zeros at each site under thresholds, over all tokens that are thresholded."""
     zeros = {site.name: 0 for site in sites}
     entries = dict.fromkeys(zeros, 0)
     kept: Tensor | None = None
@@ -167,7 +167,7 @@ def measure(
     try:
         with unchanged(model), torch.no_grad():
             for batch in batches:
-                kept = kept_positions(batch)
+                kept = counted(batch, keep_first)
                 run(model, batch)
     finally:
         taps.remove()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from sparsact.calibration.batches import Batch, LossFunction, kept_positions, rows_of, run
+from sparsact.calibration.batches import Batch, LossFunction, counted, rows_of, run
 from sparsact.calibration.histogram import ScoreHistogram
 from sparsact.calibration.simulate import Simulation, below
 from sparsact.calibration.sites import InputSite, weight_t
@@ -34,29 +34,32 @@ def loss_scales(
     sites: Sequence[InputSite],
     batches: Iterable[Batch],
     loss_fn: LossFunction,
+    keep_first: int,
     step: Step,
 ) -> dict[str, Tensor]:
-    """``c_i = g_i/√outputs``, g_i the rms over tokens of the loss's gradient at channel i.
+    """``c_i = g_i/√outputs``, g_i the mean over tokens of the loss's gradient's size at channel i.
 
     To first order an entry that is dropped changes the loss by its gradient times itself; these
     changes have random signs, so their squares add up. Dropping an entry of a wide layer saves
-    more bytes, so the square is divided by the number of outputs.
+    more bytes, so the square is divided by the number of outputs. The mean of sizes in the place
+    of the root of the mean square: a few tokens, the first above all, have gradients so large that
+    they alone would decide (SmolLM2-135M, 50%: a KL divergence of 0.36 in the place of 0.39).
     """
-    squares = {site.name: torch.zeros(site.inputs, dtype=torch.float64) for site in sites}
-    rows = dict.fromkeys(squares, 0)
+    sums = {site.name: torch.zeros(site.inputs, dtype=torch.float64) for site in sites}
+    rows = dict.fromkeys(sums, 0)
     for batch in batches:
-        tensors, kept = _gradients(model, sites, batch, loss_fn), kept_positions(batch)
+        tensors, kept = _gradients(model, sites, batch, loss_fn), counted(batch, keep_first)
         for name, gradient in tensors.items():
             taken = rows_of(gradient, kept)
-            squares[name] += taken.double().square().sum(0).cpu()
+            sums[name] += taken.double().abs().sum(0).cpu()
             rows[name] += len(taken)
         step()
     scales = {}
     for site in sites:
-        rms = (squares[site.name] / max(rows[site.name], 1)).sqrt()
-        if not bool(rms.isfinite().all()):
+        size = sums[site.name] / max(rows[site.name], 1)
+        if not bool(size.isfinite().all()):
             raise ValueError(f"the loss's gradient is NaN or infinite at {site.label}")
-        scales[site.name] = (rms / site.outputs**0.5).float()
+        scales[site.name] = (size / site.outputs**0.5).float()
     if not any(bool(scale.any()) for scale in scales.values()):
         raise ValueError("the loss has no gradient at any site: does it depend on the output?")
     return scales
@@ -97,7 +100,7 @@ def score_histograms(
     try:
         with torch.no_grad():
             for number, batch in enumerate(batches):  # noqa: B007 (read by `count`)
-                kept = kept_positions(batch)
+                kept = counted(batch, keep_first)
                 run(model, batch)
                 step()
     finally:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparsact.calibration.batches import NO_SEQUENCE
 from sparsact.calibration.sites import InputSite
 from sparsact.taps import Removable, Taps, check_hookable
 
@@ -58,9 +59,7 @@ class FirstPositions:
         """Find them from a model's inputs: token ids, attention mask and what is in the cache."""
         found = kwargs.get("input_ids", kwargs.get("inputs_embeds", args[0] if args else None))
         if not isinstance(found, Tensor) or found.ndim < 2:
-            raise ValueError(
-                "keep_first= needs a model whose input is a sequence: input_ids (rows, length)"
-            )
+            raise ValueError(NO_SEQUENCE)
         rows, length = found.shape[:2]
         cache = kwargs.get("past_key_values")
         past = int(cache.get_seq_length()) if cache is not None else 0
