@@ -62,8 +62,9 @@ def calibrate(
             are gone through several times; an iterator is read into a list.
         sparsity: the share of the weight bytes of all sites that is not to be read, in [0, 1).
             0 skips exact zeros only and changes nothing.
-        score: ``"loss"``: c_i is the mean size of the loss's gradient at channel i, over the root of
-            the bytes that a zero saves; ``"weight"``: ``‖W_:,i‖`` (WINA); ``"magnitude"``: 1 (TEAL).
+        score: ``"loss"``: c_i is the mean size of the loss's gradient at channel i, over the root
+            of the bytes that a zero saves; ``"weight"``: ``‖W_:,i‖`` (WINA); ``"magnitude"``: 1
+            (TEAL).
         allocate: ``"global"``: one level for the whole network; ``"block"``: every block has the
             same sparsity, shared out greedily (TEAL); ``"uniform"``: every site has the same.
         loss_fn: takes the model's output and the batch, and gives the loss summed over what counts;
