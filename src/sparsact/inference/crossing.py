@@ -11,26 +11,26 @@ from torch import Tensor
 _REPEATS = 5
 _COLD_BYTES = 1 << 26  # read between two runs, so that each meets its weights out of the cache
 
-Layer = tuple[Any, ...]
-_inputs_at_most: dict[tuple[Layer, torch.dtype, int, int], int] = {}
+Shapes = tuple[Any, ...]
+Case = tuple[Shapes, torch.dtype, int, int]  # weights, dtype of x, bits of the rows, threads
+_inputs_at_most: dict[Case, int] = {}
 
 
-def inputs_at_most(layer: Layer, dtype: torch.dtype, rows: int, measure: Callable[[], int]) -> int:
-    """What was measured for such a layer and about so many rows; at the first time, it is."""
-    case = (layer, dtype, torch.get_num_threads(), rows.bit_length())
+def inputs_at_most(case: Case, measure: Callable[[], int]) -> int:
+    """What was measured for a case in this process; at its first time, it is."""
     most = _inputs_at_most.get(case)
     if most is None:
         most = _inputs_at_most[case] = measure()
     return most
 
 
-def measured(layer: Layer) -> dict[int, int]:
-    """What was measured for such a layer with the present threads, by the bits of the rows."""
+def measured(shapes: Shapes) -> dict[int, int]:
+    """What was measured for such weights with the present threads, by the bits of the rows."""
     threads = torch.get_num_threads()
     return {
         bits: most
-        for (other, _, used, bits), most in _inputs_at_most.items()
-        if (other, used) == (layer, threads)
+        for (other, _, bits, used), most in _inputs_at_most.items()
+        if (other, used) == (shapes, threads)
     }
 
 

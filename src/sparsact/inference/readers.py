@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsact.calibration.simulate import FirstPositions
-from sparsact.inference.crossing import Layer, find_crossing, inputs_at_most
+from sparsact.inference.crossing import Shapes, find_crossing, inputs_at_most
 from sparsact.kernels.gather import kernel_for
 
 
@@ -28,6 +28,7 @@ class Readers:
     def __init__(self, layers: Sequence[nn.Module], whole: FirstPositions | None = None) -> None:
         self.layers, self.whole = list(layers), whole
         self._held: _Held | None = None
+        self._most: dict[tuple[torch.dtype, int, int], int] = {}
 
     def output(self, place: int, x: Tensor) -> Tensor:
         """What the layer at `place` gives for `x`."""
@@ -58,7 +59,7 @@ class Readers:
             inputs_at_most,
         )
 
-    def shapes(self) -> Layer:
+    def shapes(self) -> Shapes:
         """What layers must have in common to share a measurement, beside the rows and threads."""
         weights: list[Any] = [layer._buffers["weight_t"] for layer in self.layers]
         return (*[weight.shape for weight in weights], weights[0].dtype)
@@ -68,10 +69,14 @@ class Readers:
         if x.device.type != "cpu":
             return int(inputs)
         rows = x.numel() // inputs if inputs else 0
-        level: Any = self.layers[0]._buffers["threshold"]
-        return inputs_at_most(
-            self.shapes(), x.dtype, rows, lambda: find_crossing(self.product, x, level)
-        )
+        about = (x.dtype, rows.bit_length(), torch.get_num_threads())
+        most = self._most.get(about)
+        if most is None:
+            level: Any = self.layers[0]._buffers["threshold"]
+            most = self._most[about] = inputs_at_most(
+                (self.shapes(), *about), lambda: find_crossing(self.product, x, level)
+            )
+        return most
 
 
 def _version(x: Tensor) -> int:

@@ -40,6 +40,7 @@ summing_part = numba.njit(
 driver = numba.njit(nogil=True, cache=True, error_model="numpy", parallel=True)
 
 _forked = False
+_told = threading.local()  # Numba's number of threads belongs to a thread
 _one_at_a_time = threading.Lock()  # for the workqueue layer, which is not thread-safe
 
 
@@ -64,7 +65,9 @@ def run(driver: Callable[..., Any], part: Callable[..., Any], rows: int, *args: 
     count = threads(rows)
     if count == 1:
         return part(0, rows, *args)
-    numba.set_num_threads(count)
+    if getattr(_told, "threads", 0) != count:  # telling Numba takes as long as a small kernel
+        numba.set_num_threads(count)
+        _told.threads = count
     with _exclusion():
         return driver(count, rows, *args)
 
