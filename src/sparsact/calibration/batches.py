@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from sparsact.taps import first_tensor
@@ -19,12 +20,22 @@ LossFunction = Callable[[Any, Batch], Tensor]
 """Takes the model's output and the batch; gives the loss summed over what counts."""
 
 
-def run(model: nn.Module, batch: Batch) -> Any:
-    """The model's output for one batch, moved to the model's device."""
+def run(model: nn.Module, batch: Batch, values: dict[str, Tensor] | None = None) -> Any:
+    """The model's output for one batch, moved to the model's device.
+
+    Args:
+        model: called.
+        batch: what it takes.
+        values: take the place of parameters of these names.
+    """
     batch = _to(batch, next((p.device for p in model.parameters()), torch.device("cpu")))
+    args: tuple[Any, ...] = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
+    kwargs: dict[str, Any] = {}
     if isinstance(batch, Mapping):
-        return model(**batch)
-    return model(*batch) if isinstance(batch, (tuple, list)) else model(batch)
+        args, kwargs = (), dict(batch)
+    if values:
+        return functional_call(model, values, args, kwargs)
+    return model(*args, **kwargs)
 
 
 def counted(batch: Batch, keep_first: int = 0) -> Tensor | None:

@@ -1,7 +1,7 @@
 """What calibration gives: a threshold for every input channel of every site."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from sparsact.calibration.batches import Batch, counted, rows_of, run, unchanged
 from sparsact.calibration.simulate import Simulation, below
 from sparsact.calibration.sites import InputSite, is_linear, weight_t
-from sparsact.taps import Taps
+from sparsact.calibration.updates import Updates
+from sparsact.taps import Removable, Taps
 
-_THRESHOLDS, _DESCRIPTION = "thresholds.safetensors", "plan.json"
+_TENSORS, _DESCRIPTION = "plan.safetensors", "plan.json"
 _SAMPLE = 32  # weights of each layer by which a plan knows its model
 _SAME = 0.02  # by how much they may differ, of their size: a model in bfloat16 is the same model
 
@@ -33,6 +34,7 @@ class ThresholdPlan:
         score: by which it was calibrated.
         allocate: likewise.
         keep_first: first tokens of a sequence that are left dense.
+        updates: what tuning changes in the model's weights.
     """
 
     sites: tuple[InputSite, ...]
@@ -43,28 +45,30 @@ class ThresholdPlan:
     allocate: str
     keep_first: int = 0
     achieved: dict[str, float] = field(default_factory=dict)
+    updates: Updates = field(default_factory=Updates)
 
     @property
     def achieved_sparsity(self) -> float:
         """The share of all sites' weight bytes that was not read, as `measure` found it."""
         return byte_sparsity(self.sites, self.achieved)
 
-    def apply(self, model: nn.Module) -> Simulation:
+    def apply(self, model: nn.Module) -> Removable:
         """Simulate the plan: what is below a threshold is zero from here on, and nothing is faster.
 
         Works on every device, in training too: the gradient passes where the activation does.
 
         Args:
-            model: the model that was calibrated; hooks are put on its layers.
+            model: the model that was calibrated; hooks are put on its layers, and a tuned plan's
+                weights into it.
 
         Returns:
-            a handle whose ``remove()`` ends it.
+            a handle whose ``remove()`` ends it, and gives the model its own weights back.
 
         Raises:
             ValueError: the plan is for another model.
         """
         self.check(model)
-        return Simulation(model, self.sites, below(self.thresholds), self.keep_first)
+        return _Applied(self, model)
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[nn.Module]:
@@ -79,7 +83,53 @@ class ThresholdPlan:
             ValueError: the plan is for another model, or there are no batches.
         """
         self.check(model)
-        return measure(model, self.sites, self.thresholds, batches, self.keep_first)
+        with self.updates.write(model):
+            return measure(model, self.sites, self.thresholds, batches, self.keep_first)
+
+    def tune(
+        self,
+        model: nn.Module,
+        batches: Iterable[Batch],
+        steps: int,
+        *,
+        learn: Sequence[str] = ("norms", "low_rank"),
+        lr: float = 2e-3,
+        rank: int = 16,
+        seed: int = 0,
+        progress: Callable[[int, int, str], None] | None = None,
+    ) -> "ThresholdPlan":
+        """Learn to be sparse: a plan whose model predicts more nearly what the dense one does.
+
+        Each step takes one batch, in an order drawn anew for every pass, and lowers the KL
+        divergence of the sparse model from the dense one (without logits the relative squared error
+        of the first output). All thresholds move by a common factor that holds the sparsity.
+
+        Args:
+            model: the model that was calibrated; it is left as it was, and what is learned goes
+                into `updates` of the plan.
+            batches: as for :func:`sparsact.calibration.calibrate`; the more different, the better.
+            steps: how many, each about four forwards long.
+            learn: some of ``"norms"`` (all parameters with one dim), ``"low_rank"`` (an addition of
+                rank `rank` to the weight of every layer; merged, it costs nothing later) and
+                ``"thresholds"`` (a factor for the thresholds of each site, by a straight-through
+                gradient within a tenth of the threshold, along what leaves the sparsity alone).
+            lr: of Adam; it rises for five steps and falls as a cosine.
+            rank: of the additions.
+            seed: of the order and of the factors' beginning.
+            progress: called with the steps done, their number, and what is being done.
+
+        Returns:
+            the tuned plan, with `achieved` measured on the first batches.
+
+        Raises:
+            ValueError: no batches, an unknown name in `learn`, another model, or a loss that
+                becomes NaN.
+        """
+        from sparsact.calibration.tune import tune
+
+        return tune(
+            self, model, batches, steps, learn=learn, lr=lr, rank=rank, seed=seed, progress=progress
+        )
 
     def check(self, model: nn.Module) -> None:
         """Raise ValueError unless `model` is the one that the plan was made for."""
@@ -100,7 +150,10 @@ class ThresholdPlan:
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"threshold.{name}": level for name, level in self.thresholds.items()}
         tensors |= {f"sample.{name}": sample for name, sample in self.samples.items()}
-        save_file(tensors, folder / _THRESHOLDS)
+        tensors |= self.updates.tensors()
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()}, folder / _TENSORS
+        )
         described = {
             "sparsity": self.sparsity,
             "score": self.score,
@@ -123,7 +176,7 @@ class ThresholdPlan:
         if not (folder / _DESCRIPTION).is_file():
             raise FileNotFoundError(f"{folder} holds no {_DESCRIPTION}")
         described = json.loads((folder / _DESCRIPTION).read_text())
-        tensors = load_file(folder / _THRESHOLDS)
+        tensors = load_file(folder / _TENSORS)
         found = [
             InputSite(site["name"], tuple(site["readers"]), site["inputs"], site["outputs"])
             for site in described.pop("sites")
@@ -134,8 +187,22 @@ class ThresholdPlan:
             samples={
                 reader: tensors[f"sample.{reader}"] for site in found for reader in site.readers
             },
+            updates=Updates.from_tensors(tensors),
             **described,
         )
+
+
+class _Applied(Removable):
+    """A plan at work in a model."""
+
+    def __init__(self, plan: ThresholdPlan, model: nn.Module) -> None:
+        self._simulation = Simulation(model, plan.sites, below(plan.thresholds), plan.keep_first)
+        self._written = plan.updates.write(model)
+
+    def remove(self) -> None:
+        """End it."""
+        self._simulation.remove()
+        self._written.remove()
 
 
 def byte_sparsity(sites: Iterable[InputSite], shares: dict[str, float]) -> float:

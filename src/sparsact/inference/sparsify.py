@@ -53,11 +53,13 @@ def sparsify(
     places = _places(model)
     whole = _first_positions(model, plan.keep_first)
     last = output_head(model)
+    plan.updates.write(model, low_rank=False)
     for site in plan.sites:
-        layers = [
-            _swap(model.get_submodule(reader), plan.thresholds[site.name], dtype, places)
-            for reader in site.readers
-        ]
+        layers = []
+        for reader in site.readers:
+            linear: Any = model.get_submodule(reader)
+            linear.weight.data = plan.updates.weight(reader, linear)
+            layers.append(_swap(linear, plan.thresholds[site.name], dtype, places))
         SparseLinear.share(layers, whole)
     if head and isinstance(last, nn.Linear) and dtype != "float32":
         _swap(last, torch.zeros(()), "bfloat16", places)

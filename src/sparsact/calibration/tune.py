@@ -1,0 +1,263 @@
+"""Learning what a plan leaves to be learned, by distillation from the dense model."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import kl_div
+
+from sparsact._thresholds.shrink import hardshrink
+from sparsact.calibration.allocate import global_levels
+from sparsact.calibration.batches import Batch, counted, read_twice, rows_of, run, unchanged
+from sparsact.calibration.plan import ThresholdPlan, byte_sparsity
+from sparsact.calibration.scores import score_histograms
+from sparsact.calibration.simulate import Simulation
+from sparsact.calibration.sites import weight_t
+from sparsact.calibration.updates import Updates
+from sparsact.taps import first_tensor
+
+LEARNED = ("norms", "low_rank", "thresholds")
+Progress = Callable[[int, int, str], None]
+
+_WARMUP = 5  # steps
+_BANDWIDTH = 0.2  # of a threshold, within which it receives a gradient
+_THRESHOLD_LR = 0.005  # in a threshold's logarithm
+_HOLD = 0.3  # how much of the sparsity it lacks a step makes up for, in the logarithm likewise
+_CORRECTIONS, _CORRECTED_ON = 2, 8  # at the end, and on how many batches
+_SMALLEST, _LARGEST = 1e-20, 1e20  # of a threshold that is divided by
+
+
+def tune(
+    plan: ThresholdPlan,
+    model: nn.Module,
+    batches: Iterable[Batch],
+    steps: int,
+    *,
+    learn: Sequence[str],
+    lr: float = 2e-3,
+    rank: int = 16,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> ThresholdPlan:
+    """See :meth:`sparsact.calibration.ThresholdPlan.tune`."""
+    _check(steps, learn, rank)
+    batches = list(read_twice(batches))
+    if not batches:
+        raise ValueError("there are no batches to tune on")
+    plan.check(model)
+    with unchanged(model):
+        student = _Student(model, plan, learn, rank, seed)
+        for step, batch in enumerate(_in_turn(batches, steps, seed)):
+            with torch.no_grad():
+                wanted = _predicted(run(model, batch), batch, plan.keep_first)
+            slowed = min(1, (step + 1) / _WARMUP) * (1 + math.cos(math.pi * step / steps)) / 2
+            student.step(batch, wanted, lr * slowed, _THRESHOLD_LR * slowed)
+            if progress is not None:
+                progress(step + 1, steps, "tuning")
+        return _corrected(student.plan(), model, batches[:_CORRECTED_ON])
+
+
+class _Student:
+    """The sparse model, and what of it is learned; between steps the model is the dense one."""
+
+    def __init__(
+        self, model: nn.Module, plan: ThresholdPlan, learn: Sequence[str], rank: int, seed: int
+    ) -> None:
+        self.model, self.before, self.learn = model, plan, learn
+        generator = torch.Generator().manual_seed(seed)
+        device = next(model.parameters()).device
+        self.thresholds = {
+            name: level.to(device).clamp(_SMALLEST, _LARGEST)
+            for name, level in plan.thresholds.items()
+        }
+        self.factors = {  # of a site's thresholds, in logarithms
+            site.name: torch.zeros((), device=device, requires_grad="thresholds" in learn)
+            for site in plan.sites
+        }
+        self.values = dict(plan.updates.values)
+        if "norms" in learn:
+            for name, parameter in model.named_parameters():
+                if parameter.ndim == 1:
+                    self.values.setdefault(name, parameter.detach().clone())
+        self.low_rank = dict(plan.updates.low_rank)
+        if "low_rank" in learn:
+            for site in plan.sites:
+                for reader in site.readers:
+                    new = _low_rank(model.get_submodule(reader), site.inputs, rank, generator)
+                    self.low_rank.setdefault(reader, new)
+        self.zeros: dict[str, float] = {}  # share of each site in the last forward
+        self.near: dict[str, float] = {}  # share that is within the bandwidth of a threshold
+        self._kept: Tensor | None = None
+        self.optimizer = torch.optim.Adam(self._groups(), betas=(0.9, 0.98))
+
+    def step(self, batch: Batch, wanted: Tensor, lr: float, threshold_lr: float) -> None:
+        """One step towards what the dense model predicted; a loss that is not finite raises."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = threshold_lr if group["thresholds"] else lr
+        with torch.enable_grad():
+            loss = self._loss(batch, wanted)
+        if not bool(loss.isfinite()):
+            raise ValueError("the loss of tuning became NaN or infinite: take a smaller lr")
+        self.optimizer.zero_grad()
+        loss.backward()
+        self._along_the_sparsity()
+        self.optimizer.step()
+        self._hold_the_sparsity()
+
+    def plan(self) -> ThresholdPlan:
+        """The plan with everything that was learned."""
+        thresholds = {
+            name: level * self.factors[name].detach().exp().to(level.device)
+            for name, level in self.before.thresholds.items()
+        }
+        largest = torch.finfo(torch.float32).max
+        updates = Updates(
+            {name: value.detach().cpu() for name, value in self.values.items()},
+            {
+                name: (up.detach().cpu(), down.detach().cpu())
+                for name, (up, down) in self.low_rank.items()
+            },
+        )
+        return replace(
+            self.before,
+            thresholds={name: level.clamp(max=largest) for name, level in thresholds.items()},
+            updates=updates,
+            achieved={},
+        )
+
+    def _groups(self) -> list[dict[str, Any]]:
+        learned = []
+        if "norms" in self.learn:
+            learned += list(self.values.values())
+        if "low_rank" in self.learn:
+            learned += [factor for pair in self.low_rank.values() for factor in pair]
+        for tensor in learned:
+            tensor.requires_grad_()
+        groups: list[dict[str, Any]] = [{"params": learned, "thresholds": False}]
+        if "thresholds" in self.learn:
+            groups.append({"params": list(self.factors.values()), "thresholds": True})
+        return [group for group in groups if group["params"]]
+
+    def _loss(self, batch: Batch, wanted: Tensor) -> Tensor:
+        """The KL divergence from the dense model, or without logits the relative squared error."""
+        self._kept = counted(batch, self.before.keep_first)
+        handles = [
+            self.model.get_submodule(reader).register_forward_hook(_adding(*factors))
+            for reader, factors in self.low_rank.items()
+        ]
+        simulation = Simulation(self.model, self.before.sites, self._shrink, self.before.keep_first)
+        try:
+            output = run(self.model, batch, self.values)
+        finally:
+            simulation.remove()
+            for handle in handles:
+                handle.remove()
+        found = _predicted(output, batch, self.before.keep_first)
+        if isinstance(getattr(output, "logits", None), Tensor):
+            return kl_div(found, wanted, reduction="batchmean", log_target=True)
+        return (found - wanted).square().sum() / wanted.square().sum()
+
+    def _shrink(self, name: str, x: Tensor) -> Tensor:
+        level, factor = self.thresholds[name], self.factors[name].exp()
+        if factor.requires_grad:
+            unit = (x / level).to(x.dtype)
+            shrunk = hardshrink(unit, factor, bandwidth=_BANDWIDTH) * level
+            near = (unit.detach().abs() - factor.detach()).abs() < _BANDWIDTH / 2
+            self.near[name] = float(near.float().mean())
+        else:
+            shrunk = x.masked_fill(x.abs().float() <= level * factor, 0)
+        rows = rows_of(shrunk.detach(), self._kept)
+        self.zeros[name] = 1 - int(torch.count_nonzero(rows)) / rows.numel()
+        return shrunk.to(x.dtype)
+
+    def _along_the_sparsity(self) -> None:
+        """Take from the factors' gradient what only lowers or raises the sparsity as a whole."""
+        pairs = [(site, self.factors[site.name].grad) for site in self.before.sites]
+        found = [(site, grad) for site, grad in pairs if grad is not None]
+        if not found:
+            return
+        slope = torch.tensor([self.near[site.name] * site.weights for site, _ in found])
+        gradient = torch.stack([grad.cpu() for _, grad in found])
+        gradient -= (gradient @ slope) / (slope @ slope).clamp(min=1e-30) * slope
+        for (_, grad), value in zip(found, gradient, strict=True):
+            grad.copy_(value)
+
+    def _hold_the_sparsity(self) -> None:
+        missing = self.before.sparsity - byte_sparsity(self.before.sites, self.zeros)
+        with torch.no_grad():
+            for factor in self.factors.values():
+                factor += _HOLD * missing
+
+
+def _corrected(plan: ThresholdPlan, model: nn.Module, batches: Sequence[Batch]) -> ThresholdPlan:
+    """All thresholds times the one factor that gives the sparsity which was asked for."""
+    with plan.updates.write(model):
+        for _ in range(_CORRECTIONS if plan.sparsity else 0):
+            scales = {
+                name: 1 / level.clamp(_SMALLEST, _LARGEST)
+                for name, level in plan.thresholds.items()
+            }
+            histograms = score_histograms(
+                model, plan.sites, scales, batches, plan.thresholds, plan.keep_first, _nothing
+            )
+            levels = global_levels(plan.sites, histograms, plan.sparsity)
+            largest = torch.finfo(torch.float32).max
+            thresholds = {
+                name: (level * levels[name]).clamp(max=largest)
+                for name, level in plan.thresholds.items()
+            }
+            plan = replace(plan, thresholds=thresholds)
+    return replace(plan, achieved=plan.measure(model, batches))
+
+
+def _nothing() -> None:
+    pass
+
+
+def _check(steps: int, learn: Sequence[str], rank: int) -> None:
+    if steps < 1 or rank < 1:
+        raise ValueError(f"steps and rank must be at least 1, got {steps} and {rank}")
+    if not learn or not set(learn) <= set(LEARNED):
+        raise ValueError(f"learn takes some of {', '.join(LEARNED)}; got {tuple(learn)}")
+
+
+def _in_turn(batches: Sequence[Batch], steps: int, seed: int) -> Iterator[Batch]:
+    """`steps` batches, each pass over all of them in an order of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    order: list[int] = []
+    for _ in range(steps):
+        order = order or torch.randperm(len(batches), generator=generator).tolist()
+        yield batches[order.pop()]
+
+
+def _predicted(output: Any, batch: Batch, keep_first: int) -> Tensor:
+    """Log-probabilities (n, classes) where there are logits, else the first tensor (n, width)."""
+    logits = getattr(output, "logits", None)
+    kept = counted(batch, keep_first)
+    if isinstance(logits, Tensor):
+        return rows_of(logits, kept).float().log_softmax(-1)
+    found = first_tensor(output)
+    if found is None:
+        raise ValueError(f"the model gives no tensor but {type(output).__name__}")
+    return rows_of(found, kept).float()
+
+
+def _low_rank(
+    linear: nn.Module, inputs: int, rank: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Factors whose product is 0: the first of them is."""
+    weight = weight_t(linear)
+    down = torch.randn(rank, inputs, generator=generator) / inputs**0.5
+    up = torch.zeros(weight.shape[1], rank)
+    return up.to(weight), down.to(weight)
+
+
+def _adding(up: Tensor, down: Tensor) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
+    def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        added: Tensor = (args[0] @ down.t()) @ up.t()
+        return output + added
+
+    return hook
