@@ -7,7 +7,7 @@ from sparsact.sae import (
     SAETrainConfig,
     SAETrainer,
     SparseAutoencoder,
-    files,
+    disk,
     load_checkpoint,
     load_sae,
     open_rows,
@@ -66,9 +66,10 @@ def test_an_interrupted_write_leaves_the_last_checkpoint(batches, tmp_path, monk
     def full_disk(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files, "save_file", full_disk)
+    monkeypatch.setattr(disk, "save_file", full_disk)
     with pytest.raises(OSError, match="No space"):
         save_checkpoint(trainer, tmp_path / "checkpoint")
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint"]
     load_checkpoint(trainer, tmp_path / "checkpoint")
     assert trainer.steps == 1
 
