@@ -1,17 +1,17 @@
-"""A script run by torchrun in two processes."""
+"""Running something by torchrun in two processes."""
 
 import os
 import subprocess
 import sys
-from pathlib import Path
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
-def run_on_two(script: Path, folder: Path) -> None:
-    """Run `script` with the argument `folder`; it must end well in both processes."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+def run_on_two(*command: object) -> None:
+    """Run a script, or ``-m`` and a module, with arguments; it must end well in both processes."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     run = subprocess.run(
-        [*command, str(script), str(folder)],
+        [*TORCHRUN, *map(str, command)],
         env=environment,
         capture_output=True,
         text=True,

@@ -1,6 +1,7 @@
 """``sparsact sae``."""
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -34,7 +35,7 @@ def sae(
     ],
 ) -> int:
     """Sparse autoencoders: train them, measure them."""
-    console = Console()
+    console = Console(quiet=os.environ.get("RANK", "0") != "0")  # of several processes one speaks
     if isinstance(command, SAERun):
         with progress(console) as update:
             metrics = train(command, update)
