@@ -20,10 +20,12 @@ def writing(path: Path) -> Iterator[None]:
     except OutputError:
         raise
     except (OSError, SafetensorError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        reason = str(error).rpartition("I/O error: ")[2]  # safetensors' way to tell it
+        if isinstance(error, OSError):
+            reason = error.strerror or reason
         raise OutputError(
             f"{path} could not be written ({reason}); what was written before is whole: free "
-            "some space and go on"
+            "some space and go on from there"
         ) from error
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,9 +68,7 @@ def harvest(
         ...     harvest(model, "0", tokens, path).total
         15
     """
-    chosen = select_modules(model, layer)
-    if len(chosen) != 1:
-        raise ValueError(f"{layer!r} matches {len(chosen)} modules: {', '.join(chosen)}; name one")
+    chosen = one_module(model, layer)
     if not bool(tokens.kept().any()):
         raise ValueError("the text gives no tokens to take activations of")
     folder = Path(path)
@@ -97,6 +95,27 @@ def harvest(
     if accelerator is not None:
         accelerator.wait_for_everyone()
     return open_rows(folder)
+
+
+def stream(model: nn.Module, layer: str, tokens: Tokens, batch_rows: int = 8) -> Iterator[Tensor]:
+    """The same activations, (kept tokens, width) of `batch_rows` rows at a time, kept nowhere."""
+    chosen = one_module(model, layer)
+    model.eval()
+    for start in range(0, len(tokens.ids), batch_rows):
+        stop = min(start + batch_rows, len(tokens.ids))
+        yield _activations(model, chosen, tokens, start, stop)
+
+
+def one_module(model: nn.Module, layer: str) -> dict[str, nn.Module]:
+    """The module of that name, or the one that matches the pattern.
+
+    Raises:
+        ValueError: there is none, or several.
+    """
+    chosen = select_modules(model, layer)
+    if len(chosen) != 1:
+        raise ValueError(f"{layer!r} matches {len(chosen)} modules: {', '.join(chosen)}; name one")
+    return chosen
 
 
 def _share(accelerator: "Accelerator | None") -> tuple[int, int]:
