@@ -14,7 +14,6 @@ from torch import Tensor
 
 import sparsact
 from sparsact._errors import about_the_input
-from sparsact.language import load_language_model, read_tokens
 from sparsact.sae.activations import Rows, harvest, open_rows
 from sparsact.sae.config import Kind, SAEConfig, SAETrainConfig
 from sparsact.sae.disk import write_text, writing
@@ -23,6 +22,7 @@ from sparsact.sae.joined import make_accelerator
 from sparsact.sae.log import RunLog, Tracker, check_trackers
 from sparsact.sae.metrics import SAEMetrics, evaluate
 from sparsact.sae.model import SparseAutoencoder
+from sparsact.sae.source import Source
 from sparsact.sae.train import SAEStats, SAETrainer
 
 if TYPE_CHECKING:
@@ -38,32 +38,10 @@ LOG, CHECKPOINT, SAE, CONFIG, METRICS = (
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where the activations come from: files, or a layer of a language model."""
-
-    data: str | None = None
-    """A .npy or .safetensors file of activations (rows, width), or a directory of them."""
-    model: str | None = None
-    """Instead: a Hugging Face model, a directory or a name on the hub."""
-    gguf: str | None = None
-    """File of the model, if its weights are in that format."""
-    layer: str | None = None
-    """Name of the module of the model whose output is taken, such as model.layers.15."""
-    text: tuple[str, ...] = ()
-    """Text files that the model reads."""
-    length: int = 512
-    """Tokens in a row."""
-    cache: str | None = None
-    """Directory of the model's activations; by default in the run."""
-    batch_rows: int = 8
-    """Rows of tokens in a forward of the model."""
-
-
-@dataclass(frozen=True)
 class SAERun:
     """Train a sparse autoencoder."""
 
-    source: tyro.conf.OmitArgPrefixes[Source] = Source()
+    source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
     training: tyro.conf.OmitArgPrefixes[SAETrainConfig] = field(default_factory=SAETrainConfig)
     activation: Literal["relu", "topk", "batch_topk", "jumprelu", "softshrink", "gated"] = "topk"
     """The threshold."""
@@ -156,8 +134,8 @@ def _check(config: SAERun) -> None:
     source, training = config.source, config.training
     if (source.data is None) == (source.model is None):
         raise ValueError("give either --data, or --model with --layer and --text")
-    if source.model is not None and (source.layer is None or not source.text):
-        raise ValueError("--model needs --layer (a module's name) and --text (files)")
+    if source.model is not None:
+        source.check()
     if training.target_l0 is not None and config.steps <= training.sparsity_warmup_steps:
         raise ValueError(
             f"--target-l0 is sought after the sparsity warmup of {training.sparsity_warmup_steps} "
@@ -208,13 +186,10 @@ def _rows(config: SAERun, folder: Path, progress: Progress, accelerator: "Accele
     source = config.source
     if source.data is not None:
         return open_rows(source.data)
-    assert source.model is not None
-    assert source.layer is not None
-    model, tokenizer = load_language_model(source.model, source.gguf)
-    tokens = read_tokens(tokenizer, source.text, source.length)
+    model, layer, tokens = source.load()
     return harvest(
         model,
-        source.layer,
+        layer,
         tokens,
         source.cache or folder / "activations",
         batch_rows=source.batch_rows,
