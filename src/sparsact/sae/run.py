@@ -13,7 +13,7 @@ import tyro
 from torch import Tensor
 
 import sparsact
-from sparsact._errors import about_the_input
+from sparsact._errors import OutputError, about_the_input
 from sparsact.sae.activations import Rows, harvest, open_rows
 from sparsact.sae.config import Kind, SAEConfig, SAETrainConfig
 from sparsact.sae.disk import write_text, writing
@@ -119,7 +119,20 @@ def _set_up(
     if accelerator.is_main_process:
         _open(folder, config)
     accelerator.wait_for_everyone()
+    try:
+        return _prepared(config, folder, progress, accelerator)
+    except (ValueError, OSError) as error:
+        if not config.resume and not isinstance(error, OutputError):
+            (folder / CONFIG).unlink(missing_ok=True)  # the flags can be corrected
+        raise
+
+
+def _prepared(
+    config: SAERun, folder: Path, progress: Progress, accelerator: "Accelerator"
+) -> tuple[SAETrainer, Rows, Tensor]:
     rows, held_out = _rows(config, folder, progress, accelerator).split(config.held_out)
+    if not bool(held_out.isfinite().all()):
+        raise ValueError("NaN or infinity in the rows that are held out: leave such rows out")
     if rows.total < config.batch_size:
         raise ValueError(f"a batch of {config.batch_size} rows needs more than {rows.total}")
     torch.manual_seed(config.training.seed)
