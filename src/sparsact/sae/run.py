@@ -214,7 +214,6 @@ def _rows(config: SAERun, folder: Path, progress: Progress, accelerator: "Accele
 def _open(folder: Path, config: SAERun) -> None:
     file = folder / CONFIG
     told = json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(config, resume=False))))
-    free = ("steps", "trackers")
     if not config.resume:
         if file.exists():
             raise FileExistsError(
@@ -229,9 +228,17 @@ def _open(folder: Path, config: SAERun) -> None:
     if not file.exists():
         raise FileNotFoundError(f"{folder} holds no run to go on with")
     found: dict[str, Any] = json.loads(file.read_text())["run"]
-    differing = [key for key in told if key not in free and found.get(key) != told[key]]
+    found, told = _fixed(found), _fixed(told)
+    differing = [key for key in told if found.get(key) != told[key]]
     if differing:
         raise ValueError(
             f"the run in {folder} was started with another {', '.join(differing)}: give the same "
-            "flags (only --steps and --trackers may change)"
+            "flags (only --steps, --trackers and --shard may change)"
         )
+
+
+def _fixed(run: dict[str, Any]) -> dict[str, Any]:
+    """The flags that a run which goes on must share with the one that was started."""
+    free = {"steps", "trackers", "training"}
+    training = {name: flag for name, flag in run["training"].items() if name != "shard"}
+    return {name: flag for name, flag in run.items() if name not in free} | {"training": training}
