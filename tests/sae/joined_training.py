@@ -20,6 +20,7 @@ from sparsact.sae import (
     save_checkpoint,
     save_sae,
 )
+from sparsact.sae.sharding import own_rows
 
 KINDS = ("relu", "topk", "batch_topk", "jumprelu", "softshrink", "gated")
 STEPS = 24
@@ -33,10 +34,10 @@ def data() -> torch.Tensor:
     return 5 * (torch.rand(3000, 24, generator=generator) * active) @ directions + 2
 
 
-def trainer(kind: str, shard: bool = False, **changes: Any) -> SAETrainer:
+def trainer(kind: str, shard: bool = False, *, d_sae: int = 49, **changes: Any) -> SAETrainer:
     config = {"lr": 2e-3, "lr_warmup_steps": 4, "sparsity_warmup_steps": 4, "dead_after": 500}
     config |= {"target_l0": 4.0 if kind in ("topk", "batch_topk") else 6.0, "aux_k": 8}
-    sae = SparseAutoencoder(SAEConfig(16, 49, kind, k=4))  # 49: the shards are of two sizes
+    sae = SparseAutoencoder(SAEConfig(16, d_sae, kind, k=4))  # 49: the shards are of two sizes
     if kind == "softshrink":  # dead from the start
         sae.activation.lambd.data[:9] = 1e3
     else:
@@ -66,7 +67,19 @@ def results(rank: int, size: int, shard: bool = False) -> dict[str, Any]:
     found = {kind: trained(kind, rank, size, shard) for kind in KINDS}
     found["resampled"] = trained("relu", rank, size, shard, resample_every=10, aux_k=0)
     found["bf16"] = trained("jumprelu", rank, size, shard, mixed_precision="bf16", sparse=False)
+    for kind in ("topk", "softshrink"):  # so wide that the compiled kernels run
+        found[f"wide {kind}"] = trained(kind, rank, size, shard, d_sae=1024)
     return found
+
+
+def share() -> dict[str, float]:
+    """Of the parameters and the optimizer's moments, what this process holds between steps."""
+    made = trainer("topk", shard=True, d_sae=48)
+    made.step(data()[:64])
+    tensors = [*made.sae.parameters()]
+    for entry in made.optimizer.state_dict()["state"].values():
+        tensors += [entry["exp_avg"], entry["exp_avg_sq"]]
+    return {"share": sum(own_rows(t).numel() for t in tensors) / sum(t.numel() for t in tensors)}
 
 
 def saved(folder: Path, rank: int, size: int, shard: bool) -> dict[str, Any]:
@@ -136,5 +149,6 @@ if __name__ == "__main__":
         torch.save(results(rank, size, shard), folder / name / f"{rank}.pt")
         torch.save(saved(folder / name, rank, size, shard), folder / name / f"saved{rank}.pt")
     torch.save(harvested(folder / "activations", accelerator), folder / f"harvested{rank}.pt")
+    torch.save(share(), folder / f"share{rank}.pt")
     torch.save(mistakes(rank, size), folder / f"mistakes{rank}.pt")
     dist.destroy_process_group()

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from accelerate.state import AcceleratorState, DistributedType
-from joined_training import KINDS, STEPS, data, harvested, results, saved
+from joined_training import STEPS, data, harvested, results, saved
 from safetensors.torch import load_file
 
 from sparsact.sae import (
@@ -22,50 +22,49 @@ from sparsact.sae.joined import check_accelerator, make_accelerator
 from two_processes import run_on_two
 
 SCRIPT = Path(__file__).with_name("joined_training.py")
-pytestmark = pytest.mark.skipif(not dist.is_gloo_available(), reason="torch has no gloo")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("processes")
-    run_on_two(SCRIPT, path)
-    return path
+@pytest.mark.skipif(not dist.is_gloo_available(), reason="torch was built without gloo")
+def test_two_processes_equal_one_on_the_joined_batch(tmp_path):
+    """One launch for all: xdist would start it in every worker for each test of its own."""
+    run_on_two(SCRIPT, tmp_path)
+    alone, whole = results(0, 1), saved(tmp_path, 0, 1, False)
+    for way in ("ddp", "fsdp"):
+        ranks = [torch.load(tmp_path / way / f"{rank}.pt") for rank in range(2)]
+        for case, expected in alone.items():
+            if case == "bf16":
+                stays_in_float32(ranks[0][case], expected)
+            else:
+                learns_the_same(*(found[case] for found in ranks), expected, f"{way} {case}")
+        losses = torch.load(tmp_path / way / "saved0.pt")["losses"]
+        assert losses == pytest.approx(whole["losses"], rel=1e-5)
+        the_files_are_the_same(tmp_path / way, tmp_path)
+    for rank in range(2):
+        assert torch.load(tmp_path / f"share{rank}.pt")["share"] == 0.5
+        told = torch.load(tmp_path / f"mistakes{rank}.pt")
+        assert "input batch of step 1 has NaN" in told["NaN"]
+        assert "[8, 9]" in told["sizes"]
+    each_makes_its_share(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def alone():
-    return results(0, 1)
-
-
-@pytest.mark.parametrize("kind", [*KINDS, "resampled"])
-@pytest.mark.parametrize("way", ["ddp", "fsdp"])
-def test_two_processes_equal_one_on_the_joined_batch(way, kind, folder, alone):
-    expected = alone[kind]
-    found, other = (torch.load(folder / way / f"{rank}.pt")[kind] for rank in range(2))
+def learns_the_same(found, other, expected, case):
     assert len(expected["stats"]["loss"]) == STEPS
     for name, values in expected["stats"].items():
-        assert found["stats"][name] == pytest.approx(values, rel=1e-5, abs=1e-6), name
+        assert found["stats"][name] == pytest.approx(values, rel=1e-5, abs=1e-6), (case, name)
     assert max(expected["stats"]["dead"]) >= 9
     assert found["fvu"] == pytest.approx(expected["fvu"], rel=1e-4)
     assert found["l0"] == pytest.approx(expected["l0"], rel=1e-3)
     for name, value in expected["sae"].items():
-        assert torch.equal(found["sae"][name], other["sae"][name]), name
-        assert torch.allclose(found["sae"][name], value, rtol=1e-3, atol=1e-4), name
+        assert torch.equal(found["sae"][name], other["sae"][name]), (case, name)
+        assert torch.allclose(found["sae"][name], value, rtol=1e-3, atol=1e-4), (case, name)
 
 
-@pytest.mark.parametrize("way", ["ddp", "fsdp"])
-def test_bfloat16_in_two_processes_keeps_parameters_in_float32(way, folder, alone):
-    found = torch.load(folder / way / "0.pt")["bf16"]
-    assert found["stats"]["loss"] == pytest.approx(alone["bf16"]["stats"]["loss"], rel=2e-2)
+def stays_in_float32(found, expected):
+    assert found["stats"]["loss"] == pytest.approx(expected["stats"]["loss"], rel=2e-2)
     assert {found["sae"][name].dtype for name in ("W_dec", "activation.lambd")} == {torch.float32}
 
 
-@pytest.mark.parametrize("way", ["ddp", "fsdp"])
-def test_the_files_are_those_of_a_single_process(way, folder, tmp_path):
-    expected = saved(tmp_path, 0, 1, False)
-    found = torch.load(folder / way / "saved0.pt")
-    assert found["losses"] == pytest.approx(expected["losses"], rel=1e-5)
-    ours, theirs = folder / way, tmp_path
+def the_files_are_the_same(ours, theirs):
     for file in ("sae/sae.safetensors", "checkpoint/state.safetensors"):
         tensors, others = load_file(ours / file), load_file(theirs / file)
         assert tensors.keys() == others.keys()
@@ -76,18 +75,11 @@ def test_the_files_are_those_of_a_single_process(way, folder, tmp_path):
     assert load_sae(ours / "sae").config.d_sae == 49
 
 
-def test_each_process_makes_its_share_of_the_activations(folder, tmp_path):
+def each_makes_its_share(folder):
     found = [torch.load(folder / f"harvested{rank}.pt") for rank in range(2)]
     assert [one["calls"] for one in found] == [3, 2]
-    expected = harvested(tmp_path / "activations")["activations"]
+    expected = harvested(folder / "alone")["activations"]
     assert all(torch.equal(one["activations"], expected) for one in found)
-
-
-def test_a_mistake_in_one_process_is_told_in_all(folder):
-    for rank in range(2):
-        told = torch.load(folder / f"mistakes{rank}.pt")
-        assert "input batch of step 1 has NaN" in told["NaN"]
-        assert "[8, 9]" in told["sizes"]
 
 
 def test_a_single_process_cannot_shard():

@@ -88,7 +88,7 @@ class SAETrainConfig:
         sparse: compute with the active latents alone while they are so few that it is faster.
         seed: of the initial weights' and the resampling's randomness.
         shard: spread parameters and optimizer state over the processes (FSDP2) instead of having
-            all of them on each.
+            all of them on each; the dense path is taken.
 
     Raises:
         ValueError: a value is out of its range.

@@ -290,7 +290,9 @@ class SAETrainer:
         config = self.sae.config
         active = config.k if config.activation == "topk" else self._l0
         few = active < SPARSE_BELOW * config.d_sae
-        return self.config.sparse and few and can_be_sparse(self.sae)
+        # the kernels read weights through NumPy, whose memory FSDP may not take back
+        alone = not self.config.shard
+        return self.config.sparse and alone and few and can_be_sparse(self.sae)
 
     @torch.no_grad()
     def _start(self, x: Tensor, target: Tensor) -> None:
