@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from sparsact.functional import batch_topk
 from sparsact.sae import (
     SAEConfig,
     SAETrainConfig,
@@ -126,6 +127,25 @@ def harvested(folder: Path, accelerator: Any = None) -> dict[str, Any]:
     return {"activations": found, "calls": model.calls}
 
 
+def selected(rank: int, size: int) -> dict[str, torch.Tensor]:
+    """What a joined batch top-k keeps of this process's rows; all magnitudes are distinct."""
+    generator = torch.Generator().manual_seed(0)
+    x = (torch.randperm(96, generator=generator) - 47.75).view(8, 12)  # exact in bfloat16
+    mask = torch.rand(8, 12, generator=generator) < 0.5
+    mask[5:] = False
+    found = {}
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        for by in ("value", "magnitude"):
+            for k in (0, 2, 12):
+                for chosen in (None, mask):
+                    part = None if chosen is None else chosen.chunk(size)[rank]
+                    kept = batch_topk(
+                        x.to(dtype).chunk(size)[rank], k, by=by, mask=part, joined=True
+                    )
+                    found[f"{dtype} {by} {k} {chosen is None}"] = kept
+    return found
+
+
 def mistakes(rank: int, size: int) -> dict[str, str]:
     """What every process says about a mistake that one of them makes."""
     found = {}
@@ -149,6 +169,7 @@ if __name__ == "__main__":
         torch.save(results(rank, size, shard), folder / name / f"{rank}.pt")
         torch.save(saved(folder / name, rank, size, shard), folder / name / f"saved{rank}.pt")
     torch.save(harvested(folder / "activations", accelerator), folder / f"harvested{rank}.pt")
+    torch.save(selected(rank, size), folder / f"selected{rank}.pt")
     torch.save(share(), folder / f"share{rank}.pt")
     torch.save(mistakes(rank, size), folder / f"mistakes{rank}.pt")
     dist.destroy_process_group()

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from accelerate.state import AcceleratorState, DistributedType
-from joined_training import STEPS, data, harvested, results, saved
+from joined_training import STEPS, data, harvested, results, saved, selected
 from safetensors.torch import load_file
 
 from sparsact.sae import (
@@ -45,6 +45,9 @@ def test_two_processes_equal_one_on_the_joined_batch(tmp_path):
         assert "input batch of step 1 has NaN" in told["NaN"]
         assert "[8, 9]" in told["sizes"]
     each_makes_its_share(tmp_path)
+    parts = [torch.load(tmp_path / f"selected{rank}.pt") for rank in range(2)]
+    for case, expected in selected(0, 1).items():
+        assert torch.equal(torch.cat([part[case] for part in parts]), expected), case
 
 
 def learns_the_same(found, other, expected, case):
