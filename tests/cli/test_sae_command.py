@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -29,8 +30,8 @@ def sparsact(*arguments, **options):
     )
 
 
-def finished(*arguments):
-    process = sparsact(*arguments)
+def finished(*arguments, **options):
+    process = sparsact(*arguments, **options)
     out, err = process.communicate(timeout=300)
     return process.returncode, out, " ".join(err.split())
 
@@ -82,6 +83,28 @@ def test_killed_and_resumed_gives_the_same_curve(whole, data, tmp_path):
     assert curve(out) == curve(whole[0])
 
 
+def small_files_only():
+    """As on a full disk: a file that grows beyond this size is refused."""
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, hard))
+
+
+def test_a_full_disk_is_one_line_and_what_was_written_can_be_resumed(whole, data, tmp_path):
+    out = tmp_path / "run"
+    flags = ("train", "--data", data, *FLAGS, "--out", out)
+    assert finished(*flags, "--steps", 20)[0] == 0
+    before = (out / "checkpoint" / "state.safetensors").read_bytes()
+    flags = (*flags, "--resume", "--steps", 60)
+    status, _, error = finished(*flags, preexec_fn=small_files_only)
+    assert status == 2
+    assert "could not be written (File too large" in error
+    assert "Traceback" not in error
+    assert (out / "checkpoint" / "state.safetensors").read_bytes() == before
+    assert not list(out.glob("**/*.new")) + list(out.glob("**/*.unfinished"))
+    assert finished(*flags)[0] == 0
+    assert curve(out) == curve(whole[0])
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -90,6 +113,9 @@ def test_killed_and_resumed_gives_the_same_curve(whole, data, tmp_path):
         (["--out", "{new}", "--resume"], "no run"),
         (["--out", "{new}", "--data", "no.npy"], "does not exist"),
         (["--out", "{new}", "--model", "x"], "either --data"),
+        (["--out", "{new}", "--data", "{first}"], "step 1 has NaN"),
+        (["--out", "{new}", "--data", "{last}"], "NaN or infinity in the rows that are held out"),
+        (["--out", "{new}", "--data", "{integer}"], "got int64 of shape (9, 3)"),
         (["--out", "{new}", "--k", "65", "--activation", "topk"], "k=65"),
         (["--out", "{new}", "--held-out", "2000"], "leave none"),
         (["--out", "{new}", "--batch-size", "1999"], "1600"),
@@ -99,6 +125,13 @@ def test_killed_and_resumed_gives_the_same_curve(whole, data, tmp_path):
 )
 def test_mistakes_end_with_one_line(flags, message, whole, data, tmp_path):
     places = {"whole": whole[0], "new": tmp_path / "new"}
+    for name, rows in (("first", slice(0, 300)), ("last", slice(1999, None))):
+        places[name] = tmp_path / f"{name}.npy"
+        spoilt = np.load(data)
+        spoilt[rows, 3] = np.nan
+        np.save(places[name], spoilt)
+    np.save(tmp_path / "whole_numbers.npy", np.ones((9, 3), int))
+    places["integer"] = tmp_path / "whole_numbers.npy"
     flags = [flag.format(**places) for flag in flags]
     status, _, error = finished("train", "--data", data, *FLAGS, "--steps", 60, *flags)
     assert status == 2
