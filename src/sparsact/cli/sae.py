@@ -12,6 +12,7 @@ from torch import Tensor
 from sparsact._errors import about_the_input
 from sparsact.cli.progress import progress
 from sparsact.sae import SAEMetrics, SparseAutoencoder, evaluate, load_sae, open_rows
+from sparsact.sae.reporting import SAEReport, write_report
 from sparsact.sae.run import SAERun, train
 
 
@@ -31,15 +32,22 @@ def sae(
     command: tyro.conf.OmitSubcommandPrefixes[
         Annotated[SAERun, tyro.conf.subcommand("train")]
         | Annotated[Evaluate, tyro.conf.subcommand("eval")]
+        | Annotated[SAEReport, tyro.conf.subcommand("report")]
     ],
 ) -> int:
-    """Sparse autoencoders: train them, measure them."""
+    """Sparse autoencoders: train them, measure them, look at them."""
     console = Console()
     if isinstance(command, SAERun):
         with progress(console) as update:
             metrics = train(command, update)
         _show(console, metrics)
         console.print(f"autoencoder: {command.out}/sae", highlight=False, markup=False)
+        page = write_report(SAEReport(command.out, most=0, sample=0))
+        console.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)
+    elif isinstance(command, SAEReport):
+        with progress(console) as update:
+            page = write_report(command, update)
+        console.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)
     else:
         with about_the_input():
             autoencoder, taken = _read(command)
