@@ -22,6 +22,14 @@ th:first-child, td:first-child {{ text-align: left; }}
 tr.picked td {{ background: #fdf3f2; font-weight: 600; }}
 """
 
+_CONFIG = {
+    "responsive": True,
+    "displaylogo": False,
+    # plotly's bar has a button that uploads the figure to its maker's server
+    "modeBarButtonsToRemove": ["sendChartToCloud"],
+    "plotlyServerURL": "",
+}
+
 
 def save_page(
     path: Path,
@@ -78,6 +86,6 @@ def _rendered(parts: Sequence[str | Figure]) -> Iterable[str]:
                 full_html=False,
                 include_plotlyjs=figures == 0,
                 div_id=f"figure-{figures}",
-                config={"responsive": True, "displaylogo": False},
+                config=_CONFIG,
             )
             figures += 1

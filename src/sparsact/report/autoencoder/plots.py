@@ -24,7 +24,7 @@ def curves(panel: Panel) -> Figure:
     figure.update_layout(legend={"orientation": "h", "y": -0.25}, hovermode="x unified")
     figure.update_xaxes(title="step")
     if panel.logarithmic:
-        figure.update_yaxes(type="log", exponentformat="power")
+        figure.update_yaxes(type="log", dtick="D2")
     else:
         figure.update_yaxes(rangemode="tozero")
     return figure
