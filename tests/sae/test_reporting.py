@@ -205,7 +205,7 @@ def test_figures_and_densities():
     metrics = {"inputs": 2048, "fvu": 0.123456, "mse": math.nan, "density": [0.5], "ce_loss": 1.5}
     assert make_figures(metrics) == (
         ("activations measured", "2048"),
-        ("FVU: share of the variance around the mean that stays unexplained", "0.1235"),
+        ("FVU: unexplained share of the variance", "0.1235"),
         ("mean squared error per entry", "nan"),
         ("ce loss", "1.5"),
     )

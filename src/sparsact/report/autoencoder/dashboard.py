@@ -12,6 +12,7 @@ STYLE = f"""
 div.panels {{ display: grid;
              grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); }}
 div.panels > div {{ min-width: 0; }}
+div.scroll td:first-child {{ white-space: normal; }}
 nav.latents ul {{ display: flex; flex-wrap: wrap; gap: .2rem .5rem; list-style: none; padding: 0;
                  margin: .2rem 0 .8rem; font-variant-numeric: tabular-nums; }}
 a {{ color: {PALETTE[0]}; }}

@@ -26,7 +26,7 @@ CURVES = (
 NAMES = {
     "inputs": "activations measured",
     "l0": "L0: active latents per activation",
-    "fvu": "FVU: share of the variance around the mean that stays unexplained",
+    "fvu": "FVU: unexplained share of the variance",
     "explained_variance": "explained variance, around the mean",
     "mse": "mean squared error per entry",
     "cosine": "cosine between reconstruction and activation",
