@@ -9,6 +9,10 @@ class InputError(ValueError):
     """A mistake in the data or the flags; the message is one line that says what to do."""
 
 
+class OutputError(OSError):
+    """A file that could not be written; the message is one line that says what to do."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that does not exist, with the nearest one that does."""
     choices = list(known)
@@ -22,5 +26,7 @@ def about_the_input() -> Iterator[None]:
     """A block that only reads what the user gave: what it finds wrong is an InputError."""
     try:
         yield
+    except OutputError:
+        raise
     except (ValueError, OSError) as error:
         raise InputError(str(error)) from error

@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -29,8 +30,8 @@ def sparsact(*arguments, **options):
     )
 
 
-def finished(*arguments):
-    process = sparsact(*arguments)
+def finished(*arguments, **options):
+    process = sparsact(*arguments, **options)
     out, err = process.communicate(timeout=300)
     return process.returncode, out, " ".join(err.split())
 
@@ -84,6 +85,28 @@ def test_killed_and_resumed_gives_the_same_curve(whole, data, tmp_path):
     assert not (out / "sae").exists()
     status, _, error = finished(*flags, "--checkpoint-every", 7, "--resume")
     assert status == 0, error
+    assert curve(out) == curve(whole[0])
+
+
+def small_files_only():
+    """As on a full disk: a file that grows beyond this size is refused."""
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, hard))
+
+
+def test_a_full_disk_is_one_line_and_what_was_written_can_be_resumed(whole, data, tmp_path):
+    out = tmp_path / "run"
+    flags = ("train", "--data", data, *FLAGS, "--out", out)
+    assert finished(*flags, "--steps", 20)[0] == 0
+    before = (out / "checkpoint" / "state.safetensors").read_bytes()
+    flags = (*flags, "--resume", "--steps", 60)
+    status, _, error = finished(*flags, preexec_fn=small_files_only)
+    assert status == 2
+    assert "could not be written (File too large" in error
+    assert "Traceback" not in error
+    assert (out / "checkpoint" / "state.safetensors").read_bytes() == before
+    assert not list(out.glob("**/*.new")) + list(out.glob("**/*.unfinished"))
+    assert finished(*flags)[0] == 0
     assert curve(out) == curve(whole[0])
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from distributed_step import gradients
+
 from two_processes import run_on_two
 
 SCRIPT = Path(__file__).with_name("distributed_step.py")

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from sharded_step import results
+
 from two_processes import run_on_two
 
 SCRIPT = Path(__file__).with_name("sharded_step.py")

@@ -7,7 +7,6 @@ from sparsact.sae import (
     SAETrainConfig,
     SAETrainer,
     SparseAutoencoder,
-    files,
     load_checkpoint,
     load_sae,
     open_rows,
@@ -55,22 +54,6 @@ def test_a_resumed_training_goes_on_bitwise(kind, sparse_data, tmp_path):
     load_checkpoint(second, tmp_path / "checkpoint")
     rest = [s.loss for s in second.run(rows.batches(128, start=second.steps), 20)]
     assert rest == whole[9:]
-
-
-def test_an_interrupted_write_leaves_the_last_checkpoint(batches, tmp_path, monkeypatch):
-    trainer = SAETrainer(SparseAutoencoder(SAEConfig(16, 48, k=4)), SAETrainConfig())
-    trainer.step(next(batches))
-    save_checkpoint(trainer, tmp_path / "checkpoint")
-    trainer.step(next(batches))
-
-    def full_disk(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(files, "save_file", full_disk)
-    with pytest.raises(OSError, match="No space"):
-        save_checkpoint(trainer, tmp_path / "checkpoint")
-    load_checkpoint(trainer, tmp_path / "checkpoint")
-    assert trainer.steps == 1
 
 
 def test_a_crash_between_the_two_renames_is_survived(batches, tmp_path):

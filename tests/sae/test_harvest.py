@@ -52,15 +52,15 @@ def test_activations_of_the_text_without_bos_and_padding(tokens, tmp_path):
 def test_a_harvest_goes_on_where_it_was_cut_off(tokens, tmp_path, monkeypatch):
     model = Model()
     module = sys.modules["sparsact.sae.activations.harvest"]  # the package shows the function
-    real, written = module._write, []
+    real, written = module.write_tensors, []
 
-    def full_after_two(file, activations):
+    def full_after_two(file, tensors):
         if len(written) == 2:
             raise OSError(28, "No space left on device")
         written.append(file)
-        real(file, activations)
+        real(file, tensors)
 
-    monkeypatch.setattr(module, "_write", full_after_two)
+    monkeypatch.setattr(module, "write_tensors", full_after_two)
     with pytest.raises(OSError, match="No space"):
         harvest(model, "first", tokens, tmp_path, batch_rows=4, shard_rows=4)
     monkeypatch.undo()

@@ -17,8 +17,9 @@ from sparsact.sae.reporting.collect import Passages, describe, fired_on
 from sparsact.sae.reporting.latents import choose_latents, make_groups
 from sparsact.sae.reporting.pieces import split_pieces
 from sparsact.sae.reporting.training import make_densities, make_figures, make_panels, thin
-from sparsact.sae.reporting.write import Reading
-from sparsact.sae.run import SAERun, Source, train
+from sparsact.sae.reporting.write import ShownIn
+from sparsact.sae.run import SAERun, train
+from sparsact.sae.source import Source
 
 WIDTH, LATENTS = 6, 12
 
@@ -238,7 +239,7 @@ def single(tmp_path):
 
 
 def reading(model, *text, layer="model.layers.0", **changes):
-    return Reading(model=str(model), layer=layer, text=tuple(map(str, text)), **changes)
+    return ShownIn(model=str(model), layer=layer, text=tuple(map(str, text)), **changes)
 
 
 def test_an_autoencoder_by_itself_in_a_text(model, single, tmp_path):
@@ -274,13 +275,13 @@ def test_a_run_on_a_text(model, tmp_path, monkeypatch):
     assert f"latents in {40 * 40} tokens of {text}: 3.0 active at a time" in page
     monkeypatch.undo()
     before = sorted(run.rglob("*"))
-    changed = SAEReport(str(run), Reading(text=(str(other),)), out=str(tmp_path / "other.html"))
+    changed = SAEReport(str(run), ShownIn(text=(str(other),)), out=str(tmp_path / "other.html"))
     page = write_report(changed).read_text(encoding="utf-8")
     assert f"latents in {20 * 24} tokens of {other}" in page
     assert sorted(run.rglob("*")) == before
     assert not list(tmp_path.glob(".activations*"))
-    kept = dataclasses.replace(changed.reading, cache=str(tmp_path / "kept"))
-    write_report(dataclasses.replace(changed, reading=kept))
+    kept = dataclasses.replace(changed.shown_in, cache=str(tmp_path / "kept"))
+    write_report(dataclasses.replace(changed, shown_in=kept))
     assert (tmp_path / "kept" / "manifest.json").exists()
 
 
@@ -289,7 +290,7 @@ def test_mistakes(model, single, tmp_path):
     text.write_text("words " * 20)
     wrong = [
         (SAEReport(str(tmp_path / "none")), "config.json"),
-        (SAEReport(str(single), reading(model)), "also need --text"),
+        (SAEReport(str(single), reading(model)), "--text"),
         (SAEReport(str(single), reading(model, text, layer="model.layers.9")), "model.layers"),
         (SAEReport(str(single), reading(model, text, layer="lm_head")), "width 256"),
         (SAEReport(str(single), reading(model, text), latents=(24,)), "no latent 24"),

@@ -13,7 +13,7 @@ from sparsact.sae import (
     evaluate,
     geometric_median,
 )
-from sparsact.sae.dead import resample_
+from sparsact.sae.dead import forget_, resample_
 from sparsact.sae.kinds import sparsity_term
 from sparsact.sae.loss import SAELoss
 
@@ -120,8 +120,9 @@ def test_resampling_brings_latents_back(sparse_data):
     x = sparse_data[:512]
     others = sae.W_dec[6:].clone()
     assert (sae.encode(x)[:, :6] == 0).all()
-    revived = resample_(sae, optimizer, dead, x, x, torch.Generator().manual_seed(0))
-    assert revived == 6
+    revived = resample_(sae, dead, x, x, torch.Generator().manual_seed(0))
+    assert torch.equal(revived, dead)
+    forget_(optimizer, sae, revived)
     assert ((sae.encode(x)[:, :6] != 0).sum(0) > 0).all()
     assert torch.equal(sae.W_dec[6:], others)
     assert optimizer.state[sae.W_dec]["exp_avg"][:6].abs().sum() == 0

@@ -3,6 +3,7 @@
 from typing import Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from sparsact._thresholds.arguments import check_input, check_mask
@@ -74,6 +75,7 @@ def batch_topk(
     by: Literal["value", "magnitude"] = "value",
     mask: Tensor | None = None,
     zero_other: bool = False,
+    joined: bool = False,
 ) -> Tensor:
     """Keep the k·B largest entries of the batch, zero the rest; B is the number of rows.
 
@@ -86,10 +88,12 @@ def batch_topk(
         mask: boolean, broadcasts to `x`; only entries where it is True compete, and only rows
             with such an entry count in B, so that padding does not raise the number kept.
         zero_other: entries outside `mask` become 0 instead of passing unchanged.
+        joined: the batch is that of all processes of ``torch.distributed`` together, so that
+            they keep what one process with all rows would; every process must call.
 
     Returns:
-        a tensor of the shape and dtype of `x`, with at most k·B entries kept. NaN stays NaN,
-        and counts among them.
+        a tensor of the shape and dtype of `x`, with at most k·B entries kept (if joined, all
+        that equal the smallest kept are). NaN stays NaN, and counts among them.
 
     Gradient:
         exact: ``∂x = 1`` on the kept entries (for ``by="value"`` those above 0).
@@ -110,12 +114,17 @@ def batch_topk(
     check_k(k)
     kept = x.relu() if check_by(by) == "value" else x
     score = kept.detach().abs()
-    if mask is None:
-        keep = _largest(score, k * _rows(x, dim))
-    else:
+    rows: Tensor | None = None
+    if mask is not None:
         check_mask(mask, x)
         rows = mask.expand(x.shape).any(dim).sum()
-        keep = _largest_of(torch.where(mask, score, -1.0), k * rows)
+        score = torch.where(mask, score, -1.0)
+    if joined and several_processes():
+        keep = _largest_of_all(score, k * (_rows(x, dim) if rows is None else int(rows)))
+    elif rows is None:
+        keep = _largest(score, k * _rows(x, dim))
+    else:
+        keep = _largest_of(score, k * rows)
     result = torch.where(x.isnan() | keep, kept, 0.0)  # isnan first: it has the strides of x
     if mask is None:
         return result
@@ -139,6 +148,40 @@ def _largest_of(score: Tensor, number: Tensor) -> Tensor:
     order = flat.argsort(descending=True)
     rank = torch.empty_like(order).scatter(0, order, torch.arange(len(order), device=order.device))
     return (rank < number).reshape(score.shape)
+
+
+def _largest_of_all(score: Tensor, number: int) -> Tensor:
+    """As :func:`_largest`, among the scores of all processes: `number` is summed over them."""
+    wanted = torch.tensor(number, device=score.device)
+    dist.all_reduce(wanted)
+    if int(wanted) == 0:
+        return torch.zeros_like(score, dtype=torch.bool)
+    candidates = score.reshape(-1).topk(min(int(wanted), score.numel())).values
+    return score >= _level_of_all(candidates.clamp(min=0), wanted)
+
+
+def _level_of_all(candidates: Tensor, wanted: Tensor) -> Tensor:
+    """The largest level that `wanted` candidates of all processes reach, or 0.
+
+    Numbers that are not negative are in the order of their bits, so the level is found by the
+    byte: a count for each value of it is summed over the processes. Nothing else is sent.
+    """
+    integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[candidates.element_size()]
+    ascending = candidates.flip(0).view(integer).long()
+    level = torch.zeros((), dtype=torch.long, device=candidates.device)
+    first = 8 * candidates.element_size() - 8
+    for shift in range(first, -1, -8):
+        byte = torch.arange(128 if shift == first else 256, device=level.device)  # the sign is 0
+        edges = level + (byte << shift)
+        counts = len(ascending) - torch.searchsorted(ascending, edges)
+        dist.all_reduce(counts)
+        level = edges[((counts >= wanted).sum() - 1).clamp(min=0)]
+    return level.to(integer).view(candidates.dtype)
+
+
+def several_processes() -> bool:
+    """Whether this is one of several processes of ``torch.distributed``."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def check_k(k: object) -> None:

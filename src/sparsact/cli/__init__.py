@@ -8,7 +8,7 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from sparsact._errors import InputError
+from sparsact._errors import InputError, OutputError
 from sparsact.cli.compare import INTERRUPTED, compare
 from sparsact.cli.denoise import denoise
 from sparsact.cli.sae import sae
@@ -17,12 +17,12 @@ VERBS: dict[str, Callable[..., Any]] = {"compare": compare, "denoise": denoise, 
 
 
 def main() -> None:
-    """Run ``sparsact VERB``; a mistake in the input ends with one line and status 2."""
+    """Run ``sparsact VERB``; wrong input or a full disk ends with one line and status 2."""
     try:
         status = tyro.extras.subcommand_cli_from_dict(
             VERBS, prog="sparsact", description="Activation sparsity for PyTorch."
         )
-    except (InputError, ImportError) as error:
+    except (InputError, OutputError, ImportError) as error:
         message = escape(" ".join(str(error).split()))
         Console(stderr=True, highlight=False).print(
             f"[bold red]error:[/] {message}", soft_wrap=True

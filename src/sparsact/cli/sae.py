@@ -1,7 +1,8 @@
 """``sparsact sae``."""
 
 import dataclasses
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import tyro
@@ -10,10 +11,20 @@ from rich.table import Table
 from torch import Tensor
 
 from sparsact._errors import about_the_input
-from sparsact.cli.progress import progress
-from sparsact.sae import SAEMetrics, SparseAutoencoder, evaluate, load_sae, open_rows
+from sparsact.cli.progress import Update, progress
+from sparsact.sae import (
+    SAEMetrics,
+    SparseAutoencoder,
+    SpliceMetrics,
+    evaluate,
+    evaluate_spliced,
+    load_sae,
+    open_rows,
+)
+from sparsact.sae.activations.harvest import stream
 from sparsact.sae.reporting import SAEReport, write_report
 from sparsact.sae.run import SAERun, train
+from sparsact.sae.source import Reading
 
 
 @dataclass(frozen=True)
@@ -22,10 +33,14 @@ class Evaluate:
 
     path: tyro.conf.Positional[str]
     """Directory of the autoencoder: RUN/sae."""
-    data: str
-    """A .npy or .safetensors file of activations (rows, width), or a directory of them."""
+    reading: tyro.conf.OmitArgPrefixes[Reading] = field(
+        default_factory=lambda: Reading(batch_rows=2)  # whose logits are in memory twice
+    )
+    data: str | None = None
+    """A .npy or .safetensors file of activations (rows, width), or a directory of them; instead of
+    a model, which is measured with the reconstruction spliced in, too."""
     rows: int = 65536
-    """How many of the last activations are used."""
+    """How many of the last activations of the data are used."""
 
 
 def sae(
@@ -36,40 +51,66 @@ def sae(
     ],
 ) -> int:
     """Sparse autoencoders: train them, measure them, look at them."""
-    console = Console()
+    first = os.environ.get("RANK", "0") == "0"
+    console = Console(quiet=not first)  # of several processes one speaks
     if isinstance(command, SAERun):
         with progress(console) as update:
             metrics = train(command, update)
         _show(console, metrics)
         console.print(f"autoencoder: {command.out}/sae", highlight=False, markup=False)
-        page = write_report(SAEReport(command.out, most=0, sample=0))
-        console.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)
+        if first:
+            page = write_report(SAEReport(command.out, most=0, sample=0))
+            console.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)
     elif isinstance(command, SAEReport):
         with progress(console) as update:
             page = write_report(command, update)
         console.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)
     else:
-        with about_the_input():
-            autoencoder, taken = _read(command)
-        _show(console, evaluate(autoencoder, taken.split(2048)))
+        with about_the_input(), progress(console) as update:
+            autoencoder = load_sae(command.path)
+            if (command.data is None) == (command.reading.model is None):
+                raise ValueError("give either --data, or --model with --layer and --text")
+            if command.data is not None:
+                _show(console, evaluate(autoencoder, _rows(command, autoencoder).split(2048)))
+            else:
+                for figures in _in_model(command.reading, autoencoder, update):
+                    _show(console, figures)
     return 0
 
 
-def _read(command: Evaluate) -> tuple[SparseAutoencoder, Tensor]:
-    """The autoencoder, and the activations it is measured on."""
-    autoencoder, rows = load_sae(command.path), open_rows(command.data)
+def _rows(command: Evaluate, autoencoder: SparseAutoencoder) -> Tensor:
+    """The activations on which it is measured."""
+    assert command.data is not None
+    rows = open_rows(command.data)
     if rows.width != autoencoder.config.d_in:
         raise ValueError(
             f"{command.data} holds rows of width {rows.width}, the autoencoder reads "
             f"{autoencoder.config.d_in}"
         )
-    return autoencoder, rows.split(min(command.rows, rows.total - 1))[1]
+    return rows.split(min(command.rows, rows.total - 1))[1]
 
 
-def _show(console: Console, metrics: SAEMetrics) -> None:
+def _in_model(
+    reading: Reading, autoencoder: SparseAutoencoder, update: Update
+) -> tuple[SAEMetrics, SpliceMetrics]:
+    """The figures on the layer's activations, and what the model makes of the reconstruction."""
+    update(0, 1, "loading the model")
+    model, layer, tokens = reading.load()
+    spliced = evaluate_spliced(
+        model,
+        layer,
+        autoencoder,
+        tokens,
+        batch_rows=reading.batch_rows,
+        progress=lambda done, total: update(done, total, "spliced into the model"),
+    )
+    return evaluate(autoencoder, stream(model, layer, tokens, reading.batch_rows)), spliced
+
+
+def _show(console: Console, metrics: SAEMetrics | SpliceMetrics) -> None:
     table = Table("held-out figure", "value", box=None, pad_edge=False)
-    for field in dataclasses.fields(metrics):
-        value = getattr(metrics, field.name)
-        if field.name != "density":
-            table.add_row(field.name, f"{value:.4g}" if isinstance(value, float) else str(value))
+    for entry in dataclasses.fields(metrics):
+        value = getattr(metrics, entry.name)
+        if entry.name != "density":
+            table.add_row(entry.name, f"{value:.4g}" if isinstance(value, float) else str(value))
     console.print(table)

@@ -1,6 +1,8 @@
 """Dense activations to compressed sparse rows: what exceeds a threshold, and where it stood."""
 
+import functools
 import math
+import warnings
 from typing import Any
 
 import torch
@@ -39,6 +41,8 @@ def threshold_compress(x: Tensor, threshold: float | Tensor = 0.0) -> Tensor:
     check_matrix(x, "x")
     level = per_column(threshold, x)
     values, offsets, columns = torch.ops.sparsact.threshold_compress(x, level)
+    if not torch.compiler.is_compiling():
+        _let_torch_say_beta()
     return torch.sparse_csr_tensor(
         offsets,
         columns,
@@ -46,6 +50,17 @@ def threshold_compress(x: Tensor, threshold: float | Tensor = 0.0) -> Tensor:
         x.shape,
         check_invariants=False,  # they hold by construction
     )
+
+
+@functools.cache
+def _let_torch_say_beta() -> None:
+    """Have torch say, unheard, that CSR tensors are in beta: it does so once in a process.
+
+    Filters are of the whole process, so they are changed for this moment only.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
+        torch.eye(1).to_sparse_csr()
 
 
 def check_matrix(tensor: Tensor, name: str) -> None:

@@ -3,10 +3,11 @@
 from typing import Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from sparsact._thresholds.gate import jumprelu
-from sparsact._thresholds.select import batch_topk, check_by, check_k, topk
+from sparsact._thresholds.select import batch_topk, check_by, check_k, several_processes, topk
 from sparsact._thresholds.shrink import hardshrink
 
 
@@ -61,6 +62,8 @@ class BatchTopK(nn.Module):
         by: ``"value"`` (after relu) or ``"magnitude"``.
         momentum: weight of a new batch in the running mean, as in ``nn.BatchNorm1d``; the first
             batch sets it.
+        joined: in training mode, let the entries of all processes of ``torch.distributed``
+            compete, as ``nn.SyncBatchNorm`` takes its statistics over them.
 
     Shape:
         any, returned unchanged.
@@ -90,6 +93,7 @@ class BatchTopK(nn.Module):
         *,
         by: Literal["value", "magnitude"] = "value",
         momentum: float = 0.01,
+        joined: bool = False,
     ) -> None:
         super().__init__()
         check_k(k)
@@ -100,6 +104,7 @@ class BatchTopK(nn.Module):
         self.dim = dim
         self.by: Literal["value", "magnitude"] = by
         self.momentum = momentum
+        self.joined = joined
         self.register_buffer("running_threshold", torch.zeros(()))
         self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.long))
 
@@ -108,22 +113,26 @@ class BatchTopK(nn.Module):
         if not self.training:
             gate = jumprelu if self.by == "value" else hardshrink
             return gate(x, self.running_threshold, mask=mask)
-        result = batch_topk(x, self.k, self.dim, by=self.by, mask=mask)
-        if x.numel():
+        result = batch_topk(x, self.k, self.dim, by=self.by, mask=mask, joined=self.joined)
+        if x.numel() or self.joined:
             self._track(result.detach() if mask is None else torch.where(mask, result.detach(), 0))
         return result
 
     @torch.no_grad()
     def _track(self, result: Tensor) -> None:
         """Move the running threshold towards the smallest entry kept, if there is one."""
-        magnitude = result.abs()
-        smallest = torch.where(magnitude > 0, magnitude, torch.inf).min()
+        magnitude = result.abs().flatten().to(self.running_threshold)
+        kept = torch.where(magnitude > 0, magnitude, torch.inf)
+        smallest = kept.min() if len(kept) else kept.new_tensor(torch.inf)
+        if self.joined and several_processes():
+            dist.all_reduce(smallest, dist.ReduceOp.MIN)
         found = smallest < torch.inf
         weight = torch.where(self.num_batches_tracked == 0, 1.0, self.momentum)
-        moved = self.running_threshold.lerp(smallest.to(self.running_threshold), weight)
+        moved = self.running_threshold.lerp(smallest, weight)
         self.running_threshold.copy_(torch.where(found, moved, self.running_threshold))
         self.num_batches_tracked.add_(found)
 
     def extra_repr(self) -> str:
         """k, the dim, the ranking and the momentum."""
-        return f"k={self.k}, dim={self.dim}, by={self.by!r}, momentum={self.momentum:g}"
+        joined = ", joined=True" if self.joined else ""
+        return f"k={self.k}, dim={self.dim}, by={self.by!r}, momentum={self.momentum:g}{joined}"

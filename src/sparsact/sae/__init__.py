@@ -8,6 +8,7 @@ from sparsact.sae.gated import GatedReLU
 from sparsact.sae.geometry import geometric_median
 from sparsact.sae.metrics import SAEMetrics, evaluate
 from sparsact.sae.model import SparseAutoencoder
+from sparsact.sae.splice import SpliceMetrics, evaluate_spliced
 from sparsact.sae.train import SAEStats, SAETrainer
 
 __all__ = [
@@ -19,8 +20,10 @@ __all__ = [
     "SAETrainConfig",
     "SAETrainer",
     "SparseAutoencoder",
+    "SpliceMetrics",
     "Tokens",
     "evaluate",
+    "evaluate_spliced",
     "geometric_median",
     "harvest",
     "load_checkpoint",

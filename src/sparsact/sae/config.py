@@ -87,6 +87,8 @@ class SAETrainConfig:
             thresholds and optimizer state in float32.
         sparse: compute with the active latents alone while they are so few that it is faster.
         seed: of the initial weights' and the resampling's randomness.
+        shard: spread parameters and optimizer state over the processes (FSDP2) instead of having
+            all of them on each.
 
     Raises:
         ValueError: a value is out of its range.
@@ -107,6 +109,7 @@ class SAETrainConfig:
     mixed_precision: Literal["no", "bf16"] = "no"
     sparse: bool = True
     seed: int = 0
+    shard: bool = False
 
     def __post_init__(self) -> None:
         for name in ("lr", "clip_grad_norm", "dead_after"):

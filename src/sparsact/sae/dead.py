@@ -6,6 +6,7 @@ from torch.optim import Optimizer
 
 from sparsact.sae.geometry import normalize_rows_
 from sparsact.sae.model import SparseAutoencoder
+from sparsact.sae.sharding import own_rows, spread_like
 
 
 class DeadLatents(nn.Module):
@@ -46,28 +47,26 @@ class DeadLatents(nn.Module):
 @torch.no_grad()
 def resample_(
     sae: SparseAutoencoder,
-    optimizer: Optimizer,
     dead: Tensor,
     x: Tensor,
     target: Tensor,
     generator: torch.Generator,
-) -> int:
+) -> Tensor:
     """Point dead latents at what the autoencoder explains worst, in place.
 
     Each takes the direction of an input's residual, drawn with probability proportional to the
-    squared error; its encoder row has 0.2 times the mean length of the living, its bias is 0,
-    and the optimizer forgets its moments.
+    squared error; its encoder row has 0.2 times the mean length of the living, its bias is 0.
 
     Args:
         sae: the autoencoder.
-        optimizer: Adam, or any whose state has the shapes of the parameters.
         dead: (d_sae,) bool.
         x: (n, d_in), raw inputs to draw from; each is used at most once.
         target: (n, d_out), raw.
         generator: on the CPU.
 
     Returns:
-        how many latents were revived: at most n.
+        (d_sae,) bool: the latents that were revived, at most n; :func:`forget_` what the
+        optimizer remembers of them.
 
     Source:
         Bricken et al., "Towards Monosemanticity" (2023), appendix on neuron resampling; there
@@ -77,8 +76,9 @@ def resample_(
     residual = wanted - sae.reconstruct(sae.encode(x))
     weight = residual.float().square().sum(1).cpu()
     number = min(int(dead.sum()), int((weight > 0).sum()))
+    revived = torch.zeros_like(dead)
     if number == 0:
-        return 0
+        return revived
     drawn = torch.multinomial(weight, number, generator=generator).to(x.device)
     which = dead.nonzero().flatten()[:number]
     direction = residual[drawn].to(sae.W_dec.dtype)
@@ -89,12 +89,22 @@ def resample_(
     rows[which] = 0.2 * alive * nn.functional.normalize(reading, dim=1).to(rows.dtype)
     sae.encoder.bias[which] = 0
     sae.W_dec[which] = direction
-    for parameter in (rows, sae.encoder.bias, sae.W_dec):
-        _forget(optimizer, parameter, which)
-    return number
+    revived[which] = True
+    return revived
 
 
-def _forget(optimizer: Optimizer, parameter: Tensor, which: Tensor) -> None:
-    for value in optimizer.state.get(parameter, {}).values():
-        if isinstance(value, Tensor) and value.shape == parameter.shape:
-            value[which] = 0
+@torch.no_grad()
+def forget_(optimizer: Optimizer, sae: SparseAutoencoder, which: Tensor) -> None:
+    """Set the moments of the latents `which` (d_sae,) bool to 0.
+
+    Args:
+        optimizer: Adam, or any whose state has the shapes of the parameters, which may be spread
+            over processes.
+        sae: whose encoder and dictionary it trains.
+        which: the latents.
+    """
+    for parameter in (sae.encoder.weight, sae.encoder.bias, sae.W_dec):
+        rows = which.view(-1, *[1] * (parameter.ndim - 1)).expand(parameter.shape)
+        for value in optimizer.state.get(parameter, {}).values():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                own_rows(value).masked_fill_(own_rows(spread_like(rows.contiguous(), value)), 0)

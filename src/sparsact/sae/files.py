@@ -2,16 +2,16 @@
 
 import copy
 import json
-import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sparsact.sae.config import SAEConfig
+from sparsact.sae.disk import write_tensors, write_text, writing
 from sparsact.sae.model import SparseAutoencoder
 from sparsact.sae.train import SAETrainer
 
@@ -27,6 +27,9 @@ def save_sae(sae: SparseAutoencoder, path: str | Path) -> Path:
 
     Returns:
         the directory.
+
+    Raises:
+        OutputError: an OSError: the disk is full, or refuses; what stood there is there.
     """
     folded = copy.deepcopy(sae).fold_scale_()
     return _write(Path(path), dict(folded.state_dict()), asdict(sae.config), WEIGHTS, CONFIG)
@@ -53,10 +56,18 @@ def load_sae(path: str | Path, activation: nn.Module | None = None) -> SparseAut
 
 
 def save_checkpoint(trainer: SAETrainer, path: str | Path) -> Path:
-    """Write all that a training needs to go on; the last whole checkpoint is there until then."""
+    """Write all that a training needs to go on; the last whole checkpoint is there until then.
+
+    Every process must call it; the first one writes.
+
+    Raises:
+        OutputError: an OSError: the disk is full, or refuses; the last checkpoint is there.
+    """
     tensors: dict[str, Tensor] = {}
     plain = _flatten(trainer.state_dict(), "", tensors)
-    return _write(Path(path), tensors, plain, "state.safetensors", "state.json")
+    if trainer.accelerator.is_main_process:
+        _write(Path(path), tensors, plain, "state.safetensors", "state.json")
+    return Path(path)
 
 
 def load_checkpoint(trainer: SAETrainer, path: str | Path) -> None:
@@ -78,17 +89,18 @@ def _write(path: Path, tensors: dict[str, Tensor], plain: Any, *names: str) -> P
     reads in between, or after a crash there, finds the old one by :func:`_whole`.
     """
     new, old = path.with_name(path.name + ".new"), path.with_name(path.name + ".old")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, new / names[0])
-    (new / names[1]).write_text(json.dumps(plain, indent=2) + "\n")
-    for name in names:
-        with (new / name).open("rb") as file:
-            os.fsync(file.fileno())
-    if path.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        path.rename(old)
-    new.rename(path)
+    with writing(path):
+        shutil.rmtree(new, ignore_errors=True)
+        try:
+            new.mkdir(parents=True)
+            write_tensors(new / names[0], tensors)
+            write_text(new / names[1], json.dumps(plain, indent=2) + "\n")
+            if path.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                path.rename(old)
+            new.rename(path)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
     return path
 

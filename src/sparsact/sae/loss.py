@@ -1,5 +1,6 @@
 """What training minimises: reconstruction, sparsity, and the auxiliary terms."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from sparsact.sae.model import SparseAutoencoder
 
 
 class LossParts(NamedTuple):
-    """The loss of one batch and what it is made of; all scalars but the last.
+    """The loss of one batch and what it is made of; all scalars but the last two.
 
     Attributes:
         total: what is minimised.
@@ -23,6 +24,7 @@ class LossParts(NamedTuple):
         aux: the auxiliary loss, before its coefficient.
         l0: mean number of latents that are not zero.
         fired: (d_sae,) bool: latents that were active in the batch.
+        center: (d_out,): the targets' mean over the batch.
     """
 
     total: Tensor
@@ -32,6 +34,7 @@ class LossParts(NamedTuple):
     aux: Tensor
     l0: Tensor
     fired: Tensor
+    center: Tensor
 
 
 class SAELoss(nn.Module):
@@ -46,16 +49,23 @@ class SAELoss(nn.Module):
         term: its penalty, or None.
         aux_k: dead latents in the auxiliary loss.
         aux_coefficient: of that loss.
+        mean_over_processes: of a tensor without gradient; by default there is one process.
     """
 
     def __init__(
-        self, sae: SparseAutoencoder, term: SparsityTerm | None, aux_k: int, aux_coefficient: float
+        self,
+        sae: SparseAutoencoder,
+        term: SparsityTerm | None,
+        aux_k: int,
+        aux_coefficient: float,
+        mean_over_processes: Callable[[Tensor], Tensor] = lambda tensor: tensor,
     ) -> None:
         super().__init__()
         self.sae = sae
         self.term = term
         self.aux_k = aux_k
         self.aux_coefficient = aux_coefficient
+        self.mean_over_processes = mean_over_processes
 
     def forward(
         self, x: Tensor, target: Tensor, coefficient: float, dead: Tensor, sparse: bool
@@ -76,6 +86,7 @@ class SAELoss(nn.Module):
         error = wanted - code.rebuilt
         mse = error.float().square().mean()
         penalty = self._penalty(code, mse)
+        center = wanted.mean(0)
         aux = self._aux(centered, error.detach(), dead)
         return LossParts(
             total=mse
@@ -83,11 +94,12 @@ class SAELoss(nn.Module):
             + self.aux_coefficient * aux
             + self._gate_error(code, wanted),
             mse=mse.detach(),
-            variance=(wanted - wanted.mean(0)).float().square().mean(),
+            variance=(wanted - center).float().square().mean(),
             penalty=penalty.detach(),
             aux=aux.detach(),
             l0=code.l0,
             fired=code.fired,
+            center=center,
         )
 
     def _penalty(self, code: Code, mse: Tensor) -> Tensor:
@@ -108,8 +120,9 @@ class SAELoss(nn.Module):
         encoder = self.sae.encoder
         pre = nn.functional.linear(centered, encoder.weight[dead], encoder.bias[dead])
         explained = topk(pre, self.aux_k) @ self.sae.W_dec[dead]
-        size = residual.float().square().mean().clamp(min=torch.finfo(torch.float32).tiny)
-        return (explained - residual).float().square().mean() / size
+        size = self.mean_over_processes(residual.float().square().mean())
+        tiny = torch.finfo(torch.float32).tiny
+        return (explained - residual).float().square().mean() / size.clamp(min=tiny)
 
     def _gate_error(self, code: Code, wanted: Tensor) -> Tensor | float:
         """The error of the gate's own values through a decoder that does not learn from it.

@@ -2,10 +2,11 @@
 
 import dataclasses
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import tyro
@@ -13,13 +14,19 @@ from torch import Tensor
 
 import sparsact
 from sparsact._errors import about_the_input
-from sparsact.language import load_language_model, read_tokens
 from sparsact.sae.activations import Rows, harvest, open_rows
 from sparsact.sae.config import Kind, SAEConfig, SAETrainConfig
+from sparsact.sae.disk import write_text, writing
 from sparsact.sae.files import load_checkpoint, save_checkpoint, save_sae
+from sparsact.sae.joined import make_accelerator
+from sparsact.sae.log import RunLog, Tracker, check_trackers
 from sparsact.sae.metrics import SAEMetrics, evaluate
 from sparsact.sae.model import SparseAutoencoder
+from sparsact.sae.source import Source
 from sparsact.sae.train import SAEStats, SAETrainer
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 LOG, CHECKPOINT, SAE, CONFIG, METRICS = (
     "log.jsonl",
@@ -31,32 +38,10 @@ LOG, CHECKPOINT, SAE, CONFIG, METRICS = (
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where the activations come from: files, or a layer of a language model."""
-
-    data: str | None = None
-    """A .npy or .safetensors file of activations (rows, width), or a directory of them."""
-    model: str | None = None
-    """Instead: a Hugging Face model, a directory or a name on the hub."""
-    gguf: str | None = None
-    """File of the model, if its weights are in that format."""
-    layer: str | None = None
-    """Name of the module of the model whose output is taken, such as model.layers.15."""
-    text: tuple[str, ...] = ()
-    """Text files that the model reads."""
-    length: int = 512
-    """Tokens in a row."""
-    cache: str | None = None
-    """Directory of the model's activations; by default in the run."""
-    batch_rows: int = 8
-    """Rows of tokens in a forward of the model."""
-
-
-@dataclass(frozen=True)
 class SAERun:
     """Train a sparse autoencoder."""
 
-    source: tyro.conf.OmitArgPrefixes[Source] = Source()
+    source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
     training: tyro.conf.OmitArgPrefixes[SAETrainConfig] = field(default_factory=SAETrainConfig)
     activation: Literal["relu", "topk", "batch_topk", "jumprelu", "softshrink", "gated"] = "topk"
     """The threshold."""
@@ -67,17 +52,19 @@ class SAERun:
     steps: int = 2000
     """Optimizer steps."""
     batch_size: int = 2048
-    """Activations in a step."""
+    """Activations in a step, of all processes together."""
     held_out: int = 8192
     """Activations that are not trained on, for the figures at the end."""
     buffer_rows: int = 262_144
-    """Activations in memory, shuffled together."""
+    """Activations in memory, shuffled together; of several processes each has its part."""
     checkpoint_every: int = 200
     """Steps between checkpoints."""
     out: str = "runs/sae"
     """Directory of the run."""
     resume: bool = False
     """Go on with the run in that directory."""
+    trackers: tuple[Tracker, ...] = ()
+    """Where each step is logged, besides log.jsonl: tensorboard (in the run), wandb."""
 
 
 Progress = Callable[[int, int, str], None]
@@ -91,36 +78,53 @@ def train(config: SAERun, progress: Progress = lambda *_: None) -> SAEMetrics:
     autoencoder, as `load_sae` reads it) and ``metrics.json``. Interrupted at any moment, the same
     flags with ``resume`` give the curve of a training that was not.
 
+    Under ``torchrun`` or ``accelerate launch`` the processes share each batch, and the first one
+    writes; they must see the same directory.
+
     Returns:
         the figures on held-out activations.
 
     Raises:
         InputError: flags that contradict each other or the data, files that are missing, a
             directory that holds a run already, or none to resume.
+        OutputError: the disk is full; what was written is whole, and can be resumed.
     """
     folder = Path(config.out)
+    check_trackers(config.trackers)
+    accelerator = make_accelerator(log_with=list(config.trackers) or None, project_dir=folder)
     with about_the_input():
-        trainer, rows, held_out = _set_up(config, folder, progress)
-    _truncate_log(folder / LOG, trainer.steps)
-    with (folder / LOG).open("a") as log:
+        trainer, rows, held_out = _set_up(config, folder, progress, accelerator)
+    with _log(config, folder, trainer) as log:
         for stats in _steps(config, trainer, rows):
-            log.write(json.dumps(dataclasses.asdict(stats)) + "\n")
+            log.add(stats)
             if stats.step % config.checkpoint_every == 0:
                 log.flush()
                 save_checkpoint(trainer, folder / CHECKPOINT)
             progress(stats.step, config.steps, "training")
-    return _finish(config, trainer, held_out, folder)
+    metrics = _finish(config, trainer, held_out, folder)
+    accelerator.end_training()
+    return metrics
 
 
-def _set_up(config: SAERun, folder: Path, progress: Progress) -> tuple[SAETrainer, Rows, Tensor]:
+def _set_up(
+    config: SAERun, folder: Path, progress: Progress, accelerator: "Accelerator"
+) -> tuple[SAETrainer, Rows, Tensor]:
     """The trainer, where a run that goes on had it, and its data."""
     _check(config)
-    _open(folder, config)
-    rows, held_out = _rows(config, folder, progress).split(config.held_out)
+    if config.batch_size % accelerator.num_processes:
+        raise ValueError(
+            f"--batch-size {config.batch_size} cannot be divided among "
+            f"{accelerator.num_processes} processes"
+        )
+    if accelerator.is_main_process:
+        _open(folder, config)
+    accelerator.wait_for_everyone()
+    rows, held_out = _rows(config, folder, progress, accelerator).split(config.held_out)
     if rows.total < config.batch_size:
         raise ValueError(f"a batch of {config.batch_size} rows needs more than {rows.total}")
     torch.manual_seed(config.training.seed)
-    trainer = SAETrainer(SparseAutoencoder(_shape(config, rows.width)), config.training)
+    sae = SparseAutoencoder(_shape(config, rows.width))
+    trainer = SAETrainer(sae, config.training, accelerator=accelerator)
     if (folder / CHECKPOINT).exists() or (folder / f"{CHECKPOINT}.old").exists():
         load_checkpoint(trainer, folder / CHECKPOINT)
     return trainer, rows, held_out
@@ -130,8 +134,8 @@ def _check(config: SAERun) -> None:
     source, training = config.source, config.training
     if (source.data is None) == (source.model is None):
         raise ValueError("give either --data, or --model with --layer and --text")
-    if source.model is not None and (source.layer is None or not source.text):
-        raise ValueError("--model needs --layer (a module's name) and --text (files)")
+    if source.model is not None:
+        source.check()
     if training.target_l0 is not None and config.steps <= training.sparsity_warmup_steps:
         raise ValueError(
             f"--target-l0 is sought after the sparsity warmup of {training.sparsity_warmup_steps} "
@@ -146,8 +150,16 @@ def _steps(config: SAERun, trainer: SAETrainer, rows: Rows) -> Iterator[SAEStats
         seed=config.training.seed,
         buffer_rows=config.buffer_rows,
         start=trainer.steps,
+        rank=trainer.accelerator.process_index,
+        processes=trainer.accelerator.num_processes,
     )
     return trainer.run(batches, config.steps)
+
+
+def _log(config: SAERun, folder: Path, trainer: SAETrainer) -> RunLog:
+    run = {"name": folder.name, "id": json.loads((folder / CONFIG).read_text())["id"]}
+    flags = {**dataclasses.asdict(config), **dataclasses.asdict(config.training)}
+    return RunLog(folder / LOG, trainer.accelerator, trainer.steps, run, flags)
 
 
 def _finish(config: SAERun, trainer: SAETrainer, held_out: Tensor, folder: Path) -> SAEMetrics:
@@ -156,10 +168,12 @@ def _finish(config: SAERun, trainer: SAETrainer, held_out: Tensor, folder: Path)
     save_checkpoint(trainer, folder / CHECKPOINT)
     if config.training.target_l0 is not None:
         trainer.reach_target(held_out[:half])
-    metrics = evaluate(trainer.sae, held_out[half:].split(config.batch_size))
-    save_sae(trainer.sae, folder / SAE)
-    figures = dataclasses.asdict(metrics) | {"density": metrics.density.tolist()}
-    (folder / METRICS).write_text(json.dumps(figures) + "\n")
+    sae = trainer.autoencoder()
+    metrics = evaluate(sae, held_out[half:].split(config.batch_size))
+    if trainer.accelerator.is_main_process:
+        save_sae(sae, folder / SAE)
+        figures = dataclasses.asdict(metrics) | {"density": metrics.density.tolist()}
+        write_text(folder / METRICS, json.dumps(figures) + "\n")
     return metrics
 
 
@@ -168,49 +182,43 @@ def _shape(config: SAERun, width: int) -> SAEConfig:
     return SAEConfig(width, config.d_sae, kind, k=config.k)
 
 
-def _rows(config: SAERun, folder: Path, progress: Progress) -> Rows:
+def _rows(config: SAERun, folder: Path, progress: Progress, accelerator: "Accelerator") -> Rows:
     source = config.source
     if source.data is not None:
         return open_rows(source.data)
-    assert source.model is not None
-    assert source.layer is not None
-    model, tokenizer = load_language_model(source.model, source.gguf)
-    tokens = read_tokens(tokenizer, source.text, source.length)
+    model, layer, tokens = source.load()
     return harvest(
         model,
-        source.layer,
+        layer,
         tokens,
         source.cache or folder / "activations",
         batch_rows=source.batch_rows,
         progress=lambda done, total: progress(done, total, "activations"),
+        accelerator=accelerator,
     )
 
 
 def _open(folder: Path, config: SAERun) -> None:
     file = folder / CONFIG
     told = json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(config, resume=False))))
+    free = ("steps", "trackers")
     if not config.resume:
         if file.exists():
             raise FileExistsError(
                 f"{folder} holds a run: choose another --out, or go on with it by --resume"
             )
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         versions = {"sparsact": sparsact.__version__, "torch": torch.__version__}
-        file.write_text(json.dumps({"run": told, "versions": versions}, indent=2) + "\n")
+        state = {"run": told, "versions": versions, "id": uuid.uuid4().hex}
+        write_text(file, json.dumps(state, indent=2) + "\n")
         return
     if not file.exists():
         raise FileNotFoundError(f"{folder} holds no run to go on with")
     found: dict[str, Any] = json.loads(file.read_text())["run"]
-    differing = [key for key in told if key != "steps" and found.get(key) != told[key]]
+    differing = [key for key in told if key not in free and found.get(key) != told[key]]
     if differing:
         raise ValueError(
             f"the run in {folder} was started with another {', '.join(differing)}: give the same "
-            "flags (only --steps may change)"
+            "flags (only --steps and --trackers may change)"
         )
-
-
-def _truncate_log(log: Path, steps: int) -> None:
-    """Keep the lines of the first `steps` steps: later ones are done again."""
-    if log.exists():
-        lines = log.read_text().splitlines(keepends=True)
-        log.write_text("".join(lines[:steps]))

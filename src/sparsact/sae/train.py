@@ -3,21 +3,34 @@
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from sparsact._extras import require
+from sparsact.nn.select import BatchTopK
 from sparsact.penalties import Penalty
 from sparsact.sae.code import SPARSE_BELOW, can_be_sparse
 from sparsact.sae.config import SAETrainConfig
-from sparsact.sae.dead import DeadLatents, resample_
+from sparsact.sae.dead import DeadLatents, forget_, resample_
 from sparsact.sae.geometry import geometric_median, normalize_rows_, remove_parallel_
+from sparsact.sae.joined import check_accelerator, check_parts, join, make_accelerator, mean
 from sparsact.sae.kinds import SparsityTerm, sparsity_term
 from sparsact.sae.loss import LossParts, SAELoss
 from sparsact.sae.model import SparseAutoencoder
+from sparsact.sae.sharding import (
+    edited,
+    gathered,
+    is_spread,
+    load_,
+    own_rows,
+    shard_,
+    spread_optimizer_state,
+    whole,
+    whole_copy,
+)
 from sparsact.sae.target import CoefficientController, set_l0_
 
 if TYPE_CHECKING:
@@ -64,14 +77,21 @@ class SAETrainer:
 
     The first batch sets the scale of the inputs and the decoder's bias (the geometric median).
 
+    In one of several processes (``torchrun``, ``accelerate launch``) each step takes this
+    process's part of the batch, of the same size in all, and does what one process would with
+    the parts joined; statistics are of the joined batch. Every process must make every call.
+    Only a penalty of yours that is no sum over rows, such as `KLSparsity`, is taken of each part.
+
     Args:
-        sae: the autoencoder; it is trained in place, and maps raw activations at all times.
+        sae: the autoencoder; it is trained in place, and maps raw activations at all times,
+            unless `config` shards it: then :meth:`autoencoder` gives one that does.
         config: how.
         penalty: instead of the kind's own, of coefficient 1; put on the latents.
         accelerator: device and processes; by default one as ``accelerate launch`` set it up.
 
     Raises:
-        ValueError: a target L0 for a kind that has its k, or without a penalty.
+        ValueError: a target L0 for a kind that has its k, or without a penalty; sharding in a
+            single process, or asked of accelerate instead of `config`; float16.
         ImportError: accelerate is not installed (extra ``sae``).
 
     Example:
@@ -96,18 +116,36 @@ class SAETrainer:
         term = sparsity_term(sae.config, sae.activation)
         term = term if penalty is None else SparsityTerm(penalty)
         _check_target(config, sae, term)
-        self.accelerator: Any = accelerator or require("accelerate", "sae").Accelerator()
-        self.optimizer: Any = torch.optim.Adam(
-            sae.parameters(), lr=config.lr, betas=config.betas, fused=True
+        self.accelerator: Any = accelerator or make_accelerator()
+        check_accelerator(config, self.accelerator)
+        if isinstance(sae.activation, BatchTopK):
+            sae.activation.joined = self.accelerator.num_processes > 1
+        self.loss, self.optimizer = self._prepared(
+            SAELoss(
+                sae,
+                term,
+                config.aux_k,
+                config.aux_coefficient,
+                partial(mean, self.accelerator),
+            )
         )
-        loss = SAELoss(sae, term, config.aux_k, config.aux_coefficient)
-        self.loss, self.optimizer = self.accelerator.prepare(loss, self.optimizer)
         self.latents = DeadLatents(sae.config.d_sae, config.dead_after).to(sae.W_dec.device)
         self.control = CoefficientController(config.coefficient, config.target_l0)
         self.steps = 0
         self.skipped = 0
         self._l0 = math.inf  # of the last step
         self._generator = torch.Generator().manual_seed(config.seed)
+
+    def _prepared(self, loss: SAELoss) -> tuple[Any, Any]:
+        """The objective and its optimizer, on the device, on all processes or spread over them."""
+        if self.config.shard:
+            shard_(loss.to(self.accelerator.device), self.accelerator.device)
+        config = self.config
+        parameters = self.sae.parameters()
+        optimizer = torch.optim.Adam(parameters, config.lr, config.betas, fused=True)
+        if config.shard:
+            return loss, self.accelerator.prepare(optimizer)
+        return self.accelerator.prepare(loss, optimizer)  # type: ignore[no-any-return]
 
     def fit(self, batches: Iterable[Batch], steps: int) -> SAEStats:
         """Train until `steps` steps have been done in all.
@@ -143,15 +181,15 @@ class SAETrainer:
             self._start(x, target)
         lr = self._set_lr()
         coefficient = self.control.value * _ramp(self.steps, self.config.sparsity_warmup_steps)
-        in_bfloat16 = self.config.mixed_precision == "bf16"
+        in_bfloat16 = "bf16" in (self.config.mixed_precision, self.accelerator.mixed_precision)
         with torch.autocast(x.device.type, torch.bfloat16, in_bfloat16):
             parts: LossParts = self.loss(
                 x, target, coefficient, self.latents.dead, self._is_sparse()
             )
         self.accelerator.backward(parts.total)
         norm = self._move()
-        parts, inputs = self._over_processes(parts, len(x))
-        self.latents.update(parts.fired, inputs)
+        parts = join(self.accelerator, parts)
+        self.latents.update(parts.fired, len(x) * self.accelerator.num_processes)
         self.steps += 1
         self._l0 = float(parts.l0)
         if self.steps > self.config.sparsity_warmup_steps:
@@ -176,7 +214,7 @@ class SAETrainer:
         """Shift the thresholds so that the target L0 holds on inputs not trained on.
 
         Args:
-            held_out: (n, d_in), raw.
+            held_out: (n, d_in), raw; the same in every process.
 
         Returns:
             the mean number of active latents there, afterwards.
@@ -188,19 +226,26 @@ class SAETrainer:
             raise ValueError("no target_l0 is set in the training's config")
         was_training = self.sae.training
         self.sae.eval()
-        with torch.no_grad():
-            held_out = held_out.to(self.sae.W_dec.device)
-            pre = self.sae.pre_activations(held_out * self.sae.scale_in)
-            set_l0_(self.sae, pre, self.config.target_l0)
-            l0 = (self.sae.encode(held_out) != 0).sum(1).float().mean().item()
+        with torch.no_grad(), edited(self.sae, self.accelerator.num_processes) as sae:
+            held_out = held_out.to(sae.W_dec.device)
+            pre = sae.pre_activations(held_out * sae.scale_in)
+            set_l0_(sae, pre, self.config.target_l0)
+            l0 = (sae.encode(held_out) != 0).sum(1).float().mean().item()
         self.sae.train(was_training)
         return l0
 
+    def autoencoder(self) -> SparseAutoencoder:
+        """The autoencoder as it is now: `sae` itself, or a whole copy if that is sharded."""
+        return whole_copy(self.sae) if is_spread(self.sae.W_dec) else self.sae
+
     def state_dict(self) -> dict[str, Any]:
-        """All that a resumed training needs to go on as if it had not stopped."""
+        """All that a resumed training needs to go on as if it had not stopped.
+
+        It is the same on any number of processes, sharded or not.
+        """
         return {
-            "sae": self.sae.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "sae": gathered(dict(self.sae.state_dict())),
+            "optimizer": gathered(self.optimizer.state_dict()),
             "since_fired": self.latents.since_fired,
             "generator": self._generator.get_state(),
             "steps": self.steps,
@@ -212,8 +257,9 @@ class SAETrainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what :meth:`state_dict` returned."""
-        self.sae.load_state_dict(state["sae"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_(self.sae, state["sae"])
+        moments = spread_optimizer_state(state["optimizer"], list(self.sae.parameters()))
+        self.optimizer.load_state_dict(moments)
         self.latents.since_fired.copy_(state["since_fired"])
         self._generator.set_state(state["generator"])
         self.steps, self.skipped, self._l0 = state["steps"], state["skipped"], state["l0"]
@@ -236,8 +282,7 @@ class SAETrainer:
                 raise ValueError(
                     f"each {name} batch must be (batch, {width}), got {tuple(tensor.shape)}"
                 )
-            if not bool(tensor.isfinite().all()):
-                raise ValueError(f"the {name} batch of step {self.steps + 1} has NaN or infinity")
+        check_parts(self.accelerator, x, target, self.steps + 1)
         return x, target
 
     def _is_sparse(self) -> bool:
@@ -250,12 +295,12 @@ class SAETrainer:
     @torch.no_grad()
     def _start(self, x: Tensor, target: Tensor) -> None:
         """Set scale and decoder bias from the first batch, of all processes."""
-        sae = self.sae
         x, target = self.accelerator.gather((x, target))
-        if self.config.normalize_input:
-            sae.scale_in.copy_(_unit_scale(x))
-            sae.scale_out.copy_(_unit_scale(target))
-        sae.b_dec.copy_(geometric_median(target * sae.scale_out))
+        with edited(self.sae, self.accelerator.num_processes) as sae:
+            if self.config.normalize_input:
+                sae.scale_in.copy_(_unit_scale(x))
+                sae.scale_out.copy_(_unit_scale(target))
+            sae.b_dec.copy_(geometric_median(target * sae.scale_out))
 
     def _set_lr(self) -> float:
         lr = self.config.lr * _ramp(self.steps + 1, self.config.lr_warmup_steps)
@@ -267,34 +312,25 @@ class SAETrainer:
         """Clip the gradient and take the step, unless the gradient is not finite."""
         weight = self.sae.W_dec
         assert weight.grad is not None
-        remove_parallel_(weight.grad, weight)
-        norm = float(
-            self.accelerator.clip_grad_norm_(self.sae.parameters(), self.config.clip_grad_norm)
-        )
+        remove_parallel_(own_rows(weight.grad), own_rows(weight))
+        limit = self.config.clip_grad_norm
+        norm = float(whole(self.accelerator.clip_grad_norm_(self.sae.parameters(), limit)))
         if math.isfinite(norm):
             self.optimizer.step()
-            normalize_rows_(weight)
+            normalize_rows_(own_rows(weight))
         else:
             self.skipped += 1
         self.optimizer.zero_grad()
         return norm
 
-    def _over_processes(self, parts: LossParts, inputs: int) -> tuple[LossParts, int]:
-        """The statistics of the joined batch."""
-        if self.accelerator.num_processes == 1:
-            return parts, inputs
-        reduce = self.accelerator.reduce
-        *scalars, fired = parts
-        means = reduce(torch.stack([value.detach().float() for value in scalars]), "mean")
-        fired = reduce(fired.int(), "sum") > 0
-        joined = LossParts(**dict(zip(LossParts._fields, [*means, fired], strict=True)))
-        return joined, inputs * self.accelerator.num_processes
-
     def _resample(self, x: Tensor, target: Tensor) -> None:
         dead = self.latents.dead
-        optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
         x, target = self.accelerator.gather((x, target))
-        if resample_(self.sae, optimizer, dead, x, target, self._generator):
+        with edited(self.sae, self.accelerator.num_processes) as sae:
+            revived = resample_(sae, dead, x, target, self._generator)
+        if bool(revived.any()):
+            optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
+            forget_(optimizer, self.sae, revived)
             self.latents.reset(dead)
 
 

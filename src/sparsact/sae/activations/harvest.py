@@ -2,17 +2,20 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sparsact.language import Tokens
 from sparsact.sae.activations.rows import Rows, open_rows
+from sparsact.sae.disk import write_tensors, write_text, writing
 from sparsact.taps import Taps, select_modules
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 MANIFEST = "manifest.json"
 
@@ -27,6 +30,7 @@ def harvest(
     shard_rows: int = 64,
     dtype: torch.dtype = torch.float32,
     progress: Callable[[int, int], None] | None = None,
+    accelerator: "Accelerator | None" = None,
 ) -> Rows:
     """Run a model over text up to one layer, and keep what that layer gives out.
 
@@ -42,6 +46,8 @@ def harvest(
         shard_rows: rows of tokens in a shard; a multiple of `batch_rows` wastes nothing.
         dtype: in which activations are stored.
         progress: called with the rows done and their number.
+        accelerator: of several processes, each of which makes its share of the shards; all of
+            them must call, and see the same directory.
 
     Returns:
         the activations, one row for each token that counts.
@@ -49,6 +55,7 @@ def harvest(
     Raises:
         ValueError: no layer of that name, or several; no tokens; the directory holds the
             activations of another model, layer or text; activations are NaN or infinite.
+        OutputError: an OSError: the disk is full, or refuses; the shards that are there stay.
 
     Example:
         >>> import tempfile
@@ -61,27 +68,59 @@ def harvest(
         ...     harvest(model, "0", tokens, path).total
         15
     """
-    chosen = select_modules(model, layer)
-    if len(chosen) != 1:
-        raise ValueError(f"{layer!r} matches {len(chosen)} modules: {', '.join(chosen)}; name one")
+    chosen = one_module(model, layer)
     if not bool(tokens.kept().any()):
         raise ValueError("the text gives no tokens to take activations of")
     folder = Path(path)
-    _open_manifest(folder, _identity(model, next(iter(chosen)), tokens, dtype, shard_rows))
+    identity = _identity(model, next(iter(chosen)), tokens, dtype, shard_rows)
+    if accelerator is None:
+        _open_manifest(folder, identity)
+    else:
+        with accelerator.main_process_first():  # which starts the directory
+            _open_manifest(folder, identity)
+    rank, processes = _share(accelerator)
     total = len(tokens.ids)
     model.eval()
     for number, start in enumerate(range(0, total, shard_rows)):
         file = folder / f"shard_{number:05d}.safetensors"
         stop = min(start + shard_rows, total)
-        if not file.exists():
+        if number % processes == rank and not file.exists():
             parts = [
                 _activations(model, chosen, tokens, at, min(at + batch_rows, stop))
                 for at in range(start, stop, batch_rows)
             ]
-            _write(file, torch.cat(parts).to(dtype))
+            write_tensors(file, {"activations": torch.cat(parts).to(dtype)})
         if progress is not None:
             progress(stop, total)
+    if accelerator is not None:
+        accelerator.wait_for_everyone()
     return open_rows(folder)
+
+
+def stream(model: nn.Module, layer: str, tokens: Tokens, batch_rows: int = 8) -> Iterator[Tensor]:
+    """The same activations, (kept tokens, width) of `batch_rows` rows at a time, kept nowhere."""
+    chosen = one_module(model, layer)
+    model.eval()
+    for start in range(0, len(tokens.ids), batch_rows):
+        stop = min(start + batch_rows, len(tokens.ids))
+        yield _activations(model, chosen, tokens, start, stop)
+
+
+def one_module(model: nn.Module, layer: str) -> dict[str, nn.Module]:
+    """The module of that name, or the one that matches the pattern.
+
+    Raises:
+        ValueError: there is none, or several.
+    """
+    chosen = select_modules(model, layer)
+    if len(chosen) != 1:
+        raise ValueError(f"{layer!r} matches {len(chosen)} modules: {', '.join(chosen)}; name one")
+    return chosen
+
+
+def _share(accelerator: "Accelerator | None") -> tuple[int, int]:
+    """The rank of this process, and how many there are."""
+    return (0, 1) if accelerator is None else (accelerator.process_index, accelerator.num_processes)
 
 
 class _Reached(Exception):
@@ -152,14 +191,8 @@ def _open_manifest(folder: Path, identity: dict[str, Any]) -> None:
                 "directory, or remove it"
             )
         return
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(found.suffix != ".unfinished" for found in folder.iterdir()):
         raise ValueError(f"{folder} is not empty, and not the directory of a harvest")
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(identity, indent=2) + "\n")
-
-
-def _write(file: Path, activations: Tensor) -> None:
-    """A shard, whole or not at all."""
-    unfinished = file.with_suffix(".unfinished")
-    save_file({"activations": activations}, unfinished)
-    unfinished.rename(file)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_text(file, json.dumps(identity, indent=2) + "\n")

@@ -51,7 +51,14 @@ class Rows:
         return sum(shard.rows for shard in self.shards)
 
     def batches(
-        self, batch_size: int, *, seed: int = 0, buffer_rows: int = 262_144, start: int = 0
+        self,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        buffer_rows: int = 262_144,
+        start: int = 0,
+        rank: int = 0,
+        processes: int = 1,
     ) -> Iterator[Tensor]:
         """Shuffled batches without end, each epoch in another order.
 
@@ -64,15 +71,21 @@ class Rows:
             seed: of the order.
             buffer_rows: rows in memory at a time; at least one shard is.
             start: number of the first batch: a resumed training goes on where it was.
+            rank: of this process, which gets its part of each batch: joined in the order of
+                ranks the parts are the batch that a single process gets.
+            processes: how many there are; each has its part of the buffer in memory.
 
         Yields:
-            (batch_size, width) in float32.
+            (batch_size / processes, width) in float32.
 
         Raises:
-            ValueError: there are fewer rows than a batch has.
+            ValueError: there are fewer rows than a batch has, or it cannot be divided.
         """
+        if batch_size % processes:
+            raise ValueError(f"a batch of {batch_size} rows has no {processes} equal parts")
         if self.total < batch_size:
             raise ValueError(f"a batch of {batch_size} rows needs more than {self.total} rows")
+        part = batch_size // processes
         epoch = number = 0
         while True:
             generator = torch.Generator().manual_seed(seed + epoch)
@@ -81,16 +94,24 @@ class Rows:
                 order = torch.randperm(size, generator=generator)
                 first = max(start - number, 0)
                 if first < size // batch_size:
-                    yield from self._deal(group, order, batch_size, first)
+                    parts = order[: size // batch_size * batch_size].view(-1, processes, part)
+                    yield from self._deal(group, parts[first:, rank])
                 number += size // batch_size
             epoch += 1
 
-    def _deal(
-        self, group: list[int], order: Tensor, batch_size: int, first: int
-    ) -> Iterator[Tensor]:
-        buffer = torch.cat([self.shards[index].read() for index in group])
-        for batch in range(first, len(order) // batch_size):
-            yield buffer[order[batch * batch_size : (batch + 1) * batch_size]].float()
+    def _deal(self, group: list[int], wanted: Tensor) -> Iterator[Tensor]:
+        """The rows `wanted` (batches, rows) of the joined shards of a group."""
+        places = wanted.flatten()
+        found, taken, start = [], [], 0
+        for index in group:
+            shard = self.shards[index]
+            inside = ((places >= start) & (places < start + shard.rows)).nonzero().flatten()
+            found.append(shard.read()[places[inside] - start])
+            taken.append(inside)
+            start += shard.rows
+        buffer, order = torch.cat(found), torch.cat(taken).argsort()
+        for batch in order.view(wanted.shape):
+            yield buffer[batch].float()
 
     def _groups(
         self, buffer_rows: int, batch_size: int, generator: torch.Generator

@@ -11,8 +11,6 @@ from torch import Tensor
 from sparsact.sae.config import SAEConfig
 from sparsact.sae.run import CONFIG, LOG, METRICS, SAE
 
-READING = ("model", "gguf", "layer", "text", "length", "cache")
-
 
 @dataclass(frozen=True)
 class Run:
@@ -37,14 +35,13 @@ class Run:
         return None if found is None else torch.tensor(found)
 
     @property
-    def reading(self) -> dict[str, Any]:
+    def source(self) -> dict[str, Any]:
         """The model and the text that activations came from, by the names of the flags."""
         if self.flags is None or self.flags["source"]["model"] is None:
             return {}
-        source = self.flags["source"]
-        found = {name: source[name] for name in READING} | {"text": tuple(source["text"])}
-        if found["cache"] is None:
-            found["cache"] = str(self.autoencoder.parent / "activations")
+        found: dict[str, Any] = {**self.flags["source"]}
+        found["text"] = tuple(found["text"])
+        found["cache"] = found["cache"] or str(self.autoencoder.parent / "activations")
         return found
 
     def facts(self, shape: SAEConfig) -> tuple[str, ...]:

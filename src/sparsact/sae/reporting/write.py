@@ -11,10 +11,11 @@ import tyro
 from torch import Tensor
 
 from sparsact._errors import about_the_input
-from sparsact.language import load_language_model, read_tokens
+from sparsact.language import load_language_model
 from sparsact.report.autoencoder.page import save_autoencoder
 from sparsact.report.autoencoder.records import AutoencoderReport, LatentGroup
 from sparsact.sae.activations import harvest
+from sparsact.sae.disk import writing
 from sparsact.sae.files import load_sae
 from sparsact.sae.model import SparseAutoencoder
 from sparsact.sae.reporting.collect import Passages, fired_on
@@ -26,17 +27,16 @@ from sparsact.sae.reporting.training import (
     make_figures,
     make_panels,
 )
+from sparsact.sae.source import Source
 
 REPORT = "report.html"
-ROW = 512
-"""Tokens in a row where neither the flags nor a run say how many."""
 
 Progress = Callable[[int, int, str], None]
 """Called with how much is done, of how much, and what is being done."""
 
 
 @dataclass(frozen=True)
-class Reading:
+class ShownIn:
     """The model and the text in which latents are shown; by default those of the run."""
 
     model: str | None = None
@@ -46,9 +46,19 @@ class Reading:
     layer: str | None = None
     """Name of the module whose output the autoencoder reads, such as model.layers.15."""
     text: tuple[str, ...] = ()
-    """Text files that the model reads."""
+    """What the model reads: text files, or datasets as hf:NAME (on the hub, or a directory)."""
+    text_config: str | None = None
+    """Configuration of the dataset, if it has several."""
+    text_split: str | None = None
+    """Split of the dataset."""
+    text_column: str | None = None
+    """Column of the dataset."""
+    max_tokens: int | None = None
+    """Read no more than this; needed for a dataset, which is streamed."""
     length: int | None = None
     """Tokens in a row."""
+    batch_rows: int | None = None
+    """Rows of tokens in a forward of the model."""
     cache: str | None = None
     """Directory of the model's activations; by default only those of the run are kept."""
 
@@ -59,7 +69,7 @@ class SAEReport:
 
     path: tyro.conf.Positional[str]
     """Directory of the run, or of an autoencoder by itself."""
-    reading: tyro.conf.OmitArgPrefixes[Reading] = Reading()
+    shown_in: tyro.conf.OmitArgPrefixes[ShownIn] = ShownIn()
     most: int = 20
     """Dashboards of the most active latents."""
     sample: int = 20
@@ -97,6 +107,7 @@ def write_report(config: SAEReport, progress: Progress = lambda *_: None) -> Pat
     Raises:
         InputError: there is no autoencoder; a model without layer or text; activations of
             another width; weights that are not finite.
+        OutputError: the page cannot be written.
     """
     out = Path(config.path) / REPORT if config.out is None else Path(config.out)
     with about_the_input():
@@ -105,8 +116,9 @@ def write_report(config: SAEReport, progress: Progress = lambda *_: None) -> Pat
         if not all(bool(value.isfinite().all()) for value in sae.state_dict().values()):
             raise ValueError(f"{run.autoencoder} has weights that are not finite")
         wanted = config.most or config.sample or config.latents
-        reading = _reading(config.reading, run) if wanted else None
-        shown = None if reading is None else _dashboards(config, sae, reading, out.parent, progress)
+        source = _source(config.shown_in, run) if wanted else None
+        shown = None if source is None else _dashboards(config, sae, source, out.parent, progress)
+    with writing(out):
         save_autoencoder(_report(run, sae, shown), out)
     return out
 
@@ -126,23 +138,25 @@ def _report(run: Run, sae: SparseAutoencoder, shown: _Dashboards | None) -> Auto
 
 
 def _dashboards(
-    config: SAEReport, sae: SparseAutoencoder, reading: Reading, near: Path, progress: Progress
+    config: SAEReport, sae: SparseAutoencoder, source: Source, near: Path, progress: Progress
 ) -> _Dashboards:
-    assert reading.model is not None
-    assert reading.layer is not None
-    model, tokenizer = load_language_model(reading.model, reading.gguf)
-    tokens = read_tokens(tokenizer, reading.text, reading.length or ROW)
-    with _kept_or_not(reading.cache, near) as folder:
+    assert source.model is not None
+    assert source.layer is not None
+    progress(0, 1, "loading the model")
+    model, tokenizer = load_language_model(source.model, source.gguf)
+    tokens = source.tokens(tokenizer)
+    with _kept_or_not(source.cache, near) as folder:
         rows = harvest(
             model,
-            reading.layer,
+            source.layer,
             tokens,
             folder,
+            batch_rows=source.batch_rows,
             progress=lambda done, total: progress(done, total, "activations"),
         )
         if rows.width != sae.config.d_in:
             raise ValueError(
-                f"{reading.layer} gives activations of width {rows.width}, the autoencoder reads "
+                f"{source.layer} gives activations of width {rows.width}, the autoencoder reads "
                 f"{sae.config.d_in}"
             )
         passages = Passages(rows, tokens)
@@ -153,7 +167,7 @@ def _dashboards(
     return _Dashboards(
         groups,
         fired / total,
-        f"latents in {total} tokens of {', '.join(reading.text)}: {int(fired.sum()) / total:.1f} "
+        f"latents in {total} tokens of {', '.join(source.text)}: {int(fired.sum()) / total:.1f} "
         f"active at a time, {dead} of {len(fired)} never",
     )
 
@@ -168,16 +182,14 @@ def _kept_or_not(cache: str | None, near: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _reading(given: Reading, run: Run) -> Reading | None:
+def _source(given: ShownIn, run: Run) -> Source | None:
     """What the flags say, completed from the run; None where neither names a model."""
-    told = run.reading
-    named = {name: value for name, value in asdict(given).items() if value}
-    whole = Reading(**{**told, **named})
-    missing = [f"--{name}" for name in ("model", "layer", "text") if not getattr(whole, name)]
-    if missing:
-        if named:
-            raise ValueError(f"the latents of this autoencoder also need {', '.join(missing)}")
+    told = run.source
+    named = {name: value for name, value in asdict(given).items() if value not in (None, ())}
+    if not told and not named:
         return None
+    source = Source(**{**told, **named})
+    source.check()
     if "cache" not in named and any(told.get(name) != value for name, value in named.items()):
-        return replace(whole, cache=None)  # the run's activations are others
-    return whole
+        return replace(source, cache=None)  # the run's activations are others
+    return source

@@ -1,0 +1,55 @@
+"""Files that are written whole or not at all."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sparsact._errors import OutputError
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """A block that writes `path`: what the disk refuses is an OutputError."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except (OSError, SafetensorError) as error:
+        reason = str(error).rpartition("I/O error: ")[2]  # safetensors' way to tell it
+        if isinstance(error, OSError):
+            reason = error.strerror or reason
+        raise OutputError(
+            f"{path} could not be written ({reason}); what was written before is whole: free "
+            "some space and go on from there"
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, in place of the one that stood there once it is whole."""
+    with _unfinished(path) as new:
+        new.write_text(text, encoding="utf-8")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file, in place of the one that stood there once it is whole."""
+    with _unfinished(path) as new:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, new)
+
+
+@contextmanager
+def _unfinished(path: Path) -> Iterator[Path]:
+    """Where to write what then becomes `path`; nothing is left there if that fails."""
+    new = path.with_name(f"{path.name}.unfinished")
+    with writing(path):
+        try:
+            yield new
+            with new.open("rb") as file:
+                os.fsync(file.fileno())  # reports what the disk refused late
+            new.replace(path)
+        finally:
+            new.unlink(missing_ok=True)

@@ -1,0 +1,108 @@
+"""What is written while a training runs: a line per step, and what trackers were asked for."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from sparsact._extras import require
+from sparsact.sae.disk import writing
+from sparsact.sae.train import SAEStats
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Tracker = Literal["tensorboard", "wandb"]
+
+
+class RunLog:
+    """The log of a run, which its first process writes; the others' calls do nothing.
+
+    Args:
+        file: a line of JSON per step.
+        accelerator: made with ``log_with`` for the trackers.
+        steps: done before; lines and points of later ones are of a training that was cut off,
+            and are replaced.
+        run: name and id of the run, for the trackers that keep several.
+        flags: shown by the trackers, as far as they are numbers and words.
+
+    Raises:
+        OutputError: the disk is full.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        accelerator: "Accelerator",
+        steps: int,
+        run: Mapping[str, str],
+        flags: Mapping[str, Any],
+    ) -> None:
+        self.file = file
+        self.accelerator: Any = accelerator
+        if not accelerator.is_main_process:
+            return
+        with writing(file):
+            _truncate(file, steps)
+            self._lines = file.open("a", encoding="utf-8")
+        if accelerator.log_with:
+            self.accelerator.init_trackers(
+                "sparsact",
+                None if steps else {name: flag for name, flag in flags.items() if _is_plain(flag)},
+                {
+                    "tensorboard": {"purge_step": steps + 1},
+                    "wandb": {**run, "resume": "allow", "dir": str(file.parent)},
+                },
+            )
+
+    def add(self, stats: SAEStats) -> None:
+        """Log a step."""
+        if not self.accelerator.is_main_process:
+            return
+        values = dataclasses.asdict(stats)
+        with writing(self.file):
+            self._lines.write(json.dumps(values) + "\n")
+        step = values.pop("step")
+        self.accelerator.log({f"train/{name}": value for name, value in values.items()}, step)
+
+    def flush(self) -> None:
+        """See to it that the file holds all lines."""
+        if self.accelerator.is_main_process:
+            with writing(self.file):
+                self._lines.flush()
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.accelerator.is_main_process:
+            for tracker in self.accelerator.trackers:
+                tracker.finish()
+            with writing(self.file):
+                self._lines.close()
+
+
+def check_trackers(names: Sequence[Tracker]) -> None:
+    """Raise ImportError for a tracker that is not installed: accelerate leaves it out silently."""
+    for name in names:
+        require(name, name)
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, (bool, int, float, str))
+
+
+def _truncate(file: Path, lines: int) -> None:
+    """Keep the first `lines` lines, in place: a copy might not find room."""
+    if file.exists():
+        with file.open("rb+") as opened:
+            for _ in range(lines):
+                opened.readline()
+            opened.truncate(opened.tell())

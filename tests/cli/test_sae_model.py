@@ -1,0 +1,140 @@
+"""``sparsact sae`` with a model and text: trained on a layer, measured in the model."""
+
+import json
+import re
+
+import pytest
+import torch
+
+from sparsact.cli import main
+from sparsact.language import load_language_model, read_tokens
+from sparsact.sae import (
+    SAEConfig,
+    SparseAutoencoder,
+    evaluate,
+    evaluate_spliced,
+    harvest,
+    load_sae,
+    save_sae,
+)
+from tiny_language import WIDTH, WORDS, save_tiny_model
+
+LAYER = "model.layers.1"
+FLAGS = [
+    *("--d-sae", "64", "--k", "4", "--batch-size", "64", "--held-out", "100", "--steps", "20"),
+    *("--lr-warmup-steps", "5", "--sparsity-warmup-steps", "5", "--length", "16"),
+]
+
+
+@pytest.fixture
+def sparsact(monkeypatch, capsys):
+    """Run the command; its status, and what it said on a line."""
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["sparsact", "sae", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capsys.readouterr()
+        return end.value.code, " ".join(out.split()), " ".join(err.split())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """A model; a text; the same text as a dataset; a text that is empty."""
+    folder = tmp_path_factory.mktemp("language")
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(2, len(WORDS), (900,), generator=generator).tolist()
+    text = " ".join(WORDS[id] for id in ids)
+    (folder / "text.txt").write_text(text)
+    (folder / "held.txt").write_text(text[:600])
+    (folder / "empty.txt").write_text("\n")
+    (folder / "corpus").mkdir()
+    (folder / "corpus" / "train.jsonl").write_text(json.dumps({"text": text}) + "\n")
+    save_tiny_model(folder / "model")
+    return folder
+
+
+@pytest.fixture
+def trained(sparsact, places, tmp_path):
+    out = tmp_path / "run"
+    source = ("--model", places / "model", "--layer", LAYER)
+    text = ("--text", f"hf:{places / 'corpus'}", "--max-tokens", "900")
+    status, _, error = sparsact("train", *source, *text, *FLAGS, "--out", out)
+    assert status == 0, error
+    return out / "sae"
+
+
+def test_trained_on_a_dataset_and_measured_in_the_model(trained, sparsact, places, tmp_path):
+    text = places / "held.txt"
+    status, shown, error = sparsact(
+        *("eval", trained, "--model", places / "model", "--layer", LAYER, "--length", "16"),
+        *("--text", text),
+    )
+    assert status == 0, error
+    model, tokenizer = load_language_model(str(places / "model"))
+    tokens, sae = read_tokens(tokenizer, [text], 16), load_sae(trained)
+    rows = harvest(model, LAYER, tokens, tmp_path / "cache")
+    quality = evaluate(sae, [torch.cat([shard.read() for shard in rows.shards])])
+    spliced = evaluate_spliced(model, LAYER, sae, tokens)
+    told = dict(re.findall(r"(\w+) (-?[\d.e-]+)", shown))
+    for figures, names in (
+        (quality, ("inputs", "l0", "fvu", "dead")),
+        (spliced, ("tokens", "cross_entropy", "spliced", "kl", "recovered_of_zero")),
+    ):
+        for name in names:
+            assert float(told[name]) == pytest.approx(getattr(figures, name), rel=1e-3), name
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"--layer": "model.layer.1"}, "did you mean 'model.layers.1'"),
+        ({"--layer": "model.layers.?"}, "matches 3 modules"),
+        ({"--layer": None}, "go together"),
+        ({"--text": None}, "go together"),
+        ({"--text": "{places}/empty.txt"}, "no text in"),
+        ({"--text": "{places}/nowhere.txt"}, "No such file"),
+        ({"--text": "hf:{places}/corpus"}, "--max-tokens"),
+        ({"--text": "hf:{places}/corpus", "--max-tokens": "9", "--text-column": "t"}, "'text'"),
+        ({"--model": "{places}/nowhere"}, "nowhere"),
+        ({"--length": "1"}, "cannot be cut into rows of 1"),
+        ({"--batch-rows": "0"}, "--batch-rows must be at least 1"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["train", "eval"])
+def test_mistakes_end_with_one_line(verb, changes, message, sparsact, places, tmp_path, request):
+    flags = {"--model": "{places}/model", "--layer": LAYER, "--text": "{places}/text.txt"}
+    given = {name: value for name, value in {**flags, **changes}.items() if value is not None}
+    words = [word.format(places=places) for pair in given.items() for word in pair]
+    if verb == "train":
+        command = ("train", *FLAGS, "--out", tmp_path / "run", *words)
+    else:
+        command = ("eval", request.getfixturevalue("untrained"), *words)
+    status, _, error = sparsact(*command)
+    assert status == 2
+    assert message in error
+    assert "Traceback" not in error
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    sae = SparseAutoencoder(SAEConfig(WIDTH, 64, k=4))
+    return save_sae(sae, tmp_path_factory.mktemp("untrained") / "sae")
+
+
+def test_an_autoencoder_of_another_width(sparsact, places, tmp_path):
+    wide = save_sae(SparseAutoencoder(SAEConfig(WIDTH + 1, 64, k=4)), tmp_path / "sae")
+    status, _, error = sparsact(
+        *("eval", wide, "--model", places / "model", "--layer", LAYER),
+        *("--text", places / "held.txt", "--length", "16"),
+    )
+    assert status == 2
+    assert "16, 17)" in error
+
+
+def test_data_or_a_model(sparsact, untrained):
+    status, _, error = sparsact("eval", untrained)
+    assert status == 2
+    assert "either --data, or --model" in error

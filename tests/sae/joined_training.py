@@ -1,0 +1,112 @@
+"""Training in one of several processes; run by torchrun from test_processes.py."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from sparsact.sae import (
+    SAEConfig,
+    SAETrainConfig,
+    SAETrainer,
+    SparseAutoencoder,
+    evaluate,
+    load_checkpoint,
+    open_rows,
+    save_checkpoint,
+    save_sae,
+)
+
+KINDS = ("relu", "topk", "batch_topk", "jumprelu", "softshrink", "gated")
+STEPS = 24
+
+
+def data() -> torch.Tensor:
+    """Rows of which the later ones are off centre, so that parts of a batch differ."""
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.nn.functional.normalize(torch.randn(24, 16, generator=generator), dim=1)
+    active = torch.rand(3000, 24, generator=generator) < 0.1
+    return 5 * (torch.rand(3000, 24, generator=generator) * active) @ directions + 2
+
+
+def trainer(kind: str, shard: bool = False, **changes: Any) -> SAETrainer:
+    config = {"lr": 2e-3, "lr_warmup_steps": 4, "sparsity_warmup_steps": 4, "dead_after": 500}
+    config |= {"target_l0": 4.0 if kind in ("topk", "batch_topk") else 6.0, "aux_k": 8}
+    sae = SparseAutoencoder(SAEConfig(16, 49, kind, k=4))  # 49: the shards are of two sizes
+    if kind == "softshrink":  # dead from the start
+        sae.activation.lambd.data[:9] = 1e3
+    else:
+        sae.encoder.bias.data[:9] = -1e3
+    return SAETrainer(sae, SAETrainConfig(shard=shard, **{**config, **changes}))
+
+
+def trained(kind: str, rank: int, size: int, shard: bool, **changes: Any) -> dict[str, Any]:
+    """What a training shows at each step, and the autoencoder and its quality in the end."""
+    torch.manual_seed(0 if shard or size == 1 else rank)  # the first process's weights count
+    made = trainer(kind, shard, **changes)
+    rows = open_rows(data()[:2600])
+    batches = rows.batches(256, rank=rank, processes=size)
+    stats = [vars(step) for step in made.run(batches, STEPS)]
+    made.reach_target(data()[2600:])
+    sae = made.autoencoder()
+    quality = evaluate(sae, [data()[2600:]])
+    return {
+        "stats": {name: [step[name] for step in stats] for name in stats[0]},
+        "sae": {name: value.clone() for name, value in sae.state_dict().items()},
+        "l0": quality.l0,
+        "fvu": quality.fvu,
+    }
+
+
+def results(rank: int, size: int, shard: bool = False) -> dict[str, Any]:
+    found = {kind: trained(kind, rank, size, shard) for kind in KINDS}
+    found["resampled"] = trained("relu", rank, size, shard, resample_every=10, aux_k=0)
+    found["bf16"] = trained("jumprelu", rank, size, shard, mixed_precision="bf16", sparse=False)
+    return found
+
+
+def saved(folder: Path, rank: int, size: int, shard: bool) -> dict[str, Any]:
+    """Train half, save, load into a new trainer, train on; and save the autoencoder."""
+    rows = open_rows(data())
+    losses = []
+    for start in (0, 12):
+        torch.manual_seed(start)
+        made = trainer("jumprelu", shard)
+        if start:
+            load_checkpoint(made, folder / "checkpoint")
+        batches = rows.batches(256, rank=rank, processes=size, start=made.steps)
+        losses += [step.loss for step in made.run(batches, start + 12)]
+        save_checkpoint(made, folder / "checkpoint")
+        made.accelerator.wait_for_everyone()
+    sae = made.autoencoder()
+    if rank == 0:
+        save_sae(sae, folder / "sae")
+    return {"losses": losses}
+
+
+def mistakes(rank: int, size: int) -> dict[str, str]:
+    """What every process says about a mistake that one of them makes."""
+    found = {}
+    for name, batch in {
+        "NaN": torch.full((8, 16), torch.nan if rank else 1.0),
+        "sizes": torch.ones(8 + rank, 16),
+    }.items():
+        try:
+            trainer("topk").step(batch)
+        except ValueError as error:
+            found[name] = str(error)
+    return found
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    trainer("topk")  # starts the processes' group
+    rank, size = dist.get_rank(), dist.get_world_size()
+    for name, shard in (("ddp", False), ("fsdp", True)):
+        (folder / name).mkdir(exist_ok=True)
+        torch.save(results(rank, size, shard), folder / name / f"{rank}.pt")
+        torch.save(saved(folder / name, rank, size, shard), folder / name / f"saved{rank}.pt")
+    torch.save(mistakes(rank, size), folder / f"mistakes{rank}.pt")
+    dist.destroy_process_group()

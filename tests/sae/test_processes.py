@@ -1,0 +1,78 @@
+"""Two processes with half a batch each equal one with the whole, copied or sharded."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from joined_training import KINDS, STEPS, results, saved
+from safetensors.torch import load_file
+
+from sparsact.sae import SAEConfig, SAETrainConfig, SAETrainer, SparseAutoencoder, load_sae
+from two_processes import run_on_two
+
+SCRIPT = Path(__file__).with_name("joined_training.py")
+pytestmark = pytest.mark.skipif(not dist.is_gloo_available(), reason="torch has no gloo")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("processes")
+    run_on_two(SCRIPT, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return results(0, 1)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "resampled"])
+@pytest.mark.parametrize("way", ["ddp", "fsdp"])
+def test_two_processes_equal_one_on_the_joined_batch(way, kind, folder, alone):
+    expected = alone[kind]
+    found, other = (torch.load(folder / way / f"{rank}.pt")[kind] for rank in range(2))
+    assert len(expected["stats"]["loss"]) == STEPS
+    for name, values in expected["stats"].items():
+        assert found["stats"][name] == pytest.approx(values, rel=1e-5, abs=1e-6), name
+    assert max(expected["stats"]["dead"]) >= 9
+    assert found["fvu"] == pytest.approx(expected["fvu"], rel=1e-4)
+    assert found["l0"] == pytest.approx(expected["l0"], rel=1e-3)
+    for name, value in expected["sae"].items():
+        assert torch.equal(found["sae"][name], other["sae"][name]), name
+        assert torch.allclose(found["sae"][name], value, rtol=1e-3, atol=1e-4), name
+
+
+@pytest.mark.parametrize("way", ["ddp", "fsdp"])
+def test_bfloat16_in_two_processes_keeps_parameters_in_float32(way, folder, alone):
+    found = torch.load(folder / way / "0.pt")["bf16"]
+    assert found["stats"]["loss"] == pytest.approx(alone["bf16"]["stats"]["loss"], rel=2e-2)
+    assert {found["sae"][name].dtype for name in ("W_dec", "activation.lambd")} == {torch.float32}
+
+
+@pytest.mark.parametrize("way", ["ddp", "fsdp"])
+def test_the_files_are_those_of_a_single_process(way, folder, tmp_path):
+    expected = saved(tmp_path, 0, 1, False)
+    found = torch.load(folder / way / "saved0.pt")
+    assert found["losses"] == pytest.approx(expected["losses"], rel=1e-5)
+    ours, theirs = folder / way, tmp_path
+    for file in ("sae/sae.safetensors", "checkpoint/state.safetensors"):
+        tensors, others = load_file(ours / file), load_file(theirs / file)
+        assert tensors.keys() == others.keys()
+        for name, tensor in tensors.items():
+            assert tensor.dtype == others[name].dtype
+            assert torch.allclose(tensor, others[name], rtol=1e-3, atol=1e-4), name
+    assert (ours / "sae/config.json").read_text() == (theirs / "sae/config.json").read_text()
+    assert load_sae(ours / "sae").config.d_sae == 49
+
+
+def test_a_mistake_in_one_process_is_told_in_all(folder):
+    for rank in range(2):
+        told = torch.load(folder / f"mistakes{rank}.pt")
+        assert "input batch of step 1 has NaN" in told["NaN"]
+        assert "[8, 9]" in told["sizes"]
+
+
+def test_a_single_process_cannot_shard():
+    with pytest.raises(ValueError, match="torchrun"):
+        SAETrainer(SparseAutoencoder(SAEConfig(8, 16, k=2)), SAETrainConfig(shard=True))
