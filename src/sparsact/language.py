@@ -60,6 +60,8 @@ def load_language_model(
         ImportError: transformers is not installed (extra ``transformers``).
     """
     transformers = require("transformers", "transformers")
+    if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
+        raise FileNotFoundError(f"there is no directory {name}")
     where = {"revision": revision, **({"gguf_file": gguf} if gguf else {})}
     tokenizer = transformers.AutoTokenizer.from_pretrained(name, **where)
     model = transformers.AutoModelForCausalLM.from_pretrained(name, **where)

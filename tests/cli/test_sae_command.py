@@ -118,6 +118,9 @@ def test_a_full_disk_is_one_line_and_what_was_written_can_be_resumed(whole, data
         (["--out", "{new}", "--resume"], "no run"),
         (["--out", "{new}", "--data", "no.npy"], "does not exist"),
         (["--out", "{new}", "--model", "x"], "either --data"),
+        (["--out", "{new}", "--data", "{first}"], "step 1 has NaN"),
+        (["--out", "{new}", "--data", "{last}"], "NaN or infinity in the rows that are held out"),
+        (["--out", "{new}", "--data", "{integer}"], "got int64 of shape (9, 3)"),
         (["--out", "{new}", "--k", "65", "--activation", "topk"], "k=65"),
         (["--out", "{new}", "--held-out", "2000"], "leave none"),
         (["--out", "{new}", "--batch-size", "1999"], "1600"),
@@ -127,6 +130,13 @@ def test_a_full_disk_is_one_line_and_what_was_written_can_be_resumed(whole, data
 )
 def test_mistakes_end_with_one_line(flags, message, whole, data, tmp_path):
     places = {"whole": whole[0], "new": tmp_path / "new"}
+    for name, rows in (("first", slice(0, 300)), ("last", slice(1999, None))):
+        places[name] = tmp_path / f"{name}.npy"
+        spoilt = np.load(data)
+        spoilt[rows, 3] = np.nan
+        np.save(places[name], spoilt)
+    np.save(tmp_path / "whole_numbers.npy", np.ones((9, 3), int))
+    places["integer"] = tmp_path / "whole_numbers.npy"
     flags = [flag.format(**places) for flag in flags]
     status, _, error = finished("train", "--data", data, *FLAGS, "--steps", 60, *flags)
     assert status == 2

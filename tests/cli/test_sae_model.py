@@ -118,6 +118,13 @@ def test_mistakes_end_with_one_line(verb, changes, message, sparsact, places, tm
     assert "Traceback" not in error
 
 
+def test_a_mistake_can_be_corrected(sparsact, places, tmp_path):
+    flags = ("train", "--model", places / "model", "--text", places / "text.txt", *FLAGS)
+    flags = (*flags, "--out", tmp_path / "run", "--layer")
+    assert sparsact(*flags, "model.layer.1")[0] == 2
+    assert sparsact(*flags, LAYER)[0] == 0
+
+
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory):
     sae = SparseAutoencoder(SAEConfig(WIDTH, 64, k=4))

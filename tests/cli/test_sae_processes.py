@@ -58,6 +58,9 @@ def test_two_processes_write_what_one_does(data, tmp_path, monkeypatch):
             assert torch.allclose(tensor, others[name], rtol=1e-3, atol=1e-4), name
     assert list(two.glob("wandb/offline-run-*/*.wandb"))
     assert logged(two) == pytest.approx([line["loss"] for line in expected], rel=1e-4)
+    for out in (two, one):  # neither processes nor sharding are needed to go on
+        assert sparsact(monkeypatch, *command, "--out", out, "--resume", "--steps", 40) == 0
+    assert curve(two)[-1] == pytest.approx(curve(one)[-1], rel=1e-5, abs=1e-6)
 
 
 def test_a_resumed_run_replaces_the_points_of_the_steps_it_does_again(data, tmp_path, monkeypatch):

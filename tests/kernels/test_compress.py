@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given
@@ -80,3 +83,19 @@ def test_opcheck(dtype):
 def test_wrong_arguments(x, threshold, error, message):
     with pytest.raises(error, match=message):
         threshold_compress(x, threshold)
+
+
+def test_torch_does_not_warn_of_its_beta_and_nothing_else_is_silenced():
+    code = """
+import warnings, torch
+from sparsact.kernels import threshold_compress
+before = list(warnings.filters)
+print(threshold_compress(torch.eye(3)).values().tolist())
+assert warnings.filters == before
+warnings.warn("heard")
+"""
+    command = [sys.executable, "-W", "always", "-c", code]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.stdout == "[1.0, 1.0, 1.0]\n", run.stderr
+    assert "beta" not in run.stderr
+    assert "heard" in run.stderr

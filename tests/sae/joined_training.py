@@ -13,8 +13,10 @@ from sparsact.sae import (
     SAETrainer,
     SparseAutoencoder,
     evaluate,
+    harvest,
     load_checkpoint,
     open_rows,
+    pack_tokens,
     save_checkpoint,
     save_sae,
 )
@@ -86,6 +88,31 @@ def saved(folder: Path, rank: int, size: int, shard: bool) -> dict[str, Any]:
     return {"losses": losses}
 
 
+class Model(torch.nn.Module):
+    """Says how often it was called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed = torch.nn.Embedding(50, 6)
+        self.calls = 0
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return self.embed(input_ids)
+
+
+def harvested(folder: Path, accelerator: Any = None) -> dict[str, Any]:
+    """The activations of five shards, and the forwards that this process made for them."""
+    model = Model()
+    tokens = pack_tokens(range(1, 41), 8)
+    rows = harvest(
+        model, "embed", tokens, folder, batch_rows=1, shard_rows=1, accelerator=accelerator
+    )
+    found = torch.cat([shard.read() for shard in rows.shards])
+    return {"activations": found, "calls": model.calls}
+
+
 def mistakes(rank: int, size: int) -> dict[str, str]:
     """What every process says about a mistake that one of them makes."""
     found = {}
@@ -102,11 +129,12 @@ def mistakes(rank: int, size: int) -> dict[str, str]:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    trainer("topk")  # starts the processes' group
+    accelerator = trainer("topk").accelerator  # starts the processes' group
     rank, size = dist.get_rank(), dist.get_world_size()
     for name, shard in (("ddp", False), ("fsdp", True)):
         (folder / name).mkdir(exist_ok=True)
         torch.save(results(rank, size, shard), folder / name / f"{rank}.pt")
         torch.save(saved(folder / name, rank, size, shard), folder / name / f"saved{rank}.pt")
+    torch.save(harvested(folder / "activations", accelerator), folder / f"harvested{rank}.pt")
     torch.save(mistakes(rank, size), folder / f"mistakes{rank}.pt")
     dist.destroy_process_group()

@@ -40,3 +40,6 @@ def test_the_mode_is_left_and_nothing_is_an_error():
     assert sae.activation.num_batches_tracked == 0
     with pytest.raises(ValueError, match="no batches"):
         evaluate(sae, [])
+    with pytest.raises(ValueError, match="NaN or infinity in the 2 rows from row 8 on"):
+        evaluate(sae, [torch.randn(8, 4), torch.full((2, 4), torch.nan)])
+    assert sae.training

@@ -1,14 +1,24 @@
 """Two processes with half a batch each equal one with the whole, copied or sharded."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.distributed as dist
-from joined_training import KINDS, STEPS, results, saved
+from accelerate.state import AcceleratorState, DistributedType
+from joined_training import KINDS, STEPS, data, harvested, results, saved
 from safetensors.torch import load_file
 
-from sparsact.sae import SAEConfig, SAETrainConfig, SAETrainer, SparseAutoencoder, load_sae
+from sparsact.sae import (
+    SAEConfig,
+    SAETrainConfig,
+    SAETrainer,
+    SparseAutoencoder,
+    load_sae,
+    open_rows,
+)
+from sparsact.sae.joined import check_accelerator, make_accelerator
 from two_processes import run_on_two
 
 SCRIPT = Path(__file__).with_name("joined_training.py")
@@ -66,6 +76,13 @@ def test_the_files_are_those_of_a_single_process(way, folder, tmp_path):
     assert load_sae(ours / "sae").config.d_sae == 49
 
 
+def test_each_process_makes_its_share_of_the_activations(folder, tmp_path):
+    found = [torch.load(folder / f"harvested{rank}.pt") for rank in range(2)]
+    assert [one["calls"] for one in found] == [3, 2]
+    expected = harvested(tmp_path / "activations")["activations"]
+    assert all(torch.equal(one["activations"], expected) for one in found)
+
+
 def test_a_mistake_in_one_process_is_told_in_all(folder):
     for rank in range(2):
         told = torch.load(folder / f"mistakes{rank}.pt")
@@ -76,3 +93,43 @@ def test_a_mistake_in_one_process_is_told_in_all(folder):
 def test_a_single_process_cannot_shard():
     with pytest.raises(ValueError, match="torchrun"):
         SAETrainer(SparseAutoencoder(SAEConfig(8, 16, k=2)), SAETrainConfig(shard=True))
+
+
+@pytest.fixture
+def accelerator_of_bf16():
+    """As ``accelerate launch --mixed_precision bf16`` sets it up."""
+    AcceleratorState._reset_state(True)
+    yield make_accelerator(mixed_precision="bf16")
+    AcceleratorState._reset_state(True)
+
+
+def test_bfloat16_asked_of_accelerate_is_that_of_the_config(accelerator_of_bf16):
+    def run(accelerator, **changes):
+        torch.manual_seed(0)
+        sae = SparseAutoencoder(SAEConfig(16, 48, "jumprelu"))
+        config = SAETrainConfig(lr=2e-3, lr_warmup_steps=2, sparsity_warmup_steps=2, **changes)
+        trainer = SAETrainer(sae, config, accelerator=accelerator)
+        losses = [s.loss for s in trainer.run(open_rows(data()).batches(256), 30)]
+        return sae, trainer.optimizer.state_dict()["state"].values(), losses
+
+    sae, state, losses = run(accelerator_of_bf16)
+    AcceleratorState._reset_state(True)
+    assert losses == pytest.approx(run(None, mixed_precision="bf16")[2], rel=1e-4)
+    assert losses != pytest.approx(run(None)[2], rel=1e-5)
+    assert {parameter.dtype for parameter in sae.parameters()} == {torch.float32}
+    assert {entry[name].dtype for entry in state for name in ("exp_avg", "exp_avg_sq")} == {
+        torch.float32
+    }
+    assert len(sae.activation.lambd.unique()) > 1  # thresholds moved
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision", "message"),
+    [("FSDP", "no", "set shard=True"), ("DEEPSPEED", "no", "DEEPSPEED"), ("NO", "fp16", "'bf16'")],
+)
+def test_what_accelerate_does_and_training_does_not(kind, precision, message):
+    accelerator = SimpleNamespace(
+        distributed_type=DistributedType(kind), mixed_precision=precision, num_processes=2
+    )
+    with pytest.raises(ValueError, match=message):
+        check_accelerator(SAETrainConfig(), accelerator)

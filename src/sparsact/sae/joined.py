@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from sparsact._errors import InputError
 from sparsact._extras import require
 from sparsact.sae.config import SAETrainConfig
 from sparsact.sae.loss import LossParts
@@ -44,14 +45,17 @@ def check_parts(accelerator: "Accelerator", x: Tensor, target: Tensor, step: int
     """Raise in every process for what is wrong in one: alone, it would leave others waiting.
 
     Raises:
-        ValueError: NaN or infinity, or parts of different sizes.
+        InputError: a ValueError: NaN or infinity.
+        ValueError: parts of different sizes.
     """
     found = torch.stack([x.isfinite().all(), target.isfinite().all()]).long()
     parts = accelerator.gather(torch.cat([found, found.new_tensor([len(x)])])[None])
     inputs, targets, sizes = parts.T.tolist()
     for name, finite in (("input", inputs), ("target", targets)):
         if not all(finite):
-            raise ValueError(f"the {name} batch of step {step} has NaN or infinity")
+            raise InputError(
+                f"the {name} batch of step {step} has NaN or infinity: leave such rows out"
+            )
     if len(set(sizes)) > 1:
         raise ValueError(f"each process must get a part of the same size, got {sizes}")
 

@@ -57,7 +57,7 @@ def evaluate(sae: SparseAutoencoder, batches: Iterable[Batch]) -> SAEMetrics:
         batches: as for training, ending.
 
     Raises:
-        ValueError: there are no batches.
+        ValueError: there are no batches, or one has NaN or infinity.
 
     Example:
         >>> from sparsact.sae import SAEConfig
@@ -70,6 +70,9 @@ def evaluate(sae: SparseAutoencoder, batches: Iterable[Batch]) -> SAEMetrics:
     sums = _Sums(sae.config.d_sae, sae.config.width_out, sae.W_dec.device)
     for batch in batches:
         x, target = (batch, batch) if isinstance(batch, Tensor) else batch
+        if not bool(x.isfinite().all() and target.isfinite().all()):
+            sae.train(was_training)
+            raise ValueError(f"NaN or infinity in the {len(x)} rows from row {sums.inputs} on")
         latents = sae.encode(x.to(sae.W_dec.device))
         sums.add(latents, sae.decode(latents), target.to(sae.W_dec.device))
     sae.train(was_training)

@@ -13,7 +13,7 @@ import tyro
 from torch import Tensor
 
 import sparsact
-from sparsact._errors import about_the_input
+from sparsact._errors import OutputError, about_the_input
 from sparsact.sae.activations import Rows, harvest, open_rows
 from sparsact.sae.config import Kind, SAEConfig, SAETrainConfig
 from sparsact.sae.disk import write_text, writing
@@ -119,7 +119,20 @@ def _set_up(
     if accelerator.is_main_process:
         _open(folder, config)
     accelerator.wait_for_everyone()
+    try:
+        return _prepared(config, folder, progress, accelerator)
+    except (ValueError, OSError) as error:
+        if not config.resume and not isinstance(error, OutputError):
+            (folder / CONFIG).unlink(missing_ok=True)  # the flags can be corrected
+        raise
+
+
+def _prepared(
+    config: SAERun, folder: Path, progress: Progress, accelerator: "Accelerator"
+) -> tuple[SAETrainer, Rows, Tensor]:
     rows, held_out = _rows(config, folder, progress, accelerator).split(config.held_out)
+    if not bool(held_out.isfinite().all()):
+        raise ValueError("NaN or infinity in the rows that are held out: leave such rows out")
     if rows.total < config.batch_size:
         raise ValueError(f"a batch of {config.batch_size} rows needs more than {rows.total}")
     torch.manual_seed(config.training.seed)
@@ -201,7 +214,6 @@ def _rows(config: SAERun, folder: Path, progress: Progress, accelerator: "Accele
 def _open(folder: Path, config: SAERun) -> None:
     file = folder / CONFIG
     told = json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(config, resume=False))))
-    free = ("steps", "trackers")
     if not config.resume:
         if file.exists():
             raise FileExistsError(
@@ -216,9 +228,17 @@ def _open(folder: Path, config: SAERun) -> None:
     if not file.exists():
         raise FileNotFoundError(f"{folder} holds no run to go on with")
     found: dict[str, Any] = json.loads(file.read_text())["run"]
-    differing = [key for key in told if key not in free and found.get(key) != told[key]]
+    found, told = _fixed(found), _fixed(told)
+    differing = [key for key in told if found.get(key) != told[key]]
     if differing:
         raise ValueError(
             f"the run in {folder} was started with another {', '.join(differing)}: give the same "
-            "flags (only --steps and --trackers may change)"
+            "flags (only --steps, --trackers and --shard may change)"
         )
+
+
+def _fixed(run: dict[str, Any]) -> dict[str, Any]:
+    """The flags that a run which goes on must share with the one that was started."""
+    free = {"steps", "trackers", "training"}
+    training = {name: flag for name, flag in run["training"].items() if name != "shard"}
+    return {name: flag for name, flag in run.items() if name not in free} | {"training": training}

@@ -196,7 +196,7 @@ def _cut(shape: Sequence[int], read: Callable[[int, int], Tensor]) -> list[Shard
 
 
 def _tensor_shards(tensor: Tensor) -> list[Shard]:
-    _check_matrix(tensor.shape, tensor.is_floating_point(), "the tensor")
+    _check_matrix(tensor.shape, tensor.dtype, tensor.is_floating_point(), "the tensor")
     return _cut(tensor.shape, lambda start, stop: tensor[start:stop])
 
 
@@ -209,7 +209,7 @@ def _file_shards(file: Path) -> list[Shard]:
 
 def _npy_shards(file: Path) -> list[Shard]:
     mapped = np.load(file, mmap_mode="r")
-    _check_matrix(mapped.shape, mapped.dtype.kind == "f", str(file))
+    _check_matrix(mapped.shape, mapped.dtype, mapped.dtype.kind == "f", str(file))
     return _cut(mapped.shape, lambda start, stop: torch.from_numpy(np.array(mapped[start:stop])))
 
 
@@ -221,7 +221,7 @@ def _safetensors_shards(file: Path) -> list[Shard]:
             raise ValueError(f"{file} holds {len(names)} tensors and none named 'activations'")
         stored = opened.get_slice(name)
         shape, kind = tuple(stored.get_shape()), stored.get_dtype()
-    _check_matrix(shape, kind in ("F64", "F32", "F16", "BF16"), str(file))
+    _check_matrix(shape, kind, kind in ("F64", "F32", "F16", "BF16"), str(file))
 
     def read(start: int, stop: int) -> Tensor:
         with safe_open(file, "pt") as opened:
@@ -231,8 +231,9 @@ def _safetensors_shards(file: Path) -> list[Shard]:
     return _cut(shape, read)
 
 
-def _check_matrix(shape: Sequence[int], floating: bool, where: str) -> None:
+def _check_matrix(shape: Sequence[int], dtype: object, floating: bool, where: str) -> None:
     if len(shape) != 2 or not floating:
         raise ValueError(
-            f"{where} must hold a matrix of floating-point numbers, got shape {tuple(shape)}"
+            f"{where} must hold a matrix of floating-point numbers, got {dtype} of shape "
+            f"{tuple(shape)}"
         )
