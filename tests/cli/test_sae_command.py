@@ -65,6 +65,11 @@ def test_a_run_and_what_it_leaves(whole, data):
     status, shown, _ = finished("eval", out / "sae", "--data", data, "--rows", 200)
     assert status == 0
     assert f"{metrics['fvu']:.4g}" in shown
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "Norm of the gradient" in page
+    status, shown, _ = finished("report", out, "--out", out.parent / "again.html")
+    assert (status, shown.strip()) == (0, f"report: {out.parent}/again.html")
+    assert (out.parent / "again.html").read_text(encoding="utf-8") == page
 
 
 def test_killed_and_resumed_gives_the_same_curve(whole, data, tmp_path):

@@ -22,6 +22,7 @@ from sparsact.sae import (
     open_rows,
 )
 from sparsact.sae.activations.harvest import stream
+from sparsact.sae.reporting import SAEReport, write_report
 from sparsact.sae.run import SAERun, train
 from sparsact.sae.source import Reading
 
@@ -46,15 +47,24 @@ def sae(
     command: tyro.conf.OmitSubcommandPrefixes[
         Annotated[SAERun, tyro.conf.subcommand("train")]
         | Annotated[Evaluate, tyro.conf.subcommand("eval")]
+        | Annotated[SAEReport, tyro.conf.subcommand("report")]
     ],
 ) -> int:
-    """Sparse autoencoders: train them, measure them."""
-    console = Console(quiet=os.environ.get("RANK", "0") != "0")  # of several processes one speaks
+    """Sparse autoencoders: train them, measure them, look at them."""
+    first = os.environ.get("RANK", "0") == "0"
+    console = Console(quiet=not first)  # of several processes one speaks
     if isinstance(command, SAERun):
         with progress(console) as update:
             metrics = train(command, update)
         _show(console, metrics)
         console.print(f"autoencoder: {command.out}/sae", highlight=False, markup=False)
+        if first:
+            page = write_report(SAEReport(command.out, most=0, sample=0))
+            console.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)
+    elif isinstance(command, SAEReport):
+        with progress(console) as update:
+            page = write_report(command, update)
+        console.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)
     else:
         with about_the_input(), progress(console) as update:
             autoencoder = load_sae(command.path)

@@ -37,10 +37,15 @@ class SAEMetrics:
 
     def density_histogram(self, bins: int = 40) -> tuple[Tensor, Tensor]:
         """Counts (bins,) and edges (bins + 1,) of log₁₀ density, of the latents that fired."""
-        logs = self.density[self.density > 0].double().log10()
-        low = float(logs.min()) if len(logs) else -1.0
-        edges = torch.linspace(min(low, -1e-3), 0, bins + 1, dtype=torch.float64)
-        return torch.histogram(logs, edges).hist, edges
+        return density_histogram(self.density, bins)
+
+
+def density_histogram(density: Tensor, bins: int = 40) -> tuple[Tensor, Tensor]:
+    """Counts (bins,) and edges (bins + 1,) of log₁₀ of a density (d_sae,), where it is not zero."""
+    logs = density[density > 0].double().log10()
+    low = float(logs.min()) if len(logs) else -1.0
+    edges = torch.linspace(min(low, -1e-3), 0, bins + 1, dtype=torch.float64)
+    return torch.histogram(logs, edges).hist, edges
 
 
 @torch.no_grad()

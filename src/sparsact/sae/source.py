@@ -1,6 +1,7 @@
 """Where activations come from, as flags: files, or a layer of a language model that reads text."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -55,11 +56,12 @@ class Reading:
         assert self.model is not None
         assert self.layer is not None
         model, tokenizer = load_language_model(self.model, self.gguf)
+        return model, self.layer, self.tokens(tokenizer)
+
+    def tokens(self, tokenizer: Any) -> Tokens:
+        """The text, as that tokenizer cuts it."""
         part = DatasetPart(self.text_config, self.text_split, self.text_column)
-        tokens = read_tokens(
-            tokenizer, self.text, self.length, part=part, max_tokens=self.max_tokens
-        )
-        return model, self.layer, tokens
+        return read_tokens(tokenizer, self.text, self.length, part=part, max_tokens=self.max_tokens)
 
 
 @dataclass(frozen=True)

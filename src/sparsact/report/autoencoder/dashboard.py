@@ -1,0 +1,173 @@
+"""The dashboard of a latent, in plain HTML: no script, so that a page can hold many."""
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from html import escape
+from itertools import pairwise
+
+from sparsact.report.autoencoder.records import Bars, Context, Latent, LatentGroup
+from sparsact.report.style import FRONT, INK, PALETTE
+
+STYLE = f"""
+div.panels {{ display: grid;
+             grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); }}
+div.panels > div {{ min-width: 0; }}
+div.scroll td:first-child {{ white-space: normal; }}
+nav.latents ul {{ display: flex; flex-wrap: wrap; gap: .2rem .5rem; list-style: none; padding: 0;
+                 margin: .2rem 0 .8rem; font-variant-numeric: tabular-nums; }}
+a {{ color: {PALETTE[0]}; }}
+:focus-visible {{ outline: 3px solid {PALETTE[0]}; outline-offset: 2px; }}
+article {{ border-top: 1px solid #cbd2d9; padding: .6rem 0 1rem; scroll-margin-top: .5rem; }}
+article > header {{ display: flex; justify-content: space-between; align-items: baseline;
+                   flex-wrap: wrap; gap: .3rem 1rem; }}
+article h3 {{ margin: 0; }}
+article > div {{ display: grid; gap: .5rem 2rem; grid-template-columns: minmax(0, 1fr); }}
+@media (min-width: 52rem) {{ article > div {{ grid-template-columns: 19rem minmax(0, 1fr); }} }}
+article:target h3 {{ color: {FRONT}; }}
+dl {{ display: grid; grid-template-columns: auto 1fr; gap: 0 .8rem; margin: 0; }}
+dt {{ color: #52606d; }}
+dd {{ margin: 0; font-variant-numeric: tabular-nums; }}
+p.near {{ margin: .3rem 0; color: #52606d; font-variant-numeric: tabular-nums; }}
+svg.bars {{ width: 100%; height: 5rem; display: block; margin-top: .5rem; fill: {INK}; }}
+p.scale {{ display: flex; justify-content: space-between; margin: 0; color: #52606d;
+          font-size: .85em; font-variant-numeric: tabular-nums; }}
+ol.contexts {{ list-style: none; margin: 0; padding: 0; }}
+ol.contexts li {{ display: grid; grid-template-columns: 4rem minmax(0, 1fr); gap: .6rem;
+                 padding: .15rem 0; border-bottom: 1px solid #e4e7eb; }}
+ol.contexts li > span {{ color: #52606d; text-align: right; font-variant-numeric: tabular-nums; }}
+ol.contexts p {{ margin: 0; white-space: pre-wrap; overflow-wrap: anywhere;
+                unicode-bidi: isolate; }}
+ol.contexts p span {{ background: rgb(246 173 85 / var(--a)); }}
+ol.contexts p span.minus {{ background: rgb(99 179 237 / var(--a)); }}
+ol.contexts mark {{ color: inherit; background: rgb(246 173 85 / var(--a)); font-weight: 700;
+                   box-shadow: 0 2px {FRONT}; }}
+ol.contexts mark.minus {{ background: rgb(99 179 237 / var(--a)); }}
+ol.contexts i {{ color: #9aa5b1; font-style: normal; }}
+p.dead {{ color: {FRONT}; }}
+"""
+
+VISIBLE = {" ": "·", "\n": "↵", "\t": "⇥", "\r": "␍"}
+"""How white space is written where it would not be seen."""
+
+TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+"""Classes of characters that change the direction of all text after them."""
+
+
+def contents(groups: Sequence[LatentGroup]) -> str:
+    """Links to every dashboard."""
+    lists = "".join(
+        f"<h3>{escape(group.title)}</h3><ul>"
+        + "".join(f"<li>{_link(latent.index)}</li>" for latent in group.latents)
+        + "</ul>"
+        for group in groups
+    )
+    return f'<nav class="latents" id="latents" aria-label="latents"><h2>Latents</h2>{lists}</nav>'
+
+
+def dashboards(groups: Sequence[LatentGroup]) -> Iterator[str]:
+    """A section for each group, an article for each latent."""
+    order = [latent.index for group in groups for latent in group.latents]
+    shown = frozenset(order)
+    following = dict(pairwise(order))
+    for group in groups:
+        yield f"<section><h2>{escape(group.title)}</h2>"
+        for latent in group.latents:
+            yield _dashboard(latent, shown, following.get(latent.index))
+        yield "</section>"
+
+
+def _dashboard(latent: Latent, shown: frozenset[int], following: int | None) -> str:
+    onward = "" if following is None else f' · <a href="#latent-{following}">next</a>'
+    links = f'<nav aria-label="latent {latent.index}"><a href="#latents">all</a>{onward}</nav>'
+    return (
+        f'<article id="latent-{latent.index}"><header><h3>Latent {latent.index}</h3>{links}'
+        f"</header><div><div>{_numbers(latent, shown)}{_histogram(latent.histogram)}</div>"
+        f"{_contexts(latent)}</div></article>"
+    )
+
+
+def _link(index: int) -> str:
+    return f'<a href="#latent-{index}">{index}</a>'
+
+
+def _numbers(latent: Latent, shown: frozenset[int]) -> str:
+    near = ", ".join(
+        f"{_link(index) if index in shown else index} ({cosine:.2f})"
+        for index, cosine in latent.neighbours
+    )
+    rows = [("density", f"{latent.density:.3%} ({latent.fired} inputs)")]
+    if latent.mean is not None and latent.peak is not None:
+        rows += [("mean when active", f"{latent.mean:.3g}"), ("largest", f"{latent.peak:.3g}")]
+    items = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows)
+    return f"<dl>{items}</dl><p class=near>nearest by cosine of the decoder: {near or '–'}</p>"
+
+
+def _histogram(bars: Bars | None) -> str:
+    """Bars of a histogram as a drawing that is stretched to its box."""
+    if bars is None:
+        return ""
+    tallest = max(bars.counts)
+    drawn = "".join(
+        f'<rect x="{i}" y="{100 - height:.4g}" width=".9" height="{height:.4g}"><title>'
+        f"{low:.3g} to {high:.3g}: {count}</title></rect>"
+        for i, (count, low, high) in enumerate(
+            zip(bars.counts, bars.edges, bars.edges[1:], strict=False)
+        )
+        if (height := 100 * count / tallest)
+    )
+    label = f"histogram of activations that are not zero, {sum(bars.counts)} in all"
+    return (
+        f'<svg class="bars" viewBox="0 0 {len(bars.counts)} 100" preserveAspectRatio="none" '
+        f'role="img" aria-label="{label}">{drawn}</svg>'
+        f'<p class="scale"><span>{bars.edges[0]:.3g}</span><span>activation</span>'
+        f"<span>{bars.edges[-1]:.3g}</span></p>"
+    )
+
+
+def _contexts(latent: Latent) -> str:
+    if not latent.fired:
+        return '<p class="dead">Dead: it never fired in this text.</p>'
+    largest = abs(latent.peak or 1.0)
+    items = "".join(_context(context, largest) for context in latent.contexts)
+    return f'<ol class="contexts">{items}</ol>'
+
+
+def _context(context: Context, largest: float) -> str:
+    pieces = "".join(
+        _piece(piece, value, largest, marked=i == context.peak)
+        for i, (piece, value) in enumerate(zip(context.pieces, context.activations, strict=True))
+    )
+    return (
+        f'<li><span>{context.activations[context.peak]:.3g}</span><p dir="auto">{pieces}</p></li>'
+    )
+
+
+def _piece(text: str, value: float, largest: float, marked: bool) -> str:
+    seen = _visible(text)
+    if not value and not marked:
+        return seen
+    tag, sign = "mark" if marked else "span", ' class="minus"' if value < 0 else ""
+    shade = f"--a:{0.1 + 0.9 * abs(value) / largest:.2f}"
+    return f'<{tag}{sign} style="{shade}" title="{value:.3g}">{seen}</{tag}>'
+
+
+def _visible(text: str) -> str:
+    """Escaped text whose white space and control characters can be seen.
+
+    A space between words stays one; a piece that is nothing but spaces shows them.
+    """
+    if not text.strip(" "):
+        return f"<i>{VISIBLE[' '] * len(text)}</i>"
+    return "".join(_character(character) for character in text)
+
+
+def _character(character: str) -> str:
+    if character == " ":
+        return character
+    if character in VISIBLE:
+        return f"<i>{VISIBLE[character]}</i>"
+    if unicodedata.category(character) in ("Cc", "Cs") or (
+        unicodedata.bidirectional(character) in TURNING
+    ):
+        return f"<i>U+{ord(character):04X}</i>"
+    return escape(character)
