@@ -30,6 +30,7 @@ def test_uniform_is_each_sites_own_quantile():
         assert levels[name] == pytest.approx(float(wanted), rel=0.008)
 
 
+@torch.no_grad()
 def test_global_is_the_level_of_all_scores_sorted_by_what_they_weigh():
     model, x = tiny_models.mlp(), torch.randn(300, 16)
     sites, scales, histograms = looked_at(model, x)
