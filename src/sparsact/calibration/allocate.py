@@ -1,10 +1,11 @@
 """Sharing a sparsity out over sites: how high the level of each site's scores is to be."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from sparsact.calibration.batches import Batch, run
 from sparsact.calibration.histogram import ScoreHistogram, threshold_below
@@ -50,21 +51,28 @@ def block_sparsity(
         Liu et al. 2024, "Training-free activation sparsity in large language models", alg. 1.
     """
     blocks: dict[str, list[InputSite]] = {}
+    calls = _calls(model, {name for site in sites for name in blocks_around(site.name)}, batch)
     for site in sites:
-        blocks.setdefault(block_of(site.name), []).append(site)
+        name = next(name for name in blocks_around(site.name) if name in calls)
+        blocks.setdefault(name, []).append(site)
     chosen: dict[str, float] = {}
-    calls = _calls(model, blocks, batch)
     for name, members in blocks.items():
         block = _Block(model.get_submodule(name), name, calls[name], histograms, scales)
         chosen |= block.share_out(members, sparsity)
     return chosen
 
 
-def block_of(name: str) -> str:
-    """The name of the block a layer is in: up to its first number; the whole model without one."""
+def blocks_around(name: str) -> list[str]:
+    """Which modules may be the block of a layer, the widest first.
+
+    That up to the first number in its name; where that is a mere list which nothing calls, the next
+    ones within. The whole model, where the name has no number.
+    """
     parts = name.split(".")
     numbers = [place for place, part in enumerate(parts) if part.isdigit()]
-    return ".".join(parts[: numbers[0] + 1]) if numbers else ""
+    if not numbers:
+        return [""]
+    return [".".join(parts[:stop]) for stop in range(numbers[0] + 1, len(parts) + 1)]
 
 
 class _Block:
@@ -113,7 +121,7 @@ class _Block:
             return float((self._output() - self.dense).float().square().sum())
 
     def _output(self) -> Tensor:
-        args, kwargs = self.call
+        args, kwargs = tree_map(_copied, self.call)
         with torch.no_grad():
             output = first_tensor(self.module(*args, **kwargs))
         assert output is not None
@@ -122,21 +130,29 @@ class _Block:
 
 def thresholds_of(level: float, scale: Tensor) -> Tensor:
     """λ_i with ``|x_i|·c_i > level`` where ``|x_i| > λ_i``, finite also where c is 0."""
-    if level == 0:
-        return torch.zeros_like(scale)
-    return (level / scale).clamp(max=torch.finfo(torch.float32).max)
+    largest = torch.finfo(torch.float32).max
+    return torch.where(scale > 0, level / scale, largest).clamp(max=largest)
 
 
 def _within(site: InputSite, prefix: str) -> InputSite:
-    """The same site, named as within a block; a block that is one layer is named by nothing."""
-    readers = tuple(reader.removeprefix(prefix) for reader in site.readers)
+    """The same site, named as within a block; a block that is one layer is named by nothing.
+
+    Readers in other blocks, as of an encoder's output, are left out.
+    """
+    readers = tuple(
+        reader.removeprefix(prefix) for reader in site.readers if reader.startswith(prefix)
+    )
     if prefix and site.name == prefix[:-1]:
         readers = ("",)
     return InputSite(readers[0], readers, site.inputs, site.outputs)
 
 
+def _copied(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value  # a forward may change it in place
+
+
 def _calls(
-    model: nn.Module, names: Mapping[str, Any], batch: Batch
+    model: nn.Module, names: Iterable[str], batch: Batch
 ) -> dict[str, tuple[tuple[Any, ...], dict[str, Any]]]:
     """What each block is called with in a dense forward."""
     calls: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
@@ -146,7 +162,8 @@ def _calls(
         def note(
             module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = name
         ) -> None:
-            calls.setdefault(name, (args, kwargs))
+            if name not in calls:
+                calls[name] = tree_map(_copied, (args, kwargs))
 
         handles.append(model.get_submodule(name).register_forward_pre_hook(note, with_kwargs=True))
     try:

@@ -14,7 +14,10 @@ from sparsact.taps import first_tensor
 Batch = Tensor | Mapping[str, Any] | tuple[Any, ...] | list[Any]
 """One forward's input: a tensor, keyword inputs, or positional ones."""
 
-NO_SEQUENCE = "keep_first= needs a model that reads sequences: input_ids (rows, length)"
+NO_SEQUENCE = (
+    "keep_first= needs a model that reads sequences: token ids (rows, length) or embeddings "
+    "(rows, length, width)"
+)
 
 LossFunction = Callable[[Any, Batch], Tensor]
 """Takes the model's output and the batch; gives the loss summed over what counts."""
@@ -46,10 +49,16 @@ def counted(batch: Batch, keep_first: int = 0) -> Tensor | None:
         return mask
     if mask is None:
         found = first_tensor(batch)
-        if found is None or found.ndim < 2:
-            raise ValueError(NO_SEQUENCE)
-        mask = torch.ones(found.shape[:2], dtype=torch.bool, device=found.device)
+        size = rows_and_length(found)
+        mask = torch.ones(size, dtype=torch.bool, device=None if found is None else found.device)
     return mask & (mask.cumsum(1) > keep_first)
+
+
+def rows_and_length(found: object) -> tuple[int, int]:
+    """Of sequences of token ids (rows, length), or of embeddings (rows, length, width)."""
+    if not isinstance(found, Tensor) or found.ndim != 2 + found.is_floating_point():
+        raise ValueError(NO_SEQUENCE)
+    return found.shape[0], found.shape[1]
 
 
 def rows_of(x: Tensor, kept: Tensor | None) -> Tensor:
@@ -62,12 +71,17 @@ def rows_of(x: Tensor, kept: Tensor | None) -> Tensor:
 
 def read_twice(batches: Iterable[Batch]) -> Sequence[Batch] | Iterable[Batch]:
     """`batches`, which are gone through more than once: an iterator is read into a list."""
+    check_batches(batches)
+    return list(batches) if iter(batches) is batches else batches
+
+
+def check_batches(batches: Iterable[Batch]) -> None:
+    """Raise TypeError for what is one batch, and would be gone through row by row."""
     if isinstance(batches, (Tensor, Mapping)):
         raise TypeError(
             f"batches must be a sequence of batches, got one {type(batches).__name__}: wrap it in "
             "a list"
         )
-    return list(batches) if iter(batches) is batches else batches
 
 
 def drawn_label_loss(output: Any, batch: Batch) -> Tensor:
@@ -95,7 +109,10 @@ def drawn_label_loss(output: Any, batch: Batch) -> Tensor:
 
 @contextmanager
 def unchanged(model: nn.Module) -> Iterator[None]:
-    """Run the model in eval mode, without a cache and without its parameters' gradients."""
+    """Run the model in eval mode, without a cache and without its parameters' gradients.
+
+    An inference mode around it is suspended: gradients are needed at activations.
+    """
     training = {module: module.training for module in model.modules()}
     wants = {parameter: parameter.requires_grad for parameter in model.parameters()}
     config: Any = getattr(model, "config", None)
@@ -104,7 +121,8 @@ def unchanged(model: nn.Module) -> Iterator[None]:
     if cache:
         config.use_cache = False
     try:
-        yield
+        with torch.inference_mode(False):
+            yield
     finally:
         if cache:
             config.use_cache = cache

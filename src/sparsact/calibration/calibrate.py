@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from torch import Tensor, nn
+from torch import Tensor, nn, zeros_like
 
 from sparsact.calibration.allocate import (
     ALLOCATIONS,
@@ -101,7 +101,8 @@ def calibrate(
     if first is None:
         raise ValueError("there are no batches to calibrate on")
     sites = find_sites(model, first, include=include, exclude=exclude)
-    passes = 1 + (score == "loss") + _CORRECTIONS
+    corrections = _CORRECTIONS if sparsity else 0
+    passes = 1 + (score == "loss") + corrections
     total = passes * len(batches) if isinstance(batches, Sequence) else 0
     steps = _Steps(progress, total)
     with unchanged(model):
@@ -110,12 +111,19 @@ def calibrate(
         )
         steps.name = "scores"
         histograms = score_histograms(model, sites, scales, batches, None, keep_first, steps)
+        sites = [site for site in sites if histograms[site.name].counts.any()]
+        if not sites:
+            raise ValueError(
+                "no token counts: all are padding"
+                + (f" or among the first {keep_first} of a sequence" if keep_first else "")
+            )
+        scales = {site.name: scales[site.name] for site in sites}
         shares = {site.name: sparsity for site in sites}
         if allocate == "block":
             shares = block_sparsity(model, sites, histograms, scales, first, sparsity)
         levels = _levels(allocate, sites, histograms, shares, sparsity)
         steps.name = "correction"
-        for _ in range(_CORRECTIONS if sparsity else 0):
+        for _ in range(corrections):
             thresholds = _thresholds(levels, scales)
             histograms = score_histograms(
                 model, sites, scales, batches, thresholds, keep_first, steps
@@ -123,7 +131,7 @@ def calibrate(
             levels = _levels(allocate, sites, histograms, shares, sparsity)
     plan = ThresholdPlan(
         sites=tuple(sites),
-        thresholds=_thresholds(levels, scales),
+        thresholds=_thresholds(levels, scales) if sparsity else _none(scales),
         samples={
             reader: weight_sample(model.get_submodule(reader))
             for site in sites
@@ -191,3 +199,8 @@ def _levels(
 
 def _thresholds(levels: Levels, scales: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: thresholds_of(levels[name], scale) for name, scale in scales.items()}
+
+
+def _none(scales: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Exact zeros alone are skipped, even at channels whose score is always zero."""
+    return {name: zeros_like(scale) for name, scale in scales.items()}

@@ -20,7 +20,8 @@ class ScoreHistogram:
         Raises:
             ValueError: some are NaN or infinite.
         """
-        bits = scores.detach().float().contiguous().view(torch.int32) >> _DROPPED_BITS
+        positive = scores.detach().float().abs()  # a NaN may have a sign
+        bits = positive.contiguous().view(torch.int32) >> _DROPPED_BITS
         found = torch.bincount(bits.flatten(), minlength=_BINS).cpu()
         if found[_FINITE:].any():
             raise ValueError("NaN or infinite")

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from sparsact.calibration.batches import Batch, counted, rows_of, run, unchanged
+from sparsact.calibration.batches import Batch, check_batches, counted, rows_of, run, unchanged
 from sparsact.calibration.simulate import Simulation, below
 from sparsact.calibration.sites import InputSite, is_linear, weight_t
 from sparsact.calibration.updates import Updates
@@ -133,15 +133,21 @@ class ThresholdPlan:
 
     def check(self, model: nn.Module) -> None:
         """Raise ValueError unless `model` is the one that the plan was made for."""
+        inputs = {reader: site.inputs for site in self.sites for reader in site.readers}
         for name, sample in self.samples.items():
             try:
-                found = weight_sample(model.get_submodule(name))
+                linear = model.get_submodule(name)
             except AttributeError as error:
                 raise ValueError(f"the plan is for another model: there is no {name!r}") from error
+            if not is_linear(linear):
+                raise ValueError(
+                    f"the plan is for a model of dense linear layers, and {name!r} is a "
+                    f"{type(linear).__name__}: is this model sparse already?"
+                )
+            found = weight_sample(linear)
             size = float(sample.abs().mean())
-            if found.shape != sample.shape or not torch.allclose(
-                found, sample, rtol=_SAME, atol=_SAME * size
-            ):
+            same = (found.shape, weight_t(linear).shape[0]) == (sample.shape, inputs[name])
+            if not same or not torch.allclose(found, sample, rtol=_SAME, atol=_SAME * size):
                 raise ValueError(f"the plan is for another model: {name!r} has other weights")
 
     def save(self, path: str | Path) -> Path:
@@ -220,6 +226,7 @@ def measure(
     keep_first: int = 0,
 ) -> dict[str, float]:
     """The share of zeros at each site under thresholds, over all tokens that are thresholded."""
+    check_batches(batches)
     zeros = {site.name: 0 for site in sites}
     entries = dict.fromkeys(zeros, 0)
     kept: Tensor | None = None
@@ -246,7 +253,5 @@ def measure(
 
 def weight_sample(linear: nn.Module) -> Tensor:
     """Some weights of a layer, evenly spread."""
-    if not is_linear(linear):
-        raise AttributeError("not a linear layer")
     flat = weight_t(linear).t().flatten()
     return flat[:: max(1, len(flat) // _SAMPLE)][:_SAMPLE].float().cpu().clone()

@@ -1,6 +1,6 @@
 """How much an entry of a site's tensor matters: ``score_i = |x_i|·c_i``, and what c is."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -47,9 +47,9 @@ def loss_scales(
     """
     sums = {site.name: torch.zeros(site.inputs, dtype=torch.float64) for site in sites}
     rows = dict.fromkeys(sums, 0)
-    for batch in batches:
-        tensors, kept = _gradients(model, sites, batch, loss_fn), counted(batch, keep_first)
-        for name, gradient in tensors.items():
+    for number, batch in enumerate(batches):
+        kept = counted(batch, keep_first)
+        for name, gradient in _gradients(model, sites, batch, loss_fn, number):
             taken = rows_of(gradient, kept)
             sums[name] += taken.double().abs().sum(0).cpu()
             rows[name] += len(taken)
@@ -82,7 +82,7 @@ def score_histograms(
         ValueError: activations are NaN or infinite; the message tells where.
     """
     histograms = {site.name: ScoreHistogram() for site in sites}
-    labels = {site.name: site.label for site in sites}
+    by_name = {site.name: site for site in sites}
     number, kept = 0, None
 
     def count(name: str, x: Tensor) -> None:
@@ -90,9 +90,7 @@ def score_histograms(
         try:
             histograms[name].update(scores)
         except ValueError as error:
-            raise ValueError(
-                f"activations are NaN or infinite at {labels[name]}, in batch {number}"
-            ) from error
+            raise ValueError(_not_finite(by_name[name], number)) from error
 
     taps = Taps({site.name: model.get_submodule(site.name) for site in sites}, count, "input")
     sparse = sites if thresholds is not None else ()
@@ -110,30 +108,43 @@ def score_histograms(
 
 
 def _gradients(
-    model: nn.Module, sites: Sequence[InputSite], batch: Batch, loss_fn: LossFunction
-) -> dict[str, Tensor]:
-    """The gradient of the loss at every site that this forward reaches."""
-    read: dict[str, list[Tensor]] = {}
-    leaves: list[Tensor] = []  # with all parameters frozen, the graph begins at the first site
+    model: nn.Module,
+    sites: Sequence[InputSite],
+    batch: Batch,
+    loss_fn: LossFunction,
+    number: int,
+) -> Iterator[tuple[str, Tensor]]:
+    """The gradient of the loss at every site, for each time that this forward reads it."""
+    read: dict[tuple[str, int], list[Tensor]] = {}
+    calls: dict[str, int] = {}
+    site_of = {reader: site for site in sites for reader in site.readers}
 
-    def keep(name: str, x: Tensor) -> None:
-        if not x.requires_grad:
-            leaves.append(x.requires_grad_())
-        read.setdefault(name, []).append(x)
+    def keep(reader: str, x: Tensor) -> Tensor:
+        site, call = site_of[reader], calls.get(reader, 0)
+        if not bool(x.isfinite().all()):
+            raise ValueError(_not_finite(site, number))
+        # readers get tensors of their own, and their gradients are added: one and the same would
+        # miss those that read it through a view, and could not be changed in place later
+        own = x.clone()
+        if not own.requires_grad:  # with all parameters frozen, the graph begins at the first site
+            own.requires_grad_()
+        calls[reader] = call + 1
+        read.setdefault((site.name, call), []).append(own)
+        return own
 
-    taps = Taps({site.name: model.get_submodule(site.name) for site in sites}, keep, "input")
+    taps = Taps({name: model.get_submodule(name) for name in site_of}, keep, "input")
     try:
         with torch.enable_grad():
             loss = loss_fn(run(model, batch), batch)
-            tensors = [x for found in read.values() for x in found]
-            gradients = iter(torch.autograd.grad(loss, tensors, allow_unused=True))
     finally:
         taps.remove()
-        for leaf in leaves:
-            leaf.requires_grad_(False)
-    sums = {}
-    for name, found in read.items():
-        parts = [(next(gradients), x) for x in found]
-        together = [torch.zeros_like(x) if part is None else part for part, x in parts]
-        sums[name] = torch.cat([part.flatten(0, -2) for part in together])
-    return sums
+    tensors = [x for found in read.values() for x in found]
+    gradients = iter(torch.autograd.grad(loss, tensors, allow_unused=True))
+    for (name, _), found in read.items():
+        parts = [next(gradients) for _ in found]
+        known = [part for part in parts if part is not None]
+        yield name, sum(known[1:], known[0]) if known else torch.zeros_like(found[0])
+
+
+def _not_finite(site: InputSite, number: int) -> str:
+    return f"activations are NaN or infinite at {site.label}, in batch {number}"

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparsact.calibration.batches import NO_SEQUENCE
+from sparsact.calibration.batches import rows_and_length
 from sparsact.calibration.sites import InputSite
 from sparsact.taps import Removable, Taps, check_hookable
 
@@ -58,16 +58,14 @@ class FirstPositions:
     def start(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Find them from a model's inputs: token ids, attention mask and what is in the cache."""
         found = kwargs.get("input_ids", kwargs.get("inputs_embeds", args[0] if args else None))
-        if not isinstance(found, Tensor) or found.ndim < 2:
-            raise ValueError(NO_SEQUENCE)
-        rows, length = found.shape[:2]
+        rows, length = rows_and_length(found)
         cache = kwargs.get("past_key_values")
         past = int(cache.get_seq_length()) if cache is not None else 0
         mask = kwargs.get("attention_mask")
         if isinstance(mask, Tensor) and mask.ndim == 2:
             position = mask.long().cumsum(1)[:, -length:] - 1
         else:
-            position = torch.arange(past, past + length, device=found.device).expand(rows, length)
+            position = torch.arange(past, past + length).expand(rows, length)
         first = position < self.keep_first
         self.first = first if bool(first.any()) else None
 
@@ -77,9 +75,9 @@ class FirstPositions:
 
     def restore(self, x: Tensor, shrunk: Tensor) -> Tensor:
         """`shrunk`, with the rows of the first tokens taken from `x`."""
-        if self.first is None or self.first.shape != x.shape[:-1]:
+        if self.first is None or self.first.numel() != x.shape[:-1].numel():
             return shrunk
-        return torch.where(self.first.unsqueeze(-1), x, shrunk)
+        return torch.where(self.first.to(x.device).view(*x.shape[:-1], 1), x, shrunk)
 
 
 def below(thresholds: Mapping[str, Tensor]) -> Shrink:

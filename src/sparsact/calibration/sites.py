@@ -52,7 +52,7 @@ def find_sites(
     """The input sites of a model, found by running it once and seeing who reads which tensor.
 
     Layers are ``nn.Linear`` and the ``Conv1D`` of GPT-2. The output head of a language model is
-    left out, and so is a layer that the forward does not call.
+    left out, and so is a layer that the forward does not call, or that has a forward of its own.
 
     Args:
         model: run once, in eval mode and without gradients.
@@ -78,7 +78,8 @@ def find_sites(
 
     def note(name: str, x: Tensor) -> None:
         alive.append(x)
-        place = (x.data_ptr(), x.shape, x.stride(), x._version)
+        version = -1 if x.is_inference() else x._version
+        place = (x.data_ptr() if x.numel() else id(x), x.shape, x.stride(), version)
         seen.setdefault(name, []).append(place)
 
     taps = Taps(linears, note, "input")
@@ -102,8 +103,9 @@ def weight_t(linear: nn.Module) -> Tensor:
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Whether a module is a linear layer that can be read."""
-    return isinstance(module, nn.Linear) or is_conv1d(module)
+    """Whether a module is a linear layer that can be read, and does nothing else."""
+    plain = isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
+    return plain or is_conv1d(module)
 
 
 def is_conv1d(module: nn.Module) -> bool:
@@ -134,11 +136,12 @@ def _choose(
             linears[name] = module
     if not linears:
         raise ValueError(f"{type(model).__name__} has no linear layer to skip the inputs of")
-    for pattern in _patterns(exclude):
-        for name in select_modules(model, pattern):
-            linears.pop(name, None)
-    included = [name for pattern in _patterns(include) for name in select_modules(model, pattern)]
-    chosen = {name: module for name, module in linears.items() if name in set(included)}
+    included, excluded = _matched(model, include), _matched(model, exclude)
+    chosen = {
+        name: module
+        for name, module in linears.items()
+        if id(module) in included and id(module) not in excluded
+    }
     if not chosen:
         raise ValueError(
             f"include={include!r} and exclude={exclude!r} leave no linear layer of the model"
@@ -146,8 +149,10 @@ def _choose(
     return chosen
 
 
-def _patterns(given: str | Iterable[str]) -> list[str]:
-    return [given] if isinstance(given, str) else list(given)
+def _matched(model: nn.Module, given: str | Iterable[str]) -> set[int]:
+    """The modules by identity: one that has two names is matched by either."""
+    patterns = [given] if isinstance(given, str) else given
+    return {id(found) for pattern in patterns for found in select_modules(model, pattern).values()}
 
 
 def output_head(model: nn.Module) -> nn.Module | None:

@@ -92,6 +92,11 @@ class SparseLinear(nn.Module):
         return self._readers.output(self._place, x)
 
     @property
+    def weight(self) -> Tensor:
+        """(out, in) as stored, whose dtype models ask for; int8 is without its scale."""
+        return self.weight_t if self._transposed else self.weight_t.t()
+
+    @property
     def dense_above(self) -> dict[int, float]:
         """Measured for 1, 2 (to 3), 4 (to 7), … rows: the density beyond which dense is taken."""
         return {

@@ -14,8 +14,7 @@ from sparsact.kernels.gather import kernel_for
 class _Held(NamedTuple):
     x: Tensor
     version: int
-    outputs: list[Tensor]
-    waiting: set[int]
+    outputs: dict[int, Tensor]
 
 
 class Readers:
@@ -33,15 +32,22 @@ class Readers:
     def output(self, place: int, x: Tensor) -> Tensor:
         """What the layer at `place` gives for `x`."""
         held = self._held
-        if held is None or held.x is not x or held.version != _version(x):
-            outputs = self.product(x, self._inputs_at_most(x))
-            if len(outputs) == 1:
-                return outputs[0]
-            held = self._held = _Held(x, _version(x), outputs, set(range(len(outputs))))
-        held.waiting.discard(place)
-        if not held.waiting:
-            self._held = None
-        return held.outputs[place]
+        if held is not None and _same(held, x):
+            # each output is given away once: who gets it may change it, or the input, in place
+            found = held.outputs.pop(place, None)
+            if not held.outputs:
+                self._held = None
+            if found is not None:
+                return found
+        outputs = self.product(x, self._inputs_at_most(x))
+        if len(outputs) > 1:
+            others = {other: y for other, y in enumerate(outputs) if other != place}
+            self._held = _Held(x, _version(x), others)
+        return outputs[place]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what an interrupted forward has left."""
+        return {**self.__dict__, "_held": None}
 
     def product(self, x: Tensor, inputs_at_most: int) -> list[Tensor]:
         """The outputs of all layers, dense beyond so many active inputs."""
@@ -77,6 +83,19 @@ class Readers:
                 (self.shapes(), *about), lambda: find_crossing(self.product, x, level)
             )
         return most
+
+
+def _same(held: _Held, x: Tensor) -> bool:
+    """Whether `x` is what was held, or a view of the whole of it, and has not changed since."""
+    other = held.x
+    if other is not x and (
+        other.data_ptr() != x.data_ptr()
+        or other.shape != x.shape
+        or other.stride() != x.stride()
+        or other.dtype != x.dtype
+    ):
+        return False
+    return held.version == _version(x)
 
 
 def _version(x: Tensor) -> int:

@@ -9,6 +9,7 @@ from sparsact.calibration.plan import ThresholdPlan
 from sparsact.calibration.simulate import FirstPositions
 from sparsact.calibration.sites import output_head
 from sparsact.inference.linear import DTYPES, SparseLinear
+from sparsact.taps import check_hookable
 
 
 def sparsify(
@@ -49,8 +50,13 @@ def sparsify(
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
+    check_hookable(model)
     plan.check(model)
     places = _places(model)
+    if any(id(model.get_submodule(reader)) not in places for reader in plan.samples):
+        raise ValueError(
+            "the model itself is a linear layer, which no parent holds: wrap it in nn.Sequential"
+        )
     whole = _first_positions(model, plan.keep_first)
     last = output_head(model)
     plan.updates.write(model, low_rank=False)
@@ -61,6 +67,9 @@ def sparsify(
             linear.weight.data = plan.updates.weight(reader, linear)
             layers.append(_swap(linear, plan.thresholds[site.name], dtype, places))
         SparseLinear.share(layers, whole)
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False  # likewise
     if head and isinstance(last, nn.Linear) and dtype != "float32":
         _swap(last, torch.zeros(()), "bfloat16", places)
     return model.eval().requires_grad_(False)
@@ -72,6 +81,8 @@ def _swap(
     new = SparseLinear(old, threshold, dtype=dtype)
     for parent, child in places[id(old)]:
         setattr(parent, child, new)
+        if isinstance(parent, nn.TransformerEncoderLayer):
+            parent.activation_relu_or_gelu = 0  # no fast path, which reads weights past the layers
     return new
 
 
@@ -79,7 +90,7 @@ def _places(model: nn.Module) -> dict[int, list[tuple[Any, str]]]:
     """Where each module hangs: a module that is used twice has two places."""
     places: dict[int, list[tuple[Any, str]]] = {}
     for parent in model.modules():
-        for child, module in parent.named_children():
+        for child, module in parent._modules.items():  # named_children leaves second names out
             places.setdefault(id(module), []).append((parent, child))
     return places
 

@@ -1,0 +1,265 @@
+import copy
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import tiny_models
+from sparsact.calibration import ThresholdPlan, calibrate
+from sparsact.calibration.plan import byte_sparsity
+
+
+def summed_square(output, batch):
+    return output.square().sum()
+
+
+def simple(sparsity=0.5, **options):
+    model, x = tiny_models.mlp(), torch.randn(200, 16)
+    return model, x, calibrate(model, [x], sparsity, score="weight", **options)
+
+
+def hooks_of(model):
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+@pytest.fixture(scope="module")
+def llama_plan():
+    torch.manual_seed(1)
+    model = tiny_models.llama()
+    return model, calibrate(model, tiny_models.token_batches(), 0.5)
+
+
+def test_save_and_load(llama_plan, tmp_path):
+    model, plan = llama_plan
+    loaded = ThresholdPlan.load(plan.save(tmp_path / "a" / "plan"))
+    assert (loaded.sites, loaded.achieved, loaded.sparsity) == (plan.sites, plan.achieved, 0.5)
+    assert (loaded.score, loaded.allocate, loaded.keep_first) == ("loss", "global", 0)
+    for name, level in plan.thresholds.items():
+        assert torch.equal(loaded.thresholds[name], level)
+    loaded.check(model)
+    described = json.loads((tmp_path / "a" / "plan" / "plan.json").read_text())
+    assert described["sites"][0]["name"] == "model.layers.0.self_attn.q_proj"
+    with pytest.raises(FileNotFoundError, match=r"holds no plan\.json"):
+        ThresholdPlan.load(tmp_path)
+
+
+def test_another_model_is_refused(llama_plan):
+    model, plan = llama_plan
+    with pytest.raises(ValueError, match="has other weights"):
+        plan.check(tiny_models.llama())
+    with pytest.raises(ValueError, match=r"there is no 'model\.layers\.0"):
+        plan.check(tiny_models.gpt2())
+    fewer = copy.deepcopy(model)
+    del fewer.model.layers[1]
+    with pytest.raises(ValueError, match=r"there is no 'model\.layers\.1"):
+        plan.apply(fewer)
+    assert hooks_of(fewer) == 0
+    plan.check(copy.deepcopy(model).bfloat16())
+
+
+def test_equal_weights_of_another_shape_are_another_model():
+    model, x = nn.Sequential(nn.Linear(8, 4)), torch.randn(50, 8)
+    model[0].weight.data.fill_(1)
+    plan = calibrate(model, [x], 0.3, score="magnitude")
+    other = nn.Sequential(nn.Linear(4, 8))
+    other[0].weight.data.fill_(1)
+    with pytest.raises(ValueError, match="another model"):
+        plan.check(other)
+
+
+def test_what_is_zero_and_what_passes():
+    model, x, plan = simple()
+    first = model[0]
+    with plan.applied(model):
+        found = model[:1](x)
+    kept = torch.where(x.abs() > plan.thresholds["0"], x, 0)
+    torch.testing.assert_close(found, nn.functional.linear(kept, first.weight, first.bias))
+    assert not torch.equal(found, first(x))
+
+
+def test_gradient_passes_where_the_activation_does():
+    model, x, plan = simple()
+    model.train()
+    x = x.clone().requires_grad_()
+    handle = plan.apply(model)
+    model(x).square().sum().backward()
+    handle.remove()
+    active = x.detach().abs() > plan.thresholds["0"]
+    assert (~active).any()
+    assert not x.grad[~active].any()
+    reads = torch.where(active, x.detach(), 0).requires_grad_()
+    hidden = model[:2](reads)
+    hidden = torch.where(hidden.abs() > plan.thresholds["2"], hidden, 0)
+    hidden = model[2:4](hidden)
+    model[4](torch.where(hidden.abs() > plan.thresholds["4"], hidden, 0)).square().sum().backward()
+    torch.testing.assert_close(x.grad, torch.where(active, reads.grad, 0))
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert model.training
+
+
+def test_applied_leaves_no_hook():
+    model, x, plan = simple()
+    before = model(x)
+    with plan.applied(model) as same:
+        assert same is model
+        assert hooks_of(model) > 0
+    assert hooks_of(model) == 0
+    assert torch.equal(model(x), before)
+    with pytest.raises(RuntimeError, match="must match the size"), plan.applied(model):
+        model(torch.ones(2, 3))
+    assert hooks_of(model) == 0
+
+
+def test_compiled_and_sparse_models():
+    model, _, plan = simple()
+    with pytest.raises(RuntimeError, match="compiled already"):
+        plan.apply(torch.compile(model))
+    assert hooks_of(model) == 0
+
+
+def test_measure_counts_zeros_on_other_batches():
+    model, x, plan = simple(held_out=[torch.randn(200, 16)])
+    other = torch.randn(300, 16)
+    found = plan.measure(model, [other[:100], other[100:]])
+    assert found["0"] == pytest.approx(float((other.abs() <= plan.thresholds["0"]).float().mean()))
+    assert found != plan.achieved
+    assert plan.achieved != plan.measure(model, [x])
+    assert plan.achieved_sparsity == pytest.approx(0.5, abs=0.06)
+    with pytest.raises(ValueError, match="no batches to measure on"):
+        plan.measure(model, [])
+    with pytest.raises(TypeError, match="one Tensor: wrap it in a list"):
+        plan.measure(model, x)
+
+
+def test_padding_is_not_measured(llama_plan):
+    model, plan = llama_plan
+    (padded,) = tiny_models.token_batches(count=1, rows=1)
+    start = int((padded["attention_mask"] == 0).sum())
+    whole = {"input_ids": padded["input_ids"][:, start:]}
+    alone, among = (plan.measure(model, [batch]) for batch in (whole, padded))
+    for name, share in alone.items():
+        assert among[name] == pytest.approx(share, abs=2e-3)
+
+
+def test_a_copy_of_a_simulated_model_is_dense():
+    model, x, plan = simple()
+    dense = model(x)
+    with plan.applied(model):
+        copied = copy.deepcopy(model)
+        sparse = model(x)
+    assert torch.equal(copied(x), dense)
+    assert hooks_of(copied) == 0
+    assert not torch.equal(sparse, dense)
+
+
+def test_byte_sparsity_weighs_by_weights():
+    _, _, plan = simple()
+    weights = {"0": 16 * 48, "2": 48 * 24, "4": 24 * 5}
+    shares = {"0": 0.1, "2": 0.5, "4": 0.9}
+    wanted = sum(weights[name] * shares[name] for name in weights) / sum(weights.values())
+    assert byte_sparsity(plan.sites, shares) == pytest.approx(wanted)
+    assert math.isnan(byte_sparsity(plan.sites, {}))
+
+
+def first_tokens(kind, **options):
+    model = getattr(tiny_models, kind)()
+    batches = [{"input_ids": torch.randint(4, tiny_models.VOCABULARY, (3, 10))} for _ in range(2)]
+    return model, calibrate(model, batches, 0.6, score="weight", keep_first=2, **options)
+
+
+def reads_of(model, name, **inputs):
+    """What the layer at `name` gets."""
+    seen = []
+    handle = model.get_submodule(name).register_forward_hook(
+        lambda m, args, y: seen.append(args[0])
+    )
+    with torch.no_grad():
+        model(**inputs)
+    handle.remove()
+    return seen[-1]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("side", ["none", "left", "right"])
+def test_keep_first_leaves_the_first_tokens_whole(kind, side):
+    model, plan = first_tokens(kind)
+    ids = torch.randint(4, tiny_models.VOCABULARY, (2, 9))
+    mask = torch.ones_like(ids)
+    if side != "none":
+        mask[0, slice(0, 4) if side == "left" else slice(5, 9)] = 0
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if kind == "gpt2":
+        inputs["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
+    site = plan.sites[0].name
+    dense = reads_of(model, site, **inputs)
+    with plan.applied(model):
+        sparse = reads_of(model, site, **inputs)
+    position = mask.cumsum(1) - 1
+    first, later = (position < 2) & (mask == 1), (position >= 2) & (mask == 1)
+    assert torch.equal(sparse[first], dense[first])
+    level = plan.thresholds[site]
+    assert torch.equal(sparse[later], torch.where(dense[later].abs() > level, dense[later], 0))
+    assert (sparse[later] == 0).any()
+
+
+@pytest.mark.parametrize("padding", [0, 3])
+def test_keep_first_with_a_cache_is_as_without(padding):
+    model, plan = first_tokens("llama")
+    ids = torch.randint(4, tiny_models.VOCABULARY, (2, 6))
+    mask = torch.ones_like(ids)
+    mask[0, :padding] = 0
+    options = {"attention_mask": mask, "max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False}
+    with plan.applied(model), torch.no_grad():
+        cached, again = (model.generate(ids, use_cache=use, **options) for use in (True, False))
+    dense = model.generate(ids, **options)
+    assert torch.equal(cached, again)
+    assert not torch.equal(cached, dense)
+    # one token at a time: the second is still among the first two, the third is not
+    with plan.applied(model), torch.no_grad():
+        whole = model(ids).logits
+        cache = model(ids[:, :1], use_cache=True).past_key_values
+        later = [model(ids[:, [i]], past_key_values=cache, use_cache=True) for i in range(1, 6)]
+    found = torch.cat([output.logits for output in later], 1)
+    torch.testing.assert_close(found, whole[:, 1:], rtol=1e-4, atol=1e-5)
+
+
+class Flattening(nn.Module):
+    """Reads its tokens as one long list of rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.layer = nn.Embedding(20, 8), nn.Linear(8, 8)
+
+    def forward(self, ids):
+        x = self.embedding(ids)
+        return self.layer(x.view(-1, 8)).view_as(x)
+
+
+def test_keep_first_where_tokens_are_flattened():
+    model, ids = Flattening(), torch.randint(0, 20, (4, 5))
+    plan = calibrate(model, [ids], 0.5, score="weight", keep_first=1)
+    dense = model(ids)
+    with plan.applied(model):
+        sparse = model(ids)
+    torch.testing.assert_close(sparse[:, 0], dense[:, 0])
+    assert not torch.isclose(sparse[:, 1:], dense[:, 1:]).all(-1).any()
+    assert plan.achieved_sparsity == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("x", [torch.randn(20, 16), torch.randn(2, 3, 4, 16)], ids=["2", "4"])
+def test_keep_first_without_sequences(x):
+    model = tiny_models.mlp()
+    with pytest.raises(ValueError, match="keep_first= needs a model that reads sequences"):
+        calibrate(model, [x], score="weight", keep_first=1)
+    assert hooks_of(model) == 0
+
+
+def test_keep_first_of_everything():
+    model = tiny_models.gpt2()
+    with pytest.raises(ValueError, match=r"no token counts: all are .* the first 9"):
+        calibrate(model, [torch.randint(0, 9, (2, 9))], score="weight", keep_first=9)
+    nothing = {"input_ids": torch.ones(1, 4, dtype=torch.long), "attention_mask": torch.zeros(1, 4)}
+    with pytest.raises(ValueError, match=r"all are padding$"):
+        calibrate(model, [nothing], score="weight")
