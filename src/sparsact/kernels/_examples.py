@@ -50,6 +50,11 @@ def _csr_weight_grad(dtype: torch.dtype) -> Iterator[Call]:
         yield partial(_ops.csr_weight_grad, *entries, dense, 32)
 
 
+def _linear_threshold(dtype: torch.dtype) -> Iterator[Call]:
+    x, weight = torch.randn(64, 16).to(dtype), torch.randn(32, 16).to(dtype)
+    yield partial(_ops.linear_threshold, x, weight, None, -torch.ones(32), torch.ones(32))
+
+
 def _linear_topk(dtype: torch.dtype) -> Iterator[Call]:
     x, weight = torch.randn(64, 16).to(dtype), torch.randn(32, 16).to(dtype)
     yield partial(_ops.linear_topk, x, weight, None, 4, None)
@@ -78,6 +83,7 @@ EXAMPLES: dict[str, Callable[[torch.dtype], Iterator[Call]]] = {
     "gather_linear": _gather_linear,
     "hardshrink": _elementwise("hardshrink"),
     "hardshrink_backward": _elementwise("hardshrink_backward", 0.05, "rectangle"),
+    "linear_threshold": _linear_threshold,
     "linear_topk": _linear_topk,
     "sddmm": _sddmm,
     "softshrink": _elementwise("softshrink"),
