@@ -37,10 +37,10 @@ def whole_numbers(generator, *shape):
 
 
 def dense(entries, features):
-    matrix = torch.sparse_csr_tensor(
-        entries.offsets, entries.columns, entries.values, (len(entries.offsets) - 1, features)
-    )
-    return matrix.to_dense()
+    matrix = torch.zeros(len(entries.offsets) - 1, features, dtype=entries.values.dtype)
+    rows = torch.repeat_interleave(entries.offsets.diff())
+    matrix[rows, entries.columns] = entries.values
+    return matrix
 
 
 @pytest.mark.usefixtures("_small_blocks")
@@ -90,7 +90,7 @@ def test_nan_passes_and_the_level_itself_does_not(dtype):
     one = torch.ones(1, 1, dtype=dtype)
     assert linear_threshold(one, weight, None, 0.5).columns.tolist() == [3, 4, 5]
     assert linear_threshold(one, weight, None, 0.5, by="magnitude").columns.tolist() == [
-        *(1, 3, 4, 5, 6)
+        *(1, 3, 4, 5, 6),
     ]
     assert linear_threshold(one, weight, None, -0.5).columns.tolist() == [0, 2, 3, 4, 5]
 

@@ -20,4 +20,4 @@ def linear_threshold(
     counts = outside.sum(1).cumsum(0)
     offsets = torch.cat([counts.new_zeros(1), counts])
     rows, features = outside.nonzero(as_tuple=True)
-    return scores[rows, features].to(x.dtype), offsets, features
+    return scores[rows, features].to(x.dtype), offsets, features.clone()  # not a view of both
