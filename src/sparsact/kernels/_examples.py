@@ -60,6 +60,16 @@ def _linear_topk(dtype: torch.dtype) -> Iterator[Call]:
     yield partial(_ops.linear_topk, x, weight, None, 4, None)
 
 
+def _filter_mirrored(dtype: torch.dtype) -> Iterator[Call]:
+    x, taps = torch.randn(8, 16, 4).to(dtype), [0.5, 0.5]
+    yield partial(_ops.filter_mirrored, x, taps, taps, 2, 1, 0, 8)
+
+
+def _filter_transposed(dtype: torch.dtype) -> Iterator[Call]:
+    band, taps = torch.randn(8, 16, 4).to(dtype), [0.5, 0.5]
+    yield partial(_ops.filter_transposed, band, band, taps, taps, 2, 1, 0, 32)
+
+
 def _elementwise(name: str, *extra: object) -> Callable[[torch.dtype], Iterator[Call]]:
     """A threshold of a level per channel; its backward takes the gradient and a tensor."""
     operation = getattr(_ops, name)
@@ -80,6 +90,8 @@ EXAMPLES: dict[str, Callable[[torch.dtype], Iterator[Call]]] = {
     "clip_backward": _elementwise("clip_backward"),
     "csr_linear": _csr_linear,
     "csr_weight_grad": _csr_weight_grad,
+    "filter_mirrored": _filter_mirrored,
+    "filter_transposed": _filter_transposed,
     "gather_linear": _gather_linear,
     "hardshrink": _elementwise("hardshrink"),
     "hardshrink_backward": _elementwise("hardshrink_backward", 0.05, "rectangle"),
