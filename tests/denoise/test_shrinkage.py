@@ -143,7 +143,8 @@ def test_every_shift_of_a_signal_has_its_own_bayes_threshold():
 
 def test_all_shifts_of_a_signal_are_the_mean_of_as_many_spins():
     """With thresholds and noise estimated for each; apart from what the borders do to these."""
-    signal = torch.from_numpy(pywt.data.ecg() / 200 + noisy((1, 1024))[0])
+    noise = SIGMA * np.random.default_rng(0).standard_normal(1024)
+    signal = torch.from_numpy(pywt.data.ecg() / 200 + noise)
     ours = denoise_wavelet(signal, levels=3, cycle_spins="all", dims=1)
     spins = denoise_wavelet(signal, levels=3, cycle_spins=7, dims=1)  # 8 are computed as all are
     padded = torch.from_numpy(np.pad(signal.numpy(), (7, 0), mode="symmetric"))

@@ -68,7 +68,7 @@ def analyse_mirrored(
         left: mirrored samples before the first.
     """
     size = x.shape[dim]
-    if _is_compiled(x):
+    if is_compiled(x):
         block = _as_block(x, dim)
         bands = torch.ops.sparsact.filter_mirrored(
             block, *taps, stride, dilation, left, coefficients
@@ -81,7 +81,7 @@ def analyse_mirrored(
 
 def synthesise(low: Tensor, high: Tensor, taps: tuple[Taps, Taps], geometry: Geometry) -> Tensor:
     """The transpose of :func:`analyse`: each coefficient spreads its taps over the signal."""
-    if _is_compiled(low) and _is_compiled(high):
+    if is_compiled(low) and is_compiled(high):
         dim, stride, dilation, start, samples, _ = geometry
         blocks = _as_block(low, dim), _as_block(high, dim)
         joined = torch.ops.sparsact.filter_transposed(
@@ -92,8 +92,8 @@ def synthesise(low: Tensor, high: Tensor, taps: tuple[Taps, Taps], geometry: Geo
     return signal
 
 
-def _is_compiled(x: Tensor) -> bool:
-    """Whether the kernels, which know no gradient, stand in for the sums here."""
+def is_compiled(x: Tensor) -> bool:
+    """Whether kernels, which know no gradient, stand in for plain torch here."""
     differentiated = torch.is_grad_enabled() and x.requires_grad
     return (
         x.dtype == torch.float32

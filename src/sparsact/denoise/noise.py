@@ -8,8 +8,10 @@ from torch import Tensor
 
 from sparsact._thresholds.arguments import check_input, widen
 from sparsact.denoise.blocks import Dims, last_dims
+from sparsact.denoise.filtering import is_compiled
 from sparsact.denoise.filters import filter_bank
 from sparsact.denoise.transform import Bands, decompose
+from sparsact.kernels._reference.median import median_above
 
 if TYPE_CHECKING:
     import pywt
@@ -82,15 +84,10 @@ def robust_sigma(bands: Bands, level: int) -> Tensor:
 
 def _median_sigma(band: Tensor, bands: Bands) -> Tensor:
     """The estimate from each row (…, rows, coefficients) of what is not 0 up to rounding."""
-    magnitude = band.abs()
-    magnitude = torch.where(magnitude <= _rounding(bands)[..., None], torch.nan, magnitude)
-    # torch's median is the lower of the two middle values; the upper one is beside it
-    lower = magnitude.nanmedian(-1, keepdim=True).values
-    count = (magnitude > 0).sum(-1, keepdim=True)
-    up_to = (magnitude <= lower).sum(-1, keepdim=True)
-    above = torch.where(magnitude > lower, magnitude, torch.inf).amin(-1, keepdim=True)
-    upper = torch.where((count % 2 == 1) | (2 * up_to > count), lower, above)
-    return ((lower + upper) / (2 * MEDIAN_OF_NORMAL)).nan_to_num(0.0).squeeze(-1)
+    rows = band.reshape(-1, band.shape[-1])
+    floor = _rounding(bands).expand(band.shape[:-1]).reshape(-1)
+    find = torch.ops.sparsact.median_above if is_compiled(band) else median_above
+    return (find(rows, floor) / MEDIAN_OF_NORMAL).nan_to_num(0.0).reshape(band.shape[:-1])
 
 
 def _rounding(bands: Bands) -> Tensor:

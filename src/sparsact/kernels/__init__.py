@@ -1,6 +1,7 @@
 """Operations that skip zeros: compiled for the CPU, in plain torch on every other device."""
 
 from sparsact.kernels import filters as filters
+from sparsact.kernels import median as median
 from sparsact.kernels._library import backends
 from sparsact.kernels.compress import threshold_compress
 from sparsact.kernels.csr import Entries, csr_linear

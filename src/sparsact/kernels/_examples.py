@@ -70,6 +70,10 @@ def _filter_transposed(dtype: torch.dtype) -> Iterator[Call]:
     yield partial(_ops.filter_transposed, band, band, taps, taps, 2, 1, 0, 32)
 
 
+def _median_above(dtype: torch.dtype) -> Iterator[Call]:
+    yield partial(_ops.median_above, torch.randn(64, 64).to(dtype), torch.zeros(64).to(dtype))
+
+
 def _elementwise(name: str, *extra: object) -> Callable[[torch.dtype], Iterator[Call]]:
     """A threshold of a level per channel; its backward takes the gradient and a tensor."""
     operation = getattr(_ops, name)
@@ -97,6 +101,7 @@ EXAMPLES: dict[str, Callable[[torch.dtype], Iterator[Call]]] = {
     "hardshrink_backward": _elementwise("hardshrink_backward", 0.05, "rectangle"),
     "linear_threshold": _linear_threshold,
     "linear_topk": _linear_topk,
+    "median_above": _median_above,
     "sddmm": _sddmm,
     "softshrink": _elementwise("softshrink"),
     "softshrink_backward": _elementwise("softshrink_backward"),
