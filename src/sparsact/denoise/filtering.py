@@ -70,7 +70,7 @@ def analyse_mirrored(
     size = x.shape[dim]
     if is_compiled(x):
         block = _as_block(x, dim)
-        bands = torch.ops.sparsact.filter_mirrored(
+        bands: Tensor = torch.ops.sparsact.filter_mirrored(
             block, *taps, stride, dilation, left, coefficients
         )
         return bands.view(2 * x.shape[0], *x.shape[1:dim], coefficients, *x.shape[dim + 1 :])
@@ -84,7 +84,7 @@ def synthesise(low: Tensor, high: Tensor, taps: tuple[Taps, Taps], geometry: Geo
     if is_compiled(low) and is_compiled(high):
         dim, stride, dilation, start, samples, _ = geometry
         blocks = _as_block(low, dim), _as_block(high, dim)
-        joined = torch.ops.sparsact.filter_transposed(
+        joined: Tensor = torch.ops.sparsact.filter_transposed(
             *blocks, *taps, stride, dilation, start, samples
         )
         return joined.view(*low.shape[:dim], samples, *low.shape[dim + 1 :])

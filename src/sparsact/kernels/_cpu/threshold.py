@@ -4,6 +4,8 @@ torch multiplies a block of rows by the whole weight into one buffer; there each
 counted and then written out, before the next block takes their place.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from numba import prange
@@ -51,7 +53,7 @@ def _outside(
 
 
 @part
-def _is_outside(score: np.float32, lower: np.float32, upper: np.float32) -> np.bool_:
+def _is_outside(score: np.float32, lower: np.float32, upper: np.float32) -> bool:
     return not (score >= lower and score <= upper)  # a NaN is outside
 
 
@@ -60,7 +62,7 @@ def _count_rows(
     start: int, stop: int, scores: Array, bias: Array, lower: Array, upper: Array, counts: Array
 ) -> None:
     for row in range(start, stop):
-        count = 0
+        count: Any = 0
         for column in range(scores.shape[1]):
             score = scores[row, column] + bias[column]
             count += _is_outside(score, lower[column], upper[column])
