@@ -129,6 +129,44 @@ def test_stationary_equals_the_mean_of_all_shifts():
         np.testing.assert_allclose(ours[inner], total[inner] / 16, atol=1e-10)
 
 
+def test_every_shift_of_a_signal_has_its_own_bayes_threshold():
+    from sparsact.denoise.thresholds import NoisyLevel, bayes
+
+    values = torch.randn(2, 3, 37, dtype=torch.float64)
+    values[1] *= 0.01  # only noise: above all of it
+    sigma = torch.full((3, 1), 0.5, dtype=torch.float64)
+    found = bayes(NoisyLevel(values, sigma, 1, shifts=4), 37)
+    for shift in range(4):
+        alone = bayes(NoisyLevel(values[..., shift::4], sigma, 1), 37)
+        torch.testing.assert_close(found[..., shift::4], alone.expand(found[..., shift::4].shape))
+
+
+def test_all_shifts_of_a_signal_are_the_mean_of_as_many_spins():
+    """With thresholds and noise estimated for each; apart from what the borders do to these."""
+    noise = SIGMA * np.random.default_rng(0).standard_normal(1024)
+    signal = torch.from_numpy(pywt.data.ecg() / 200 + noise)
+    ours = denoise_wavelet(signal, levels=3, cycle_spins="all", dims=1)
+    spins = denoise_wavelet(signal, levels=3, cycle_spins=7, dims=1)  # 8 are computed as all are
+    padded = torch.from_numpy(np.pad(signal.numpy(), (7, 0), mode="symmetric"))
+    last = denoise_wavelet(padded, levels=3, dims=1)[7:]
+    mean = (7 * spins + last) / 8
+    assert (ours - mean).square().mean().sqrt() < 2e-3
+    assert (ours - spins).square().mean().sqrt() > (ours - mean).square().mean().sqrt()
+
+
+@pytest.mark.parametrize("spins", [1, "all"])
+@pytest.mark.parametrize(("dims", "shape"), [(1, (3, 101)), (2, (2, 64, 51)), (3, (1, 17, 16, 19))])
+def test_what_is_differentiated_and_what_is_not_give_the_same(dims, shape, spins):
+    """Compiled filters serve where no gradient is wanted; in double precision none ever do."""
+    x = torch.randn(shape)
+    plain = denoise_wavelet(x, levels=2, cycle_spins=spins, dims=dims)
+    tracked = denoise_wavelet(x.clone().requires_grad_(), levels=2, cycle_spins=spins, dims=dims)
+    exact = denoise_wavelet(x.double(), levels=2, cycle_spins=spins, dims=dims)
+    assert tracked.requires_grad
+    torch.testing.assert_close(plain, tracked.detach(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(plain.double(), exact, rtol=1e-3, atol=1e-4)
+
+
 def test_cycle_spins_are_the_mean_of_shifted_results():
     image = torch.from_numpy(noisy((64, 60)))
     ours = denoise_wavelet(image, "db2", 3, 0.2, cycle_spins=2)

@@ -1,7 +1,7 @@
 """The two linear maps of a filter bank along one dim, each the other's transpose.
 
 Shifted copies are added up tap by tap: on two CPU cores that beats ``conv2d``, whose fast kernels
-are made for many channels, and compiled loops, whose threads get in the way of torch's.
+are made for many channels. Where nothing is differentiated compiled loops do it in one pass.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from sparsact._thresholds.arguments import values_can_be_read
 from sparsact.denoise.filters import Taps
+from sparsact.kernels._library import numba_is_installed
 
 
 class Geometry(NamedTuple):
@@ -44,10 +46,61 @@ def analyse(x: Tensor, taps: tuple[Taps, Taps], geometry: Geometry) -> Tensor:
     return bands
 
 
+def analyse_mirrored(
+    x: Tensor,
+    taps: tuple[Taps, Taps],
+    dim: int,
+    coefficients: int,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    left: int,
+) -> Tensor:
+    """As :func:`analyse`, of a signal that is mirrored as far as its coefficients reach.
+
+    Args:
+        x: (K, …).
+        taps: low-pass and high-pass.
+        dim: the dim that is filtered.
+        coefficients: length of each band.
+        stride: as in `Geometry`.
+        dilation: likewise.
+        left: mirrored samples before the first.
+    """
+    size = x.shape[dim]
+    if is_compiled(x):
+        block = _as_block(x, dim)
+        bands: Tensor = torch.ops.sparsact.filter_mirrored(
+            block, *taps, stride, dilation, left, coefficients
+        )
+        return bands.view(2 * x.shape[0], *x.shape[1:dim], coefficients, *x.shape[dim + 1 :])
+    reach = (coefficients - 1) * stride + (len(taps[0]) - 1) * dilation + 1
+    extended = extend(x, dim, left, reach - left - size)
+    return analyse(extended, taps, Geometry(dim, stride, dilation, 0, reach, coefficients))
+
+
 def synthesise(low: Tensor, high: Tensor, taps: tuple[Taps, Taps], geometry: Geometry) -> Tensor:
     """The transpose of :func:`analyse`: each coefficient spreads its taps over the signal."""
+    if is_compiled(low) and is_compiled(high):
+        dim, stride, dilation, start, samples, _ = geometry
+        blocks = _as_block(low, dim), _as_block(high, dim)
+        joined: Tensor = torch.ops.sparsact.filter_transposed(
+            *blocks, *taps, stride, dilation, start, samples
+        )
+        return joined.view(*low.shape[:dim], samples, *low.shape[dim + 1 :])
     signal: Tensor = _Synthesise.apply(low, high, taps, geometry)
     return signal
+
+
+def is_compiled(x: Tensor) -> bool:
+    """Whether kernels, which know no gradient, stand in for plain torch here."""
+    differentiated = torch.is_grad_enabled() and x.requires_grad
+    return (
+        x.dtype == torch.float32
+        and not differentiated
+        and values_can_be_read(x)
+        and numba_is_installed()
+    )
 
 
 class _Analyse(Function):
@@ -57,7 +110,7 @@ class _Analyse(Function):
         shape[0] *= 2
         shape[geometry.dim] = geometry.coefficients
         bands = x.new_empty(shape)
-        block = _as_block(x, geometry)
+        block = _as_block(x, geometry.dim)
         phases = [block[:, p :: geometry.stride] for p in range(geometry.stride)]
         if block.shape[2] == 1:  # single samples side by side: gather each phase once
             phases = [phase.contiguous() for phase in phases]
@@ -66,7 +119,7 @@ class _Analyse(Function):
                 (tap, phases[p].narrow(1, q, count), k)
                 for tap, p, q, k, count in _meetings(filter_taps, geometry)
             ]
-            _add_up(terms, _as_block(band, geometry))
+            _add_up(terms, _as_block(band, geometry.dim))
         return bands
 
     @staticmethod
@@ -85,11 +138,11 @@ class _Synthesise(Function):
         shape = list(low.shape)
         shape[geometry.dim] = geometry.samples
         signal = low.new_empty(shape)
-        block = _as_block(signal, geometry)
+        block = _as_block(signal, geometry.dim)
         meetings = [
             (p, (tap, band.narrow(1, k, count), q))
             for band, filter_taps in zip(
-                (_as_block(low, geometry), _as_block(high, geometry)), taps, strict=True
+                (_as_block(low, geometry.dim), _as_block(high, geometry.dim)), taps, strict=True
             )
             for tap, p, q, k, count in _meetings(filter_taps, geometry)
         ]
@@ -141,11 +194,10 @@ def _phase_length(phase: int, geometry: Geometry) -> int:
     return (geometry.samples - phase + geometry.stride - 1) // geometry.stride
 
 
-def _as_block(x: Tensor, geometry: Geometry) -> Tensor:
+def _as_block(x: Tensor, dim: int) -> Tensor:
     """(everything before, the dim, everything after)."""
     shape = x.shape
-    before, after = shape[: geometry.dim], shape[geometry.dim + 1 :]
-    return x.reshape(before.numel(), shape[geometry.dim], after.numel())
+    return x.reshape(shape[:dim].numel(), shape[dim], shape[dim + 1 :].numel())
 
 
 def extend(x: Tensor, dim: int, left: int, right: int) -> Tensor:

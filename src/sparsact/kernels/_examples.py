@@ -50,9 +50,28 @@ def _csr_weight_grad(dtype: torch.dtype) -> Iterator[Call]:
         yield partial(_ops.csr_weight_grad, *entries, dense, 32)
 
 
+def _linear_threshold(dtype: torch.dtype) -> Iterator[Call]:
+    x, weight = torch.randn(64, 16).to(dtype), torch.randn(32, 16).to(dtype)
+    yield partial(_ops.linear_threshold, x, weight, None, -torch.ones(32), torch.ones(32))
+
+
 def _linear_topk(dtype: torch.dtype) -> Iterator[Call]:
     x, weight = torch.randn(64, 16).to(dtype), torch.randn(32, 16).to(dtype)
     yield partial(_ops.linear_topk, x, weight, None, 4, None)
+
+
+def _filter_mirrored(dtype: torch.dtype) -> Iterator[Call]:
+    x, taps = torch.randn(8, 16, 4).to(dtype), [0.5, 0.5]
+    yield partial(_ops.filter_mirrored, x, taps, taps, 2, 1, 0, 8)
+
+
+def _filter_transposed(dtype: torch.dtype) -> Iterator[Call]:
+    band, taps = torch.randn(8, 16, 4).to(dtype), [0.5, 0.5]
+    yield partial(_ops.filter_transposed, band, band, taps, taps, 2, 1, 0, 32)
+
+
+def _median_above(dtype: torch.dtype) -> Iterator[Call]:
+    yield partial(_ops.median_above, torch.randn(64, 64).to(dtype), torch.zeros(64).to(dtype))
 
 
 def _elementwise(name: str, *extra: object) -> Callable[[torch.dtype], Iterator[Call]]:
@@ -75,10 +94,14 @@ EXAMPLES: dict[str, Callable[[torch.dtype], Iterator[Call]]] = {
     "clip_backward": _elementwise("clip_backward"),
     "csr_linear": _csr_linear,
     "csr_weight_grad": _csr_weight_grad,
+    "filter_mirrored": _filter_mirrored,
+    "filter_transposed": _filter_transposed,
     "gather_linear": _gather_linear,
     "hardshrink": _elementwise("hardshrink"),
     "hardshrink_backward": _elementwise("hardshrink_backward", 0.05, "rectangle"),
+    "linear_threshold": _linear_threshold,
     "linear_topk": _linear_topk,
+    "median_above": _median_above,
     "sddmm": _sddmm,
     "softshrink": _elementwise("softshrink"),
     "softshrink_backward": _elementwise("softshrink_backward"),

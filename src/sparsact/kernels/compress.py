@@ -73,17 +73,18 @@ def check_matrix(tensor: Tensor, name: str) -> None:
         raise ValueError(f"{name} must have 2 dims, got the shape {tuple(tensor.shape)}")
 
 
-def check_level(threshold: float) -> None:
-    """Raise unless a number can be a threshold."""
-    if not 0 <= threshold < math.inf:
-        raise ValueError(f"threshold must be finite and at least 0, got {threshold}")
+def check_level(threshold: float, *, signed: bool = False) -> None:
+    """Raise unless a number can be a threshold, if `signed` a negative one too."""
+    if not math.isfinite(threshold) or (threshold < 0 and not signed):
+        least = "" if signed else " and at least 0"
+        raise ValueError(f"threshold must be finite{least}, got {threshold}")
 
 
-def per_column(threshold: float | Tensor, x: Tensor) -> Tensor:
+def per_column(threshold: float | Tensor, x: Tensor, *, signed: bool = False) -> Tensor:
     """λ for each column of `x`, (columns,) in the dtype in which it is compared."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     if not isinstance(threshold, Tensor):
-        check_level(threshold)
+        check_level(threshold, signed=signed)
         return torch.full((x.shape[-1],), threshold, dtype=dtype, device=x.device)
     if not threshold.is_floating_point():
         raise TypeError(f"threshold must be floating point, got {threshold.dtype}")

@@ -4,7 +4,7 @@ Three operations, of which each is the others' gradient: the product, its sample
 (sddmm) for the values, and the transposed product for the weight.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,7 +12,24 @@ from torch import Tensor
 from sparsact.kernels._library import define
 from sparsact.kernels._reference import csr as reference
 
-Activations = Tensor | tuple[Tensor, Tensor]
+
+class Entries(NamedTuple):
+    """Compressed sparse rows as three tensors, through which gradients cost only the entries.
+
+    Those of a ``torch.sparse_csr`` tensor go through a dense matrix.
+
+    Attributes:
+        values: (entries,).
+        offsets: (rows + 1,), where each row begins among the entries.
+        columns: (entries,).
+    """
+
+    values: Tensor
+    offsets: Tensor
+    columns: Tensor
+
+
+Activations = Tensor | tuple[Tensor, Tensor] | Entries
 _Grads = tuple[Tensor | None, ...]
 
 
@@ -22,9 +39,10 @@ def csr_linear(activations: Activations, weight_t: Tensor, bias: Tensor | None =
     The work is that of the entries that are there, forward and backward.
 
     Args:
-        activations: a ``torch.sparse_csr`` tensor (rows, features), or a pair of values and
-            indices, both (rows, k), as `linear_topk` and ``torch.topk`` return them. Indices are
-            int32 or int64, in any order; entries with the same index add up.
+        activations: a ``torch.sparse_csr`` tensor (rows, features); the `Entries` that
+            `linear_threshold` returns; or a pair of values and indices, both (rows, k), as
+            `linear_topk` and ``torch.topk`` return them. Indices are int32 or int64, in any
+            order; entries with the same index add up.
         weight_t: (features, out), of the values' dtype: the transposed weight of a linear layer.
             A non-contiguous one is copied.
         bias: (out,), or None.
@@ -64,6 +82,8 @@ def csr_linear(activations: Activations, weight_t: Tensor, bias: Tensor | None =
 
 def structure(activations: Activations) -> tuple[Tensor, Tensor, Tensor]:
     """Values, row offsets and column indices, one-dimensional."""
+    if isinstance(activations, Entries):
+        return _checked_entries(activations)
     if isinstance(activations, Tensor):
         if activations.layout != torch.sparse_csr or activations.ndim != 2:
             raise ValueError(
@@ -77,8 +97,8 @@ def structure(activations: Activations) -> tuple[Tensor, Tensor, Tensor]:
         return activations.values(), activations.crow_indices(), activations.col_indices()
     if len(activations) != 2:
         raise ValueError(
-            f"activations must be a CSR tensor or a pair (values, indices), got {len(activations)} "
-            "parts"
+            "activations must be a CSR tensor, Entries or a pair (values, indices), got "
+            f"{len(activations)} parts"
         )
     values, indices = activations
     if not values.is_floating_point():
@@ -88,11 +108,29 @@ def structure(activations: Activations) -> tuple[Tensor, Tensor, Tensor]:
             "values and indices must both be of shape (rows, k), got "
             f"{tuple(values.shape)} and {tuple(indices.shape)}"
         )
+    _check_indices(indices, values)
+    return values.flatten(), reference.row_offsets(indices), indices.flatten()
+
+
+def _checked_entries(entries: Entries) -> Entries:
+    values, offsets, columns = entries
+    if not values.is_floating_point():
+        raise TypeError(f"values must be floating point, got {values.dtype}")
+    if not values.ndim == offsets.ndim == columns.ndim == 1 or offsets.shape[0] == 0:
+        raise ValueError(
+            "values, offsets and columns must have one dim, and offsets an entry at least; got "
+            f"the shapes {tuple(values.shape)}, {tuple(offsets.shape)}, {tuple(columns.shape)}"
+        )
+    for indices in (offsets, columns):
+        _check_indices(indices, values)
+    return entries
+
+
+def _check_indices(indices: Tensor, values: Tensor) -> None:
     if indices.dtype not in (torch.int32, torch.int64):
         raise TypeError(f"indices must be int32 or int64, got {indices.dtype}")
     if indices.device != values.device:
         raise ValueError(f"values are on {values.device}, indices on {indices.device}")
-    return values.flatten(), reference.row_offsets(indices), indices.flatten()
 
 
 def check_dense(tensor: Tensor, name: str, like: Tensor, shape: tuple[int, ...] | None) -> None:

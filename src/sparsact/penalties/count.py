@@ -64,7 +64,11 @@ class L0(Penalty):
 
     def __call__(self, x: Tensor) -> Tensor:
         """The penalty on `x`: a scalar."""
-        arguments = self._level(x), self._sides, self._bandwidth
+        return self.at_level(x, self._level(x))
+
+    def at_level(self, x: Tensor, level: Level) -> Tensor:
+        """The penalty on `x` with θ given: entries picked from `x` have their thresholds picked."""
+        arguments = level, self._sides, self._bandwidth
         counted: Tensor = _Count.apply(x, *arguments)  # type: ignore[no-untyped-call]
         return number(self.coef) * counted
 

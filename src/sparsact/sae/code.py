@@ -1,15 +1,23 @@
 """From inputs to reconstructions in training: with all latents, or with the active ones alone."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from sparsact.kernels import csr_linear, linear_topk, sparse_grad_linear, threshold_compress
+from sparsact.functional import jumprelu, softshrink
+from sparsact.kernels import (
+    Entries,
+    csr_linear,
+    linear_threshold,
+    linear_topk,
+    sparse_grad_linear,
+)
 from sparsact.nn.gate import JumpReLU
 from sparsact.nn.select import BatchTopK, TopK
 from sparsact.nn.shrink import Softshrink
 from sparsact.sae.gated import GatedReLU
+from sparsact.sae.kinds import SparsityTerm, levels, levels_at
 from sparsact.sae.model import SparseAutoencoder
 
 SPARSE_BELOW = 0.02
@@ -19,19 +27,22 @@ SPARSE_BELOW = 0.02
 class Code(NamedTuple):
     """What one forward found.
 
+    Pre-activations and latents are matrices (batch, d_sae), or of the sparse path the entries
+    that the threshold lets through or learns from, the same ones in both.
+
     Attributes:
         rebuilt: (batch, d_out), in the scale of training.
         l0: mean number of active latents.
         fired: (d_sae,) bool: latents active somewhere in the batch.
-        pre: (batch, d_sae) pre-activations, or None where they were never made.
-        latents: (batch, d_sae), or None.
+        pre: pre-activations, or None where a selection never made them.
+        latents: or None, likewise.
     """
 
     rebuilt: Tensor
     l0: Tensor
     fired: Tensor
-    pre: Tensor | None
-    latents: Tensor | None
+    pre: Tensor | Entries | None
+    latents: Tensor | Entries | None
 
 
 def encode(sae: SparseAutoencoder, centered: Tensor, sparse: bool) -> Code:
@@ -40,8 +51,9 @@ def encode(sae: SparseAutoencoder, centered: Tensor, sparse: bool) -> Code:
         return _dense(sae, sae.encoder(centered))
     if isinstance(sae.activation, TopK):
         return _selected(sae, centered, sae.activation.k)
-    pre = sparse_grad_linear(centered, sae.encoder.weight, sae.encoder.bias)
-    return _compressed(sae, pre)
+    if isinstance(sae.activation, BatchTopK):
+        return _compressed(sae, centered)
+    return _passed(sae, centered)
 
 
 def can_be_sparse(sae: SparseAutoencoder) -> bool:
@@ -55,13 +67,22 @@ def can_be_sparse(sae: SparseAutoencoder) -> bool:
     )
 
 
+def serves(sae: SparseAutoencoder, term: SparsityTerm | None) -> bool:
+    """Whether what the sparse path gives is enough for the penalty."""
+    if term is None or isinstance(sae.activation, BatchTopK):
+        return True
+    return not isinstance(sae.activation, TopK) and term.counts_entries
+
+
 def _skips_what_it_stops(activation: nn.Module) -> bool:
     """Whether what does not pass the threshold has no gradient, or one that is known here."""
     if isinstance(activation, TopK):
         return activation.by == "value"
     if isinstance(activation, JumpReLU):
         return activation.kernel == "rectangle"
-    return isinstance(activation, (nn.ReLU, BatchTopK, Softshrink, GatedReLU))
+    if isinstance(activation, Softshrink):
+        return activation.sides == "both"
+    return isinstance(activation, (nn.ReLU, BatchTopK, GatedReLU))
 
 
 def _dense(sae: SparseAutoencoder, pre: Tensor) -> Code:
@@ -74,41 +95,57 @@ def _selected(sae: SparseAutoencoder, centered: Tensor, k: int) -> Code:
     """The largest k, selected as they are made: the whole matrix is never written."""
     largest, indices = linear_topk(centered, sae.encoder.weight, sae.encoder.bias, k)
     values = largest.relu()
-    active = values.detach() != 0
-    fired = torch.zeros(sae.config.d_sae, dtype=torch.bool, device=active.device)
-    fired[indices[active]] = True
     rebuilt = csr_linear((values, indices), sae.W_dec, sae.b_dec)
-    return Code(rebuilt, active.sum(1).float().mean(), fired, None, None)
+    return Code(rebuilt, *_activity(values, indices, rebuilt, sae), None, None)
 
 
-def _compressed(sae: SparseAutoencoder, pre: Tensor) -> Code:
-    """All pre-activations, and from the threshold on what it lets through.
+def _compressed(sae: SparseAutoencoder, centered: Tensor) -> Code:
+    """What passes a level that the rows share, known only when all pre-activations are."""
+    pre = sparse_grad_linear(centered, sae.encoder.weight, sae.encoder.bias)
+    latents = sae.activation(pre)
+    nothing = torch.zeros(latents.shape[1])
+    entries = Entries(*torch.ops.sparsact.threshold_compress(latents, nothing))
+    rebuilt = csr_linear(entries, sae.W_dec, sae.b_dec)
+    return Code(rebuilt, *_activity(entries.values, entries.columns, rebuilt, sae), pre, latents)
+
+
+def _passed(sae: SparseAutoencoder, centered: Tensor) -> Code:
+    """What passes the latents' own thresholds, found as it is made."""
+    level, by = _cut(sae)
+    pre = linear_threshold(centered, sae.encoder.weight, sae.encoder.bias, level, by=by)
+    latents = pre._replace(values=_at_entries(sae, pre.values, pre.columns))
+    rebuilt = csr_linear(latents, sae.W_dec, sae.b_dec)
+    return Code(rebuilt, *_activity(latents.values, pre.columns, rebuilt, sae), pre, latents)
+
+
+def _cut(sae: SparseAutoencoder) -> tuple[float | Tensor, Literal["value", "magnitude"]]:
+    """What a pre-activation has to exceed.
 
     A learned jump also takes gradients through entries just below it: they come along as zeros.
     """
-    latents = sae.activation(pre)
-    fired = torch.zeros(sae.config.d_sae, dtype=torch.bool, device=pre.device)
-    if isinstance(sae.activation, JumpReLU):
-        entries = _at(latents, _reached(sae.activation, pre.detach()))
-        active = entries.values().detach() != 0
-        columns = entries.col_indices()[active]
-    else:
-        entries = threshold_compress(latents)
-        columns = entries.col_indices()
-    fired[columns] = True
-    l0 = torch.tensor(len(columns) / max(len(pre), 1))
-    return Code(csr_linear(entries, sae.W_dec, sae.b_dec), l0, fired, pre, latents)
+    activation = sae.activation
+    if isinstance(activation, JumpReLU):
+        return levels(activation) - activation.bandwidth / 2, "value"
+    if isinstance(activation, Softshrink):
+        return levels(activation), "magnitude"
+    return 0.0, "value"
 
 
-def _reached(activation: JumpReLU, pre: Tensor) -> Tensor:
-    """The entries from which a jump of rectangular window learns, as CSR."""
-    edge = activation.threshold(pre) - activation.bandwidth / 2
-    return threshold_compress((pre - edge).clamp_(min=0))
+def _at_entries(sae: SparseAutoencoder, pre: Tensor, columns: Tensor) -> Tensor:
+    """The values of the latents `columns` for their pre-activations, both (entries,)."""
+    activation = sae.activation
+    if isinstance(activation, JumpReLU):
+        level = levels_at(activation, columns)
+        return jumprelu(pre, level, bandwidth=activation.bandwidth)
+    if isinstance(activation, Softshrink):
+        return softshrink(pre, levels_at(activation, columns))
+    return activation.at(pre, columns) if isinstance(activation, GatedReLU) else pre.relu()
 
 
-def _at(dense: Tensor, entries: Tensor) -> Tensor:
-    """`dense` at the places of `entries`, as CSR."""
-    offsets, columns = entries.crow_indices(), entries.col_indices()
-    rows = torch.repeat_interleave(offsets.diff().long(), output_size=len(columns))
-    values = dense.flatten().gather(0, rows * dense.shape[1] + columns)
-    return torch.sparse_csr_tensor(offsets, columns, values, dense.shape, check_invariants=False)
+def _activity(
+    values: Tensor, columns: Tensor, rows: Tensor, sae: SparseAutoencoder
+) -> tuple[Tensor, Tensor]:
+    """The mean number of entries that are not zero, and the latents (d_sae,) that have one."""
+    active = (values.detach() != 0).flatten()
+    counts = torch.zeros(sae.config.d_sae).index_add_(0, columns.flatten().int(), active.float())
+    return active.sum() / max(len(rows), 1), counts > 0

@@ -37,5 +37,12 @@ class GatedReLU(nn.Module):
 
     def forward(self, pre: Tensor) -> Tensor:
         """The latents for pre-activations `pre`."""
-        magnitude = torch.relu(self.log_scale.exp() * pre + self.bias)
-        return torch.where(pre <= 0, torch.zeros_like(pre), magnitude)
+        return _gated(pre, self.log_scale.exp(), self.bias)
+
+    def at(self, pre: Tensor, columns: Tensor) -> Tensor:
+        """The values of the latents `columns` for their pre-activations, both (entries,)."""
+        return _gated(pre, self.log_scale.exp()[columns], self.bias[columns])
+
+
+def _gated(pre: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    return torch.where(pre <= 0, torch.zeros_like(pre), torch.relu(scale * pre + bias))

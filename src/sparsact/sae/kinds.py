@@ -7,11 +7,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from sparsact.kernels import Entries
 from sparsact.nn.gate import JumpReLU
 from sparsact.nn.select import BatchTopK, TopK
 from sparsact.nn.shrink import Softshrink
 from sparsact.nn.threshold import ThresholdModule
-from sparsact.penalties import L0, L1, Penalty
+from sparsact.penalties import L0, L1, L2, ElasticNet, LogSum, Penalty
 from sparsact.sae.config import SAEConfig
 from sparsact.sae.gated import GatedReLU
 
@@ -40,10 +41,50 @@ class SparsityTerm:
     penalty: Penalty
     on: Literal["latents", "input", "gate"] = "latents"
 
-    def __call__(self, pre: Tensor, latents: Tensor) -> Tensor:
-        """The penalty per input of the batch: a scalar."""
-        found = {"latents": latents, "input": pre, "gate": pre.relu()}[self.on]
-        return self.penalty(found) / max(len(found), 1)
+    def __call__(self, pre: Tensor | Entries, latents: Tensor | Entries) -> Tensor:
+        """The penalty on a batch, summed: a scalar.
+
+        Args:
+            pre: pre-activations (batch, d_sae), or, where :attr:`counts_entries`, those that
+                the threshold passes or learns from.
+            latents: likewise.
+        """
+        found = latents if self.on == "latents" else pre
+        if isinstance(found, Entries):
+            return self._of_entries(found)
+        return self.penalty(found.relu() if self.on == "gate" else found)
+
+    @property
+    def counts_entries(self) -> bool:
+        """Whether the entries that the threshold passes or learns from are all that counts."""
+        if self.on == "input":
+            return self._own_level() is not None
+        return isinstance(self.penalty, (L1, L2, ElasticNet, LogSum))
+
+    def _of_entries(self, found: Entries) -> Tensor:
+        values, module = found.values, self._own_level()
+        if isinstance(self.penalty, L0) and module is not None:
+            return self.penalty.at_level(values, levels_at(module, found.columns))
+        return self.penalty(values.relu() if self.on == "gate" else values)
+
+    def _own_level(self) -> JumpReLU | None:
+        """The module whose jumps an L0 penalty counts, through the module's own window."""
+        penalty = self.penalty
+        if isinstance(penalty, L0) and isinstance(penalty.threshold, JumpReLU):
+            return penalty.threshold if penalty.bandwidth is None else None
+        return None
+
+
+def levels(module: ThresholdModule) -> float | Tensor:
+    """The magnitude of the latents' thresholds: one, or (d_sae,)."""
+    level = module.threshold(torch.empty(0, module.num_parameters))
+    return level.flatten() if isinstance(level, Tensor) and level.ndim else level
+
+
+def levels_at(module: ThresholdModule, columns: Tensor) -> float | Tensor:
+    """The thresholds of the latents `columns` (entries,)."""
+    level = levels(module)
+    return level[columns] if isinstance(level, Tensor) and level.ndim else level
 
 
 def make_activation(config: SAEConfig) -> nn.Module:

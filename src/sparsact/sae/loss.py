@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from sparsact.functional import topk
-from sparsact.sae.code import Code, encode
+from sparsact.kernels import Entries, csr_linear
+from sparsact.sae.code import Code, encode, serves
 from sparsact.sae.gated import GatedReLU
 from sparsact.sae.kinds import SparsityTerm
 from sparsact.sae.model import SparseAutoencoder
@@ -82,7 +83,7 @@ class SAELoss(nn.Module):
         sae = self.sae
         wanted = target * sae.scale_out
         centered = sae.centered(x * sae.scale_in)
-        code = encode(sae, centered, sparse and (self.term is None or not sae.config.selects))
+        code = encode(sae, centered, sparse and serves(sae, self.term))
         error = wanted - code.rebuilt
         mse = error.float().square().mean()
         penalty = self._penalty(code, mse)
@@ -105,7 +106,7 @@ class SAELoss(nn.Module):
     def _penalty(self, code: Code, mse: Tensor) -> Tensor:
         if self.term is None or code.pre is None or code.latents is None:
             return mse.new_zeros(())
-        return self.term(code.pre, code.latents)
+        return self.term(code.pre, code.latents) / max(len(code.rebuilt), 1)
 
     def _aux(self, centered: Tensor, residual: Tensor, dead: Tensor) -> Tensor:
         """How well the strongest dead latents explain the residual, as a share of its size.
@@ -133,5 +134,9 @@ class SAELoss(nn.Module):
         """
         if not isinstance(self.sae.activation, GatedReLU) or code.pre is None:
             return 0.0
-        rebuilt = code.pre.relu() @ self.sae.W_dec.detach() + self.sae.b_dec.detach()
+        weight, bias = self.sae.W_dec.detach(), self.sae.b_dec.detach()
+        if isinstance(code.pre, Entries):  # what the gate lets through: all is positive
+            rebuilt = csr_linear(code.pre, weight, bias)
+        else:
+            rebuilt = code.pre.relu() @ weight + bias
         return (wanted - rebuilt).float().square().mean()

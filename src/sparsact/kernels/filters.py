@@ -1,0 +1,56 @@
+"""A filter bank along one dim, forward only: each sample is read once and each result written once.
+
+They stand in for a chain of shifted sums where nothing is differentiated; what is transformed is
+named and explained in `sparsact.denoise.filtering`.
+"""
+
+import torch
+from torch import Tensor
+
+from sparsact.kernels._library import define
+from sparsact.kernels._reference import filters as reference
+
+
+def _fake_mirrored(
+    x: Tensor,
+    low: list[float],
+    high: list[float],
+    stride: int,
+    dilation: int,
+    left: int,
+    coefficients: int,
+) -> Tensor:
+    return x.new_empty(2, x.shape[0], coefficients, x.shape[2])
+
+
+def _fake_transposed(
+    low: Tensor,
+    high: Tensor,
+    low_taps: list[float],
+    high_taps: list[float],
+    stride: int,
+    dilation: int,
+    start: int,
+    samples: int,
+) -> Tensor:
+    return low.new_empty(low.shape[0], samples, low.shape[2])
+
+
+define(
+    "filter_mirrored",
+    "(Tensor x, float[] low, float[] high, SymInt stride, SymInt dilation, SymInt left, "
+    "SymInt coefficients) -> Tensor",
+    reference.filter_mirrored,
+    _fake_mirrored,
+    cpu="filters",
+    dtypes=(torch.float32,),
+)
+define(
+    "filter_transposed",
+    "(Tensor low, Tensor high, float[] low_taps, float[] high_taps, SymInt stride, "
+    "SymInt dilation, SymInt start, SymInt samples) -> Tensor",
+    reference.filter_transposed,
+    _fake_transposed,
+    cpu="filters",
+    dtypes=(torch.float32,),
+)
