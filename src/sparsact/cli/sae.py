@@ -2,7 +2,8 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -11,7 +12,14 @@ from torch import Tensor
 
 from sparsact._errors import about_the_input
 from sparsact.cli.progress import progress
-from sparsact.sae import SAEMetrics, SparseAutoencoder, evaluate, load_sae, open_rows
+from sparsact.sae import (
+    SAEMetrics,
+    SparseAutoencoder,
+    evaluate,
+    load_sae,
+    open_rows,
+    save_saelens,
+)
 from sparsact.sae.run import SAERun, train
 
 
@@ -27,24 +35,51 @@ class Evaluate:
     """How many of the last activations are used."""
 
 
+@dataclass(frozen=True)
+class Export:
+    """Write a trained autoencoder in the files of another library."""
+
+    path: tyro.conf.Positional[str]
+    """Directory of the autoencoder: RUN/sae."""
+    out: tyro.conf.Positional[str]
+    """Directory to write: a new one."""
+    format: Literal["saelens"] = "saelens"
+    """Whose files: SAELens reads them by SAE.load_from_disk."""
+    hook_name: str | None = None
+    """Where in the model SAELens attaches it, such as blocks.15.hook_resid_post."""
+    model_name: str | None = None
+    """Name by which SAELens finds the model."""
+
+
 def sae(
     command: tyro.conf.OmitSubcommandPrefixes[
         Annotated[SAERun, tyro.conf.subcommand("train")]
         | Annotated[Evaluate, tyro.conf.subcommand("eval")]
+        | Annotated[Export, tyro.conf.subcommand("export")]
     ],
 ) -> int:
-    """Sparse autoencoders: train them, measure them."""
+    """Sparse autoencoders: train them, measure them, hand them on."""
     console = Console()
     if isinstance(command, SAERun):
         with progress(console) as update:
             metrics = train(command, update)
         _show(console, metrics)
         console.print(f"autoencoder: {command.out}/sae", highlight=False, markup=False)
+    elif isinstance(command, Export):
+        with about_the_input():
+            written = _export(command)
+        console.print(f"{command.format}: {written}", highlight=False, markup=False)
     else:
         with about_the_input():
             autoencoder, taken = _read(command)
         _show(console, evaluate(autoencoder, taken.split(2048)))
     return 0
+
+
+def _export(command: Export) -> Path:
+    names = {"hook_name": command.hook_name, "model_name": command.model_name}
+    given = {key: value for key, value in names.items() if value is not None}
+    return save_saelens(load_sae(command.path), command.out, given)
 
 
 def _read(command: Evaluate) -> tuple[SparseAutoencoder, Tensor]:

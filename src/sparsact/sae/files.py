@@ -29,7 +29,7 @@ def save_sae(sae: SparseAutoencoder, path: str | Path) -> Path:
         the directory.
     """
     folded = copy.deepcopy(sae).fold_scale_()
-    return _write(Path(path), dict(folded.state_dict()), asdict(sae.config), WEIGHTS, CONFIG)
+    return write_whole(Path(path), dict(folded.state_dict()), asdict(sae.config), WEIGHTS, CONFIG)
 
 
 def load_sae(path: str | Path, activation: nn.Module | None = None) -> SparseAutoencoder:
@@ -56,7 +56,7 @@ def save_checkpoint(trainer: SAETrainer, path: str | Path) -> Path:
     """Write all that a training needs to go on; the last whole checkpoint is there until then."""
     tensors: dict[str, Tensor] = {}
     plain = _flatten(trainer.state_dict(), "", tensors)
-    return _write(Path(path), tensors, plain, "state.safetensors", "state.json")
+    return write_whole(Path(path), tensors, plain, "state.safetensors", "state.json")
 
 
 def load_checkpoint(trainer: SAETrainer, path: str | Path) -> None:
@@ -71,7 +71,7 @@ def load_checkpoint(trainer: SAETrainer, path: str | Path) -> None:
     trainer.load_state_dict(_nest(json.loads((path / "state.json").read_text()), tensors))
 
 
-def _write(path: Path, tensors: dict[str, Tensor], plain: Any, *names: str) -> Path:
+def write_whole(path: Path, tensors: dict[str, Tensor], plain: Any, *names: str) -> Path:
     """A directory of one safetensors and one JSON file, which takes the place of `path`.
 
     The old directory is moved aside before the new one is renamed, and removed after; whoever
