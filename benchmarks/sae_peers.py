@@ -1,7 +1,7 @@
 """A training step of a top-k autoencoder: ours against sparsify's and SAELens', on two threads.
 
     python benchmarks/sae_peers.py steps            # the step, and that all compute the same
-    python benchmarks/sae_peers.py memory           # its peak, in fresh processes
+    python benchmarks/sae_peers.py memory ours      # its peak, a process for each side
     python benchmarks/sae_peers.py width 4096 …     # how it grows with the dictionary
     python benchmarks/sae_peers.py k 8 16 …         # and with the number of active latents
     python benchmarks/sae_peers.py plot
@@ -12,9 +12,9 @@ those of a layer of a language model, which ``sae_smollm2.py harvest`` writes.
 
 import functools
 import json
-import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,33 +83,11 @@ def selection() -> None:
     write("sae_peers_selection", {"float32": ms["ours"], "bfloat16": narrow["ours"]})
 
 
-def memory() -> None:
-    """Each side in processes of its own, twice."""
-    found: dict[str, dict[str, float]] = {}
-    for name in SIDES:
-        runs = [
-            json.loads(
-                subprocess.run(
-                    [sys.executable, __file__, "peak", name],
-                    check=True,
-                    capture_output=True,
-                    text=True,
-                ).stdout.splitlines()[-1]
-            )
-            for _ in range(2)
-        ]
-        found[name] = {key: max(run[key] for run in runs) for key in runs[0]}
-    ratio = {
-        f"ours / {name}": {
-            key: round(found["ours"][key] / found[name][key], 3) for key in found[name]
-        }
-        for name in list(SIDES)[1:]
-    }
-    write("sae_peers_memory", {"MB": found, **ratio})
+def memory(name: str) -> None:
+    """The peak of the resident memory in three steps of a side, above two baselines.
 
-
-def peak(name: str) -> None:
-    """Print the peak of the resident memory in three steps, above two baselines."""
+    For a process of its own; the file keeps the other sides' figures.
+    """
     data = batches(3)
     d_in = data[0].shape[1]
     small = SIDES[name](d_in, 64, 4)
@@ -122,8 +100,26 @@ def peak(name: str) -> None:
         side.step(batch)
     weights = 4 * (2 * d_in * D_SAE + d_in + D_SAE)
     state = 3 * weights / 1e6  # the weights and both moments of Adam, kept between steps
-    top = resident("VmHWM") - loaded
-    print(json.dumps({"training": round(top, 1), "step alone": round(top - state, 1)}))
+    training = resident("VmHWM") - loaded
+    found = results_of("memory").get("MB", {})
+    found[name] = {"training": round(training, 1), "step alone": round(training - state, 1)}
+    write("sae_peers_memory", {"MB": found, **shares(found)})
+
+
+def shares(found: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Our memory over that of the sides measured so far."""
+    ours = found.get("ours", {})
+    return {
+        f"ours / {name}": {key: round(ours[key] / other[key], 3) for key in ours}
+        for name, other in found.items()
+        if name != "ours"
+    }
+
+
+def results_of(name: str) -> dict[str, Any]:
+    """What earlier runs of a part that is measured piece by piece have written."""
+    file = RESULTS / f"sae_peers_{name}.json"
+    return json.loads(file.read_text())["results"] if file.exists() else {}
 
 
 def resident(field: str) -> float:
@@ -134,15 +130,14 @@ def resident(field: str) -> float:
 
 def curve(name: str, points: list[int]) -> None:
     """Add points to a curve: the file keeps those of other runs."""
-    file = RESULTS / f"sae_peers_{name}.json"
-    found = json.loads(file.read_text())["results"] if file.exists() else {}
+    found = results_of(name)
     data = batches(4)
     for point in points:
         d_sae, k = (point, K) if name == "width" else (D_SAE, point)
         made = sides(d_sae, k, data[0], list(SIDES))
-        ms = timed(made, data, repeats=5, warmup=1)
+        ms = timed(made, data, repeats=5 if d_sae <= D_SAE else 3, warmup=1)
         found[str(point)] = {"ms": ms, **ratios(ms)}
-    write(file.stem, dict(sorted(found.items(), key=lambda item: int(item[0]))))
+        write(f"sae_peers_{name}", dict(sorted(found.items(), key=lambda item: int(item[0]))))
 
 
 def plot() -> None:
@@ -174,10 +169,10 @@ def plot() -> None:
 def main(verb: str, *rest: str) -> None:
     if verb in ("width", "k"):
         curve(verb, [int(point) for point in rest])
-    elif verb == "peak":
-        peak(rest[0])
+    elif verb == "memory":
+        memory(rest[0])
     else:
-        {"steps": steps, "selection": selection, "memory": memory, "plot": plot}[verb]()
+        {"steps": steps, "selection": selection, "plot": plot}[verb]()
 
 
 if __name__ == "__main__":
