@@ -1,10 +1,11 @@
 # `make demo` and `make test` each start from a bare machine: Python, pip and make.
 PYTHON ?= python3
 VENV := .venv
+PEERS := .venv-peers
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test lint docs bench bench-peers clean
 
 demo: $(VENV)/.demo
 	$(BIN)/sparsact compare
@@ -28,8 +29,17 @@ bench: $(VENV)/.dev
 	    do ../$(BIN)/python $$run || exit 1; done
 	$(BIN)/python benchmarks/table.py
 
+# beside other libraries, in an environment that has them too; about half an hour
+bench-peers: $(PEERS)/.done models/docstrings
+	cd benchmarks && for run in 'sae_smollm2.py harvest' 'sae_peers.py steps' \
+	    'sae_peers.py memory ours' 'sae_peers.py memory sparsify' 'sae_peers.py memory SAELens' \
+	    'sae_peers.py selection' 'sae_peers.py width 4096 8192 16384 32768 65536' \
+	    'sae_peers.py k 8 16 32 64 128 256' 'sae_peers.py plot' 'sae_smollm2.py all'; \
+	    do ../$(PEERS)/bin/python $$run || exit 1; done
+	$(PEERS)/bin/python benchmarks/table.py
+
 clean:
-	rm -rf $(VENV) site .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) site .mypy_cache .pytest_cache .ruff_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -41,3 +51,13 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable '.[all,dev]'
 	touch $@ $(VENV)/.demo
+
+$(PEERS)/.done: pyproject.toml constraints.txt benchmarks/peers/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --constraint constraints.txt \
+	    --requirement benchmarks/peers/requirements.txt --editable '.[sae,llm]'
+	touch $@
+
+models/docstrings: | $(VENV)/.dev
+	$(BIN)/python scripts/fetch_models.py
+	$(BIN)/python scripts/gather_text.py

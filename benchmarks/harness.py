@@ -13,7 +13,9 @@ import torch
 RESULTS = Path(__file__).parent / "results"
 
 
-def alternate(sides: Mapping[str, Callable[[], object]], repeats: int = 21) -> dict[str, float]:
+def alternate(
+    sides: Mapping[str, Callable[[], object]], repeats: int = 21, warmup: int = 3
+) -> dict[str, float]:
     """Median milliseconds of each side; every repeat runs them all, in turn, after a warm-up.
 
     The order changes from repeat to repeat: a side that always follows the same other one
@@ -21,7 +23,7 @@ def alternate(sides: Mapping[str, Callable[[], object]], repeats: int = 21) -> d
     """
     order = list(sides)
     shuffle = random.Random(0).shuffle
-    for _ in range(3):
+    for _ in range(warmup):
         for run in sides.values():
             run()
     times: dict[str, list[float]] = {name: [] for name in sides}

@@ -56,6 +56,20 @@ ROWS: list[tuple[str, str, str, str, tuple[str, ...]]] = [
         ("topk, k=32", "ratio"),
     ),
     (
+        "the same step on activations of SmolLM2, batch 2048",
+        "sparsify's",
+        "sae_peers",
+        "sae_peers_steps",
+        ("sparsify / ours",),
+    ),
+    (
+        "the same",
+        "SAELens'",
+        "sae_peers",
+        "sae_peers_steps",
+        ("SAELens / ours",),
+    ),
+    (
         "softshrink with a learned λ per channel, forward and backward, float32",
         "`sign(x)·relu(abs(x) − λ)`",
         "thresholds",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from sparsact.sae import load_sae
+from sparsact.sae import load_sae, load_saelens
 
 FLAGS = [
     *("--d-sae", "64", "--k", "4", "--batch-size", "64", "--held-out", "400"),
@@ -70,6 +70,23 @@ def test_a_run_and_what_it_leaves(whole, data):
     status, shown, _ = finished("report", out, "--out", out.parent / "again.html")
     assert (status, shown.strip()) == (0, f"report: {out.parent}/again.html")
     assert (out.parent / "again.html").read_text(encoding="utf-8") == page
+
+
+def test_an_export(whole, tmp_path):
+    out = tmp_path / "exported"
+    status, shown, _ = finished(
+        *("export", whole[0] / "sae", out, "--format", "saelens", "--hook-name", "blocks.0.x")
+    )
+    assert status == 0
+    assert str(out) in shown.replace("\n", "")
+    assert json.loads((out / "cfg.json").read_text())["metadata"]["hook_name"] == "blocks.0.x"
+    x = torch.randn(9, 16)
+    assert torch.equal(load_saelens(out)(x), load_sae(whole[0] / "sae")(x))
+    for source, message in ((whole[0] / "sae", "choose another"), (tmp_path, "config.json")):
+        status, _, error = finished("export", source, out)
+        assert status == 2
+        assert message in error
+        assert "Traceback" not in error
 
 
 def test_killed_and_resumed_gives_the_same_curve(whole, data, tmp_path):

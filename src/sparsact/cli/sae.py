@@ -3,7 +3,8 @@
 import dataclasses
 import os
 from dataclasses import dataclass, field
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -20,6 +21,7 @@ from sparsact.sae import (
     evaluate_spliced,
     load_sae,
     open_rows,
+    save_saelens,
 )
 from sparsact.sae.activations.harvest import stream
 from sparsact.sae.reporting import SAEReport, write_report
@@ -43,39 +45,74 @@ class Evaluate:
     """How many of the last activations of the data are used."""
 
 
+@dataclass(frozen=True)
+class Export:
+    """Write a trained autoencoder in the files of another library."""
+
+    path: tyro.conf.Positional[str]
+    """Directory of the autoencoder: RUN/sae."""
+    out: tyro.conf.Positional[str]
+    """Directory to write: a new one."""
+    format: Literal["saelens"] = "saelens"
+    """Whose files: SAELens reads them by SAE.load_from_disk."""
+    hook_name: str | None = None
+    """Where in the model SAELens attaches it, such as blocks.15.hook_resid_post."""
+    model_name: str | None = None
+    """Name by which SAELens finds the model."""
+
+
 def sae(
     command: tyro.conf.OmitSubcommandPrefixes[
         Annotated[SAERun, tyro.conf.subcommand("train")]
         | Annotated[Evaluate, tyro.conf.subcommand("eval")]
         | Annotated[SAEReport, tyro.conf.subcommand("report")]
+        | Annotated[Export, tyro.conf.subcommand("export")]
     ],
 ) -> int:
-    """Sparse autoencoders: train them, measure them, look at them."""
+    """Sparse autoencoders: train them, measure them, look at them, hand them on."""
     first = os.environ.get("RANK", "0") == "0"
     console = Console(quiet=not first)  # of several processes one speaks
     if isinstance(command, SAERun):
-        with progress(console) as update:
-            metrics = train(command, update)
-        _show(console, metrics)
-        console.print(f"autoencoder: {command.out}/sae", highlight=False, markup=False)
-        if first:
-            page = write_report(SAEReport(command.out, most=0, sample=0))
-            console.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)
+        _train(command, console, first)
+    elif isinstance(command, Evaluate):
+        _evaluate(command, console)
     elif isinstance(command, SAEReport):
         with progress(console) as update:
             page = write_report(command, update)
-        console.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)
+        _say(console, f"report: {page}")
     else:
-        with about_the_input(), progress(console) as update:
-            autoencoder = load_sae(command.path)
-            if (command.data is None) == (command.reading.model is None):
-                raise ValueError("give either --data, or --model with --layer and --text")
-            if command.data is not None:
-                _show(console, evaluate(autoencoder, _rows(command, autoencoder).split(2048)))
-            else:
-                for figures in _in_model(command.reading, autoencoder, update):
-                    _show(console, figures)
+        with about_the_input():
+            written = _export(command)
+        _say(console, f"{command.format}: {written}")
     return 0
+
+
+def _train(command: SAERun, console: Console, first: bool) -> None:
+    with progress(console) as update:
+        metrics = train(command, update)
+    _show(console, metrics)
+    _say(console, f"autoencoder: {command.out}/sae")
+    if first:
+        page = write_report(SAEReport(command.out, most=0, sample=0))
+        _say(console, f"report: {page}")
+
+
+def _evaluate(command: Evaluate, console: Console) -> None:
+    with about_the_input(), progress(console) as update:
+        autoencoder = load_sae(command.path)
+        if (command.data is None) == (command.reading.model is None):
+            raise ValueError("give either --data, or --model with --layer and --text")
+        if command.data is not None:
+            _show(console, evaluate(autoencoder, _rows(command, autoencoder).split(2048)))
+        else:
+            for figures in _in_model(command.reading, autoencoder, update):
+                _show(console, figures)
+
+
+def _export(command: Export) -> Path:
+    names = {"hook_name": command.hook_name, "model_name": command.model_name}
+    given = {key: value for key, value in names.items() if value is not None}
+    return save_saelens(load_sae(command.path), command.out, given)
 
 
 def _rows(command: Evaluate, autoencoder: SparseAutoencoder) -> Tensor:
@@ -114,3 +151,7 @@ def _show(console: Console, metrics: SAEMetrics | SpliceMetrics) -> None:
         if entry.name != "density":
             table.add_row(entry.name, f"{value:.4g}" if isinstance(value, float) else str(value))
     console.print(table)
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)

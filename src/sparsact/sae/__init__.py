@@ -6,6 +6,7 @@ from sparsact.sae.config import SAEConfig, SAETrainConfig
 from sparsact.sae.files import load_checkpoint, load_sae, save_checkpoint, save_sae
 from sparsact.sae.gated import GatedReLU
 from sparsact.sae.geometry import geometric_median
+from sparsact.sae.interchange import load_saelens, load_sparsify, save_saelens
 from sparsact.sae.metrics import SAEMetrics, evaluate
 from sparsact.sae.model import SparseAutoencoder
 from sparsact.sae.splice import SpliceMetrics, evaluate_spliced
@@ -28,8 +29,11 @@ __all__ = [
     "harvest",
     "load_checkpoint",
     "load_sae",
+    "load_saelens",
+    "load_sparsify",
     "open_rows",
     "pack_tokens",
     "save_checkpoint",
     "save_sae",
+    "save_saelens",
 ]

@@ -77,7 +77,9 @@ class SAETrainConfig:
         sparsity_warmup_steps: over which the coefficient rises linearly from 0.
         target_l0: mean number of active latents wanted: the coefficient is moved until it is
             reached. None: the coefficient stays. The kinds that select have their k instead.
-        clip_grad_norm: largest norm of the gradient; a larger one is scaled down.
+        clip_grad_norm: largest norm of the gradient; a larger one is scaled down. The default is
+            below most of them: the large gradients of the first steps would else stay in Adam's
+            second moments for a thousand steps, and shorten those.
         aux_k: dead latents that reconstruct the residual in the auxiliary loss; 0 turns it off.
         aux_coefficient: of that loss.
         dead_after: inputs without firing after which a latent counts as dead.
@@ -100,7 +102,7 @@ class SAETrainConfig:
     coefficient: float = 1e-3
     sparsity_warmup_steps: int = 500
     target_l0: float | None = None
-    clip_grad_norm: float = 1.0
+    clip_grad_norm: float = 0.01
     aux_k: int = 256
     aux_coefficient: float = 1 / 32
     dead_after: int = 1_000_000

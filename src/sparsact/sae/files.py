@@ -32,7 +32,7 @@ def save_sae(sae: SparseAutoencoder, path: str | Path) -> Path:
         OutputError: an OSError: the disk is full, or refuses; what stood there is there.
     """
     folded = copy.deepcopy(sae).fold_scale_()
-    return _write(Path(path), dict(folded.state_dict()), asdict(sae.config), WEIGHTS, CONFIG)
+    return write_whole(Path(path), dict(folded.state_dict()), asdict(sae.config), WEIGHTS, CONFIG)
 
 
 def load_sae(path: str | Path, activation: nn.Module | None = None) -> SparseAutoencoder:
@@ -66,7 +66,7 @@ def save_checkpoint(trainer: SAETrainer, path: str | Path) -> Path:
     tensors: dict[str, Tensor] = {}
     plain = _flatten(trainer.state_dict(), "", tensors)
     if trainer.accelerator.is_main_process:
-        _write(Path(path), tensors, plain, "state.safetensors", "state.json")
+        write_whole(Path(path), tensors, plain, "state.safetensors", "state.json")
     return Path(path)
 
 
@@ -82,7 +82,7 @@ def load_checkpoint(trainer: SAETrainer, path: str | Path) -> None:
     trainer.load_state_dict(_nest(json.loads((path / "state.json").read_text()), tensors))
 
 
-def _write(path: Path, tensors: dict[str, Tensor], plain: Any, *names: str) -> Path:
+def write_whole(path: Path, tensors: dict[str, Tensor], plain: Any, *names: str) -> Path:
     """A directory of one safetensors and one JSON file, which takes the place of `path`.
 
     The old directory is moved aside before the new one is renamed, and removed after; whoever

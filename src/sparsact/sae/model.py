@@ -7,6 +7,13 @@ from sparsact.sae.config import SAEConfig
 from sparsact.sae.geometry import normalize_rows_
 from sparsact.sae.kinds import divide_levels_, make_activation
 
+ENCODER_START = 3**-0.5
+"""Length of the encoder's rows at the start, where the decoder's have 1.
+
+At 1 the active latents, whose directions overlap, add up to too much, and a training first has to
+take that back. This is the length that ``nn.Linear`` gives its rows.
+"""
+
 
 class SparseAutoencoder(nn.Module):
     """``ŷ = W_decᵀ·z + b_dec`` with latents ``z = threshold(W_enc·(x − b_dec) + b_enc)``.
@@ -59,7 +66,7 @@ class SparseAutoencoder(nn.Module):
         normalize_rows_(self.W_dec)
         nn.init.zeros_(self.encoder.bias)
         if not config.is_transcoder:  # each latent starts by reading what it writes
-            self.encoder.weight.data.copy_(self.W_dec.data)
+            self.encoder.weight.data.copy_(ENCODER_START * self.W_dec.data)
 
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruct `x` (…, d_in); for a transcoder, predict the target (…, d_out)."""

@@ -1,0 +1,189 @@
+"""A top-k autoencoder in training by three libraries: ours, sparsify's and SAELens'.
+
+The settings are the same: Adam, one constant learning rate, float32, and runs too short for any
+latent to count as dead. Needs the environment that ``make bench-peers`` makes.
+"""
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sparsact.sae import (
+    SAEConfig,
+    SAETrainConfig,
+    SAETrainer,
+    SparseAutoencoder,
+    load_checkpoint,
+    load_sae,
+    load_saelens,
+    load_sparsify,
+    save_checkpoint,
+    save_sae,
+)
+
+LR = 3e-4
+
+
+class Side(Protocol):
+    """A library in training; weights of all are (d_sae, d_in) and (d_sae, d_in)."""
+
+    def step(self, batch: Tensor) -> float:
+        """One optimizer step.
+
+        Returns:
+            the loss that the library minimises.
+        """
+        ...
+
+    def fvu(self, batch: Tensor) -> float:
+        """Fraction of variance unexplained in the library's own forward."""
+        ...
+
+    def start_at(self, encoder: Tensor, decoder: Tensor, center: Tensor) -> None:
+        """Take these weights, with decoder rows of length 1 and no encoder bias."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Write the autoencoder as the library does."""
+        ...
+
+    def keep(self, path: Path) -> None:
+        """Write all that going on needs."""
+        ...
+
+    def go_on(self, path: Path) -> None:
+        """Read what :meth:`keep` wrote."""
+        ...
+
+
+@torch.no_grad()
+def unexplained(rebuilt: Tensor, target: Tensor) -> float:
+    error = (target - rebuilt).square().sum()
+    return float(error / (target - target.mean(0)).square().sum())
+
+
+class Ours:
+    def __init__(self, d_in: int, d_sae: int, k: int, **training: object) -> None:
+        self.sae = SparseAutoencoder(SAEConfig(d_in, d_sae, "topk", k=k))
+        settings = {"lr": LR, "lr_warmup_steps": 0, **training}
+        self.trainer = SAETrainer(self.sae, SAETrainConfig(**settings))
+
+    def step(self, batch: Tensor) -> float:
+        return self.trainer.step(batch).loss
+
+    def fvu(self, batch: Tensor) -> float:
+        return unexplained(self.sae(batch), batch)
+
+    @torch.no_grad()
+    def start_at(self, encoder: Tensor, decoder: Tensor, center: Tensor) -> None:
+        self.sae.encoder.weight.copy_(encoder)
+        self.sae.encoder.bias.zero_()
+        self.sae.W_dec.copy_(decoder)
+        self.sae.b_dec.copy_(center * self.sae.scale_in)
+
+    def save(self, path: Path) -> None:
+        save_sae(self.sae, path)
+
+    def keep(self, path: Path) -> None:
+        save_checkpoint(self.trainer, path)
+
+    def go_on(self, path: Path) -> None:
+        load_checkpoint(self.trainer, path)
+
+
+class Sparsify:
+    """The loop of its trainer, without the language model around it."""
+
+    def __init__(self, d_in: int, d_sae: int, k: int) -> None:
+        os.environ["SPARSIFY_DISABLE_TRITON"] = "1"
+        from sparsify import SparseCoder, SparseCoderConfig
+
+        config = SparseCoderConfig(num_latents=d_sae, k=k, activation="topk")
+        self.sae = SparseCoder(d_in, config, device="cpu", dtype=torch.float32)
+        self.optimizer = torch.optim.Adam(self.sae.parameters(), lr=LR)
+        self.started = False
+
+    def step(self, batch: Tensor) -> float:
+        if not self.started:  # as its trainer does with the first batch
+            self.sae.b_dec.data = batch.mean(0)
+            self.started = True
+        self.sae.set_decoder_norm_to_unit_norm()
+        found = self.sae(batch)
+        found.fvu.backward()
+        self.sae.remove_gradient_parallel_to_decoder_directions()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return float(found.fvu.detach())
+
+    def fvu(self, batch: Tensor) -> float:
+        return float(self.sae(batch).fvu.detach())
+
+    @torch.no_grad()
+    def start_at(self, encoder: Tensor, decoder: Tensor, center: Tensor) -> None:
+        self.sae.encoder.weight.copy_(encoder)
+        self.sae.encoder.bias.zero_()
+        self.sae.W_dec.copy_(decoder)
+        self.sae.b_dec.copy_(center)
+
+    def save(self, path: Path) -> None:
+        self.sae.set_decoder_norm_to_unit_norm()
+        self.sae.save_to_disk(path)
+
+    def keep(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        parts = {"sae": self.sae.state_dict(), "optimizer": self.optimizer.state_dict()}
+        torch.save(parts, path / "state.pt")
+
+    def go_on(self, path: Path) -> None:
+        parts = torch.load(path / "state.pt")
+        self.sae.load_state_dict(parts["sae"])
+        self.optimizer.load_state_dict(parts["optimizer"])
+        self.started = True
+
+
+class SAELens:
+    def __init__(self, d_in: int, d_sae: int, k: int) -> None:
+        from sae_lens import LoggingConfig, SAETrainer, TopKTrainingSAE, TopKTrainingSAEConfig
+        from sae_lens.config import SAETrainerConfig
+
+        self.sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=d_in, d_sae=d_sae, k=k))
+        config = SAETrainerConfig(
+            total_training_samples=2**31,
+            train_batch_size_samples=2048,
+            lr=LR,
+            lr_end=LR,
+            logger=LoggingConfig(log_to_wandb=False),
+        )
+        self.trainer = SAETrainer(cfg=config, sae=self.sae, data_provider=iter(()))
+
+    def step(self, batch: Tensor) -> float:
+        loss = self.trainer.step(batch).loss
+        self.trainer.n_training_steps += 1
+        return float(loss.detach())
+
+    def fvu(self, batch: Tensor) -> float:
+        return unexplained(self.sae(batch), batch)
+
+    @torch.no_grad()
+    def start_at(self, encoder: Tensor, decoder: Tensor, center: Tensor) -> None:
+        self.sae.W_enc.copy_(encoder.T)
+        self.sae.b_enc.zero_()
+        self.sae.W_dec.copy_(decoder)
+        self.sae.b_dec.copy_(center)
+
+    def save(self, path: Path) -> None:
+        self.sae.save_inference_model(path)
+
+    def keep(self, path: Path) -> None:
+        self.trainer.save_checkpoint(path.name, path.parent)
+
+    def go_on(self, path: Path) -> None:
+        self.sae.load_weights_from_checkpoint(path)
+        self.trainer.load_trainer_state(path)
+
+
+SIDES = {"ours": Ours, "sparsify": Sparsify, "SAELens": SAELens}
+LOAD = {"ours": load_sae, "sparsify": load_sparsify, "SAELens": load_saelens}
