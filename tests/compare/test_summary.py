@@ -5,7 +5,7 @@ import pytest
 from sparsact.compare.config import Setting
 from sparsact.compare.summary import summarise
 from sparsact.compare.trial import LayerRecord, TrialRecord
-from sparsact.report.records import SettingRow
+from sparsact.report.comparison.records import SettingRow
 
 RELU, SOFT, HARD = Setting("relu"), Setting("softshrink", 0.5), Setting("hardshrink", 0.5)
 LEARNED = Setting("learned_softshrink", 0.5)

@@ -9,8 +9,8 @@ from rich.table import Table
 
 from sparsact.cli.progress import progress
 from sparsact.compare import CompareConfig, Comparison, Outcome
-from sparsact.report.records import ComparisonReport
-from sparsact.report.table import cells, header
+from sparsact.report.comparison.records import ComparisonReport
+from sparsact.report.comparison.table import cells, header
 
 INTERRUPTED = 128 + signal.SIGINT  # the shell's convention
 FULL_WIDTH = 132  # columns that the whole table needs

@@ -6,7 +6,7 @@ import torch
 
 from sparsact.compare.activations import ACTIVATIONS
 from sparsact.compare.config import Setting
-from sparsact.report.records import Curve
+from sparsact.report.comparison.records import Curve
 
 
 def trace_curves(settings: Sequence[Setting]) -> tuple[Curve, ...]:

@@ -11,7 +11,12 @@ from sparsact.compare.split import SplitData
 from sparsact.compare.summary import summarise
 from sparsact.compare.trial import TrialRecord
 from sparsact.meters import Histogram
-from sparsact.report.records import ComparisonReport, DensityTrace, HistogramTrace, SettingRow
+from sparsact.report.comparison.records import (
+    ComparisonReport,
+    DensityTrace,
+    HistogramTrace,
+    SettingRow,
+)
 
 TASKS = {"classify": "classification", "regress": "regression", "reconstruct": "reconstruction"}
 

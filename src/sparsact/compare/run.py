@@ -15,9 +15,9 @@ from sparsact.compare.search import ROUNDS, find_setting, is_searched
 from sparsact.compare.split import split
 from sparsact.compare.timing import time_steps
 from sparsact.compare.trial import TrialRecord, train
-from sparsact.report.page import save_page
-from sparsact.report.records import ComparisonReport
-from sparsact.report.still import save_frontier
+from sparsact.report.comparison.page import save_comparison
+from sparsact.report.comparison.records import ComparisonReport
+from sparsact.report.comparison.still import save_frontier
 
 Progress = Callable[[int, int, str], None]
 
@@ -131,7 +131,7 @@ class Comparison:
         if not report.rows:
             return
         path = self.run.path
-        save_page(report, path / "report.html")
+        save_comparison(report, path / "report.html")
         save_frontier(report, path / "frontier.png")
         picked = next((row.label for row in report.rows if row.picked), None)
         if picked is None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from sparsact.compare.activations import ACTIVATIONS
 from sparsact.compare.config import Setting
 from sparsact.compare.trial import LayerRecord, TrialRecord
-from sparsact.report.records import SettingRow, Spread
+from sparsact.report.comparison.records import SettingRow, Spread
 
 NEAR_REFERENCE = 0.95
 

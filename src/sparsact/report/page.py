@@ -1,18 +1,18 @@
-"""One HTML file that works offline."""
+"""One HTML file that works offline: what every report is written as."""
 
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from sparsact.report import plots
-from sparsact.report.records import ComparisonReport
+from sparsact.report.figures import Figure
 from sparsact.report.style import FRONT, INK
-from sparsact.report.table import cells, header
 
 _STYLE = f"""
-body {{ font: 15px/1.5 system-ui, sans-serif; color: {INK}; max-width: 1280px;
+:root {{ color-scheme: light; }}
+body {{ font: 15px/1.5 system-ui, sans-serif; color: {INK}; background: white; max-width: 1280px;
        margin: 2rem auto; padding: 0 1rem; }}
-h1 {{ margin-bottom: .2rem; }}
-ul.facts {{ list-style: none; padding: 0; color: #52606d; }}
+h1 {{ margin-bottom: .2rem; overflow-wrap: anywhere; }}
+ul.facts {{ list-style: none; padding: 0; color: #52606d; overflow-wrap: anywhere; }}
 p.conclusion {{ border-left: 4px solid {FRONT}; padding: .4rem 1rem; background: #fdf3f2; }}
 div.scroll {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
@@ -23,42 +23,61 @@ tr.picked td {{ background: #fdf3f2; font-weight: 600; }}
 """
 
 
-def save_page(report: ComparisonReport, path: Path) -> None:
-    """Write the report as one self-contained file; plotly is inlined once."""
-    figures = [
-        plots.frontier(report),
-        plots.densities(report),
-        plots.histograms(report),
-        plots.curves(report),
-    ]
-    parts = [
-        figure.to_html(full_html=False, include_plotlyjs=i == 0, config={"responsive": True})
-        for i, figure in enumerate(figures)
-    ]
-    path.write_text(_document(report, parts), encoding="utf-8")
+def save_page(
+    path: Path,
+    title: str,
+    facts: Iterable[str],
+    conclusion: str,
+    parts: Sequence[str | Figure],
+    style: str = "",
+) -> None:
+    """Write a report as one self-contained file.
 
-
-def _document(report: ComparisonReport, figures: list[str]) -> str:
-    facts = "".join(f"<li>{escape(fact)}</li>" for fact in report.facts)
-    return (
+    Args:
+        path: the file.
+        title: plain text, as are `facts` (under the title) and `conclusion`.
+        facts: what was done, a line each.
+        conclusion: what was found.
+        parts: HTML that is written as it is, and figures; plotly is inlined with the first.
+        style: CSS beside the common one.
+    """
+    listed = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
+    document = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(report.title)}</title><style>{_STYLE}</style></head><body>"
-        f'<h1>{escape(report.title)}</h1><ul class="facts">{facts}</ul>'
-        f'<p class="conclusion">{escape(report.conclusion)}</p>'
-        f"{figures[0]}<h2>Every setting</h2>{_table(report)}{''.join(figures[1:])}</body></html>"
+        f"<title>{escape(title)}</title><style>{_STYLE}{style}</style></head><body>"
+        f'<h1>{escape(title)}</h1><ul class="facts">{listed}</ul>'
+        f'<p class="conclusion">{escape(conclusion)}</p>{"".join(_rendered(parts))}</body></html>'
     )
+    # a path on the page may hold bytes that are no text: they become character references
+    path.write_text(document, encoding="utf-8", errors="xmlcharrefreplace")
 
 
-def _table(report: ComparisonReport) -> str:
-    head = "".join(f"<th>{escape(title)}</th>" for title in header(report.score_name))
+def table(header: Iterable[str], rows: Iterable[Sequence[str]], picked: int | None = None) -> str:
+    """HTML of a table of plain text; the row of number `picked` stands out."""
+    head = "".join(f"<th>{escape(title)}</th>" for title in header)
     body = "".join(
-        f"<tr{' class=picked' if row.picked else ''}>"
-        + "".join(f"<td>{escape(cell)}</td>" for cell in cells(row))
+        f"<tr{' class=picked' if i == picked else ''}>"
+        + "".join(f"<td>{escape(cell)}</td>" for cell in row)
         + "</tr>"
-        for row in report.rows
+        for i, row in enumerate(rows)
     )
     return (
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
+
+
+def _rendered(parts: Sequence[str | Figure]) -> Iterable[str]:
+    figures = 0
+    for part in parts:
+        if isinstance(part, str):
+            yield part
+        else:
+            yield part.to_html(
+                full_html=False,
+                include_plotlyjs=figures == 0,
+                div_id=f"figure-{figures}",
+                config={"responsive": True, "displaylogo": False},
+            )
+            figures += 1

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sparsact.report.page import save_page
-from sparsact.report.plots import front_points
-from sparsact.report.records import (
+from sparsact.report.comparison.page import save_comparison
+from sparsact.report.comparison.plots import front_points
+from sparsact.report.comparison.records import (
     ComparisonReport,
     Curve,
     DensityTrace,
@@ -16,8 +16,8 @@ from sparsact.report.records import (
     SettingRow,
     Spread,
 )
-from sparsact.report.still import save_frontier
-from sparsact.report.table import cells, header
+from sparsact.report.comparison.still import save_frontier
+from sparsact.report.comparison.table import cells, header
 
 LABELS = ["relu", "soft <b>λ</b> & co=0.5", "gone"]
 
@@ -64,7 +64,7 @@ def report() -> ComparisonReport:
 
 
 def test_page_holds_every_label_escaped(report: ComparisonReport, tmp_path: Path) -> None:
-    save_page(report, tmp_path / "page.html")
+    save_comparison(report, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     for text in (report.title, *report.facts, report.conclusion):
         assert escape(text) in page
@@ -81,7 +81,7 @@ def test_page_holds_every_label_escaped(report: ComparisonReport, tmp_path: Path
 def test_page_inlines_plotly_once_and_loads_nothing(
     report: ComparisonReport, tmp_path: Path
 ) -> None:
-    save_page(report, tmp_path / "page.html")
+    save_comparison(report, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert sum(len(script) > 1_000_000 for script in page.split("<script")) == 1
     assert page.count("Plotly.newPlot(") >= 4
@@ -107,6 +107,6 @@ def test_still_picture_is_a_png(report: ComparisonReport, tmp_path: Path, keep: 
     rows = report.rows[:keep] or (make_row("gone", None),)
     bare = ComparisonReport(report.title, (), "", "R²", rows, (), (), ())
     save_frontier(bare, tmp_path / "frontier.png")
-    save_page(bare, tmp_path / "page.html")
+    save_comparison(bare, tmp_path / "page.html")
     assert (tmp_path / "frontier.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "page.html").stat().st_size > 1_000_000

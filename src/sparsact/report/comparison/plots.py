@@ -1,18 +1,21 @@
 """The interactive figures of a comparison."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from sparsact._extras import require
-from sparsact.report.records import ComparisonReport, DensityTrace, HistogramTrace, SettingRow
+from sparsact.report.comparison.records import (
+    ComparisonReport,
+    DensityTrace,
+    HistogramTrace,
+    SettingRow,
+)
+from sparsact.report.figures import Figure, dress, new_figure
 from sparsact.report.style import FRONT, INK, colours
-
-Figure = Any
 
 
 def frontier(report: ComparisonReport) -> Figure:
     """Score against density, with the Pareto front and the choice marked."""
-    figure = _figure(f"{report.score_name} against density", height=520)
+    figure = new_figure(f"{report.score_name} against density", height=520)
     palette = colours(row.label for row in report.rows)
     for row in report.rows:
         if row.density is not None and row.score is not None:
@@ -125,11 +128,7 @@ def curves(report: ComparisonReport) -> Figure:
                 col=i % columns + 1,
             )
     figure.update_yaxes(range=[-2.2, 2.2])
-    return _dress(figure, "shape and gradient of each function", height=60 + 230 * rows)
-
-
-def _figure(title: str, height: int) -> Figure:
-    return _dress(require("plotly.graph_objects", "report").Figure(), title, height)
+    return dress(figure, "shape and gradient of each function", height=60 + 230 * rows)
 
 
 def _panels(traces: Iterable[DensityTrace | HistogramTrace], title: str) -> Figure:
@@ -137,19 +136,8 @@ def _panels(traces: Iterable[DensityTrace | HistogramTrace], title: str) -> Figu
     figure = require("plotly.subplots", "report").make_subplots(
         rows=1, cols=max(1, len(layers)), subplot_titles=layers, shared_yaxes=True
     )
-    return _dress(figure, title, height=440)
+    return dress(figure, title, height=440)
 
 
 def _layers(traces: Iterable[DensityTrace | HistogramTrace]) -> list[str]:
     return list(dict.fromkeys(trace.layer for trace in traces))
-
-
-def _dress(figure: Figure, title: str, height: int) -> Figure:
-    figure.update_layout(
-        title=title,
-        template="plotly_white",
-        height=height,
-        font={"family": "system-ui, sans-serif", "color": INK},
-        margin={"l": 60, "r": 20, "t": 70, "b": 50},
-    )
-    return figure

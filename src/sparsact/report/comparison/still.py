@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from sparsact._extras import require
-from sparsact.report.plots import front_points
-from sparsact.report.records import ComparisonReport
+from sparsact.report.comparison.plots import front_points
+from sparsact.report.comparison.records import ComparisonReport
 from sparsact.report.style import FRONT, INK, colours
 
 

@@ -1,0 +1,1 @@
+"""A comparison of settings: its records, page, table and pictures."""
