@@ -4,13 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-models lint bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/sparsact compare
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses 2
+
+# on real models, fetched once into models/ (or $SPARSACT_MODELS)
+test-models: $(VENV)/.dev
+	$(BIN)/python scripts/fetch_models.py "$${SPARSACT_MODELS:-models}"
+	$(BIN)/python -m pytest tests -m models
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

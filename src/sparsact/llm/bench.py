@@ -204,14 +204,15 @@ def _read(config: BenchConfig) -> _Inputs:
     plan.check(reference)
     _check_memory(config, reference)
     if config.text:
-        rows = read_rows(reference, tokenizer, config.text, config.length)
+        rows = read_rows(reference, tokenizer, config.text, config.length, config.windows)
     else:
-        rows = reference_rows(reference, tokenizer, config.length)
+        rows = reference_rows(reference, tokenizer, config.length, config.windows)
     windows = choose(rows, config.windows)
     calibration = None
     if config.calibration_text:
-        found = read_rows(reference, tokenizer, config.calibration_text, config.length)
-        calibration = choose(found, config.calibration_rows)
+        count = config.calibration_rows
+        found = read_rows(reference, tokenizer, config.calibration_text, config.length, count)
+        calibration = choose(found, count)
     most: Any = getattr(reference.config, "max_position_embeddings", None)
     if isinstance(most, int) and config.prompt + config.tokens > most:
         raise ValueError(

@@ -46,8 +46,8 @@ def make_plan(config: CalibrateConfig, progress: Progress = lambda *_: None) -> 
     _check_out(Path(config.out), config.force)
     progress(0, 1, "loading the model")
     model, tokenizer = open_model(config.model, config.gguf)
-    rows = read_rows(model, tokenizer, config.text, config.length)
     held = held_out_rows(config.rows)
+    rows = read_rows(model, tokenizer, config.text, config.length, config.rows + held)
     calibrated, held_out = split(rows, config.rows, held)
     plan = calibrate(
         model,

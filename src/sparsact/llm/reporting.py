@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -62,7 +63,7 @@ def make_report(
     quality = _quality(f"dense {config.dense[0]}", sparse, found.achieved_sparsity, findings)
     decode = _decode(sparse, findings)
     return LanguageReport(
-        title=f"{config.model}: {found.achieved_sparsity:.0%} of the weights not read",
+        title=f"{Path(config.model).name}: {found.achieved_sparsity:.0%} of the weights not read",
         facts=_facts(config, plan, findings),
         conclusion=_conclusion(sparse, quality, decode),
         quality=quality,
@@ -109,6 +110,7 @@ def _facts(config: BenchConfig, plan: ThresholdPlan, findings: Findings) -> tupl
     text = ", ".join(config.text) or "every second topic of Python's reference"
     dense = plan.keep_first
     facts = [
+        f"model: {config.model}",
         f"plan: {config.plan}, calibrated for {plan.sparsity:.0%} with the score {plan.score}, "
         f"shared out {plan.allocate}" + (f", the first {dense} tokens dense" if dense else ""),
         f"text: {text}; {config.windows} windows of {config.length} tokens spread over it; ± is "

@@ -12,46 +12,45 @@ from torch import Tensor, nn
 from sparsact.language import read_tokens
 
 
-def read_rows(model: nn.Module, tokenizer: Any, files: Sequence[str], length: int) -> Tensor:
+def read_rows(
+    model: nn.Module, tokenizer: Any, files: Sequence[str], length: int, count: int
+) -> Tensor:
     """All whole rows of a text, (rows, length) int64; see `sparsact.language.read_tokens`.
 
     Raises:
         OSError: a file is missing.
-        ValueError: the model reads no rows so long or none of these tokens, or a file is no text.
+        ValueError: the text has fewer than `count` rows or is none, or the model does not read
+            rows so long or these tokens.
     """
     _check_length(model, length)
-    tokens = read_tokens(tokenizer, files, length)
-    known = model.get_input_embeddings().num_embeddings  # type: ignore[operator]
-    if int(tokens.ids.max()) >= known:
+    room = length - (tokenizer.bos_token_id is not None)
+    needed = f"{count} rows of {length} need {count * room} tokens of text"
+    try:
+        tokens = read_tokens(tokenizer, files, length)
+    except ValueError as error:
+        raise ValueError(f"{error}; {needed}") from error
+    _check_vocabulary(model, tokens.ids)
+    rows = tokens.ids[tokens.mask.all(1)]
+    if len(rows) < count:
+        there = int(tokens.mask.sum()) - len(tokens.mask) * (length - room)
         raise ValueError(
-            f"the tokenizer gives token {int(tokens.ids.max())}, and the model knows {known}: "
-            "they do not belong together"
+            f"the text is too short: {needed}, and there are {there}: give more text, or fewer or "
+            "shorter rows"
         )
-    return tokens.ids[tokens.mask.all(1)]
+    return rows
 
 
-def reference_rows(model: nn.Module, tokenizer: Any, length: int) -> Tensor:
+def reference_rows(model: nn.Module, tokenizer: Any, length: int, count: int) -> Tensor:
     """The same from every second topic of the reference that comes with Python."""
     names = sorted(topics)[1::2]
     with TemporaryDirectory() as folder:
         file = Path(folder) / "topics.txt"
         file.write_text("\n".join(topics[name] for name in names), encoding="utf-8")
-        return read_rows(model, tokenizer, [str(file)], length)
+        return read_rows(model, tokenizer, [str(file)], length, count)
 
 
 def choose(rows: Tensor, count: int) -> Tensor:
-    """`count` of the rows, spread evenly.
-
-    Raises:
-        ValueError: there are fewer.
-    """
-    length = rows.shape[1]
-    if len(rows) < count:
-        raise ValueError(
-            f"the text is too short: {count} rows of {length} tokens need {count * length} tokens, "
-            f"and it holds {len(rows)} such rows, {rows.numel()} tokens: give more text, or fewer "
-            "or shorter rows"
-        )
+    """`count` of the rows, spread evenly."""
     return rows[spread(len(rows), count)]
 
 
@@ -84,3 +83,12 @@ def _check_length(model: nn.Module, length: int) -> None:
     most = getattr(model.config, "max_position_embeddings", None)
     if isinstance(most, int) and length > most:
         raise ValueError(f"rows of {length} tokens are longer than the model's {most} positions")
+
+
+def _check_vocabulary(model: nn.Module, ids: Tensor) -> None:
+    known = model.get_input_embeddings().num_embeddings  # type: ignore[operator]
+    if int(ids.max()) >= known:
+        raise ValueError(
+            f"the tokenizer gives token {int(ids.max())}, and the model knows {known}: they do "
+            "not belong together"
+        )

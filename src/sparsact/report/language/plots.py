@@ -17,7 +17,8 @@ def by_layer(report: LanguageReport) -> Figure:
             line={"color": palette[kind]},
             name=kind,
         )
-    figure.update_xaxes(title="block")
+    blocks = {site.layer for site in report.sites}
+    figure.update_xaxes(title="block", dtick=max(1, len(blocks) // 15))
     figure.update_yaxes(title="share of the weights not read", tickformat=".0%", range=[0, 1])
     return figure
 

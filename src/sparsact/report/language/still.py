@@ -15,7 +15,9 @@ def save_sparsity(report: LanguageReport, path: Path) -> None:
     left, right = figure.subplots(1, 2)
     _by_layer(report, left)
     _loss(report, right)
-    percent = require("matplotlib.ticker", "report").PercentFormatter(1.0, 0)
+    ticker = require("matplotlib.ticker", "report")
+    percent = ticker.PercentFormatter(1.0, 0)
+    left.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     left.yaxis.set_major_formatter(percent)
     right.xaxis.set_major_formatter(percent)
     for axes in (left, right):
@@ -38,7 +40,7 @@ def _by_layer(report: LanguageReport, axes: Any) -> None:
         )
     axes.set(xlabel="block", ylabel="share of the weights not read", ylim=(0, 1))
     if axes.get_legend_handles_labels()[0]:  # a model without blocks has no lines
-        axes.legend(fontsize=8, frameon=False)
+        axes.legend(fontsize=8, frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0.0, 1.0))
 
 
 def _loss(report: LanguageReport, axes: Any) -> None:
