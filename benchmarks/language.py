@@ -41,7 +41,10 @@ from sparsact.report.language.records import Estimate
 
 MODELS = Path(os.environ.get("SPARSACT_MODELS") or Path(__file__).parents[1] / "models")
 SMOLLM2 = str(MODELS / "smollm2")
-RULES = {"ours": ("loss", "global"), "uniform magnitude": ("magnitude", "uniform")}
+RULES = {
+    "default settings": {},
+    "uniform magnitude": {"score": "magnitude", "allocate": "uniform"},
+}
 
 
 def smollm2() -> nn.Module:
@@ -211,8 +214,8 @@ def quality() -> None:
     found: dict[str, object] = {"dense perplexity": figures(perplexity(dense))}
     few = as_batches(choose(windows, 4))
     for sparsity in (0.4, 0.5, 0.6):
-        for name, (score, allocate) in RULES.items():
-            plan = calibrate(model, rows, sparsity, score=score, allocate=allocate, held_out=few)
+        for name, rule in RULES.items():
+            plan = calibrate(model, rows, sparsity, held_out=few, **rule)
             with plan.applied(model):
                 ratio = perplexity_ratio(window_losses(model, windows), dense)
             found[f"{name} at {sparsity:.0%}"] = {
