@@ -32,8 +32,8 @@ def llama(**changes: object) -> LlamaForCausalLM:
 
 def gpt2() -> GPT2LMHeadModel:
     torch.manual_seed(0)
-    sizes = {"n_positions": 128, "n_embd": 32, "n_layer": 2, "n_head": 4}
-    return GPT2LMHeadModel(GPT2Config(SIZE, **sizes, bos_token_id=0, eos_token_id=0)).eval()
+    sizes = {"vocab_size": SIZE, "n_positions": 128, "n_embd": 32, "n_layer": 2, "n_head": 4}
+    return GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)).eval()
 
 
 def tokenizer() -> Fast:
