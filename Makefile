@@ -28,6 +28,9 @@ bench: $(VENV)/.dev
 	    'gather_linear.py table 4096 4096' sparse_training.py sae.py thresholds.py penalties.py \
 	    learned_thresholds.py 'denoise.py quality' 'denoise.py speed'; \
 	    do ../$(BIN)/python $$run || exit 1; done
+	$(BIN)/python scripts/fetch_models.py
+	cd benchmarks && for run in decode llama1b quality; \
+	    do ../$(BIN)/python language.py $$run || exit 1; done
 	$(BIN)/python benchmarks/table.py
 
 clean:

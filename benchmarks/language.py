@@ -15,7 +15,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,21 +40,21 @@ from sparsact.llm.windows import as_batches, choose, read_rows
 from sparsact.report.language.records import Estimate
 
 MODELS = Path(os.environ.get("SPARSACT_MODELS") or Path(__file__).parents[1] / "models")
-SMOLLM2 = str(MODELS / "smollm2")
 RULES = {
     "default settings": {},
     "uniform magnitude": {"score": "magnitude", "allocate": "uniform"},
 }
 
 
-def smollm2() -> nn.Module:
-    return open_model(SMOLLM2)[0].requires_grad_(False)
+def smollm2() -> tuple[nn.Module, Callable[[str, int, int], Tensor]]:
+    """The model, and rows of one of the texts: file, length, number."""
+    model, tokenizer = open_model(str(MODELS / "smollm2"))
 
+    def rows(file: str, length: int, count: int) -> Tensor:
+        text = str(MODELS / "text" / file)
+        return choose(read_rows(model, tokenizer, [text], length, count), count)
 
-def text_rows(file: str, length: int, count: int) -> Tensor:
-    model, tokenizer = open_model(SMOLLM2)
-    rows = read_rows(model, tokenizer, [str(MODELS / "text" / file)], length, count)
-    return choose(rows, count)
+    return model.requires_grad_(False), rows
 
 
 def in_turn(models: Mapping[str, nn.Module], passage: Passage, rounds: int) -> dict[str, object]:
@@ -122,23 +122,22 @@ def outside(model: nn.Module, passage: Passage) -> dict[str, float]:
 
 
 def decode_smollm2() -> None:
-    rows = text_rows("calibrate.txt", 256, 2)
-    prompt = text_rows("held_out.txt", 64, 1)
-    dense = smollm2()
+    dense, rows = smollm2()
+    batches = as_batches(rows("calibrate.txt", 256, 2))
     plans = {
-        "sparse 50%": calibrate(dense, as_batches(rows), 0.5, score="magnitude"),
-        "sparse 0%": calibrate(dense, as_batches(rows[:1, :64]), 0.0, score="magnitude"),
+        "sparse 50%": calibrate(dense, batches, 0.5, score="magnitude"),
+        "sparse 0%": calibrate(dense, batches[:1], 0.0, score="magnitude"),
     }
-    passage = continued(dense, prompt, 24)
-    models = {"dense float32": dense, "dense bfloat16": smollm2().bfloat16()}
-    models |= {name: sparsify(smollm2(), plan, "bfloat16") for name, plan in plans.items()}
+    passage = continued(dense, rows("held_out.txt", 64, 1), 24)
+    models = {"dense float32": dense, "dense bfloat16": copied(dense).bfloat16()}
+    models |= {name: sparsify(copied(dense), plan, "bfloat16") for name, plan in plans.items()}
     found = in_turn(models, passage, 4)
     found["sparsity of the text decoded"] = round(
         byte_share(plans["sparse 50%"], dense, passage), 4
     )
     found["of a token"] = {name: outside(model, passage) for name, model in models.items()}
     found["logits apart from simulation"] = {
-        name: float(f"{check(smollm2(), models[name], plan, passage):.2g}")
+        name: float(f"{check(dense, models[name], plan, passage):.2g}")
         for name, plan in plans.items()
     }
     write("language_decode", found)
@@ -167,14 +166,15 @@ def llama() -> nn.Module:
     model = LlamaForCausalLM(config).eval().requires_grad_(False)
     blocks = model.model.layers
     while len(blocks) < 16:
-        block = copied(blocks[len(blocks) - 4], sharing=list(blocks[len(blocks) - 4].parameters()))
+        earlier = blocks[len(blocks) - 4]
+        block = copied(earlier, sharing=earlier.parameters())
         block.self_attn.layer_idx = len(blocks)
         blocks.append(block)
     config.num_hidden_layers = len(blocks)
     return model
 
 
-def copied(module: nn.Module, sharing: list[Tensor]) -> nn.Module:
+def copied(module: nn.Module, sharing: Iterable[Tensor] = ()) -> nn.Module:
     return copy.deepcopy(module, {id(tensor): tensor for tensor in sharing})
 
 
@@ -184,7 +184,7 @@ def llama_1b() -> None:
     prompt = torch.randint(1000, (1, 16))
     batch = {"input_ids": torch.randint(1000, (1, 32))}
     plan = calibrate(dense, [batch], 0.5, score="magnitude", allocate="uniform")
-    models = {"dense float32": dense, "dense bfloat16": copied(dense, []).bfloat16()}
+    models = {"dense float32": dense, "dense bfloat16": copied(dense).bfloat16()}
     for dtype in ("bfloat16", "int8"):
         models[f"sparse {dtype}"] = sparsify(copied(dense, [embedding]), plan, dtype)
     passage = continued(dense, prompt, 7)
@@ -207,15 +207,15 @@ def llama_1b() -> None:
 
 def quality() -> None:
     """Perplexity at 40, 50 and 60% with the default settings, and with uniform magnitude."""
-    model = smollm2()
-    rows = as_batches(text_rows("calibrate.txt", 512, 6))
-    windows = text_rows("held_out.txt", 512, 16)
+    model, rows = smollm2()
+    batches = as_batches(rows("calibrate.txt", 512, 6))
+    windows = rows("held_out.txt", 512, 16)
     dense = window_losses(model, windows)
     found: dict[str, object] = {"dense perplexity": figures(perplexity(dense))}
     few = as_batches(choose(windows, 4))
     for sparsity in (0.4, 0.5, 0.6):
         for name, rule in RULES.items():
-            plan = calibrate(model, rows, sparsity, held_out=few, **rule)
+            plan = calibrate(model, batches, sparsity, held_out=few, **rule)
             with plan.applied(model):
                 ratio = perplexity_ratio(window_losses(model, windows), dense)
             found[f"{name} at {sparsity:.0%}"] = {
