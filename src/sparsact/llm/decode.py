@@ -1,5 +1,6 @@
 """Generating a token at a time, timed."""
 
+import copy
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_SETTLING = 2  # tokens after the prompt that are not counted: caches are still the prefill's
+_SETTLING = 2  # first tokens of a round, not counted: the caches still hold another model's weights
 
 
 @dataclass(frozen=True)
@@ -39,19 +40,28 @@ def continued(model: nn.Module, prompt: Tensor, count: int) -> Passage:
     return Passage(prompt, torch.cat(found).clone())
 
 
+def prefill(model: nn.Module, passage: Passage) -> Any:
+    """The model's cache after the prompt."""
+    with torch.inference_mode():
+        return model(input_ids=passage.prompt, use_cache=True).past_key_values
+
+
 def decode(
-    model: nn.Module, passage: Passage, keep: Callable[[Tensor], None] = lambda logits: None
+    model: nn.Module,
+    passage: Passage,
+    cache: Any,
+    keep: Callable[[Tensor], None] = lambda logits: None,
 ) -> list[float]:
-    """Milliseconds of each token: a forward over a cache of its own, and the choice of the best.
+    """Milliseconds of each token: a forward over a cache, and the choice of the best.
 
     Args:
         model: a causal language model on the CPU.
         passage: the tokens.
+        cache: what `prefill` gave; a copy of it is used.
         keep: called with the logits (1, vocabulary) after each token, outside the time.
     """
-    times = []
+    times, cache = [], copy.deepcopy(cache)
     with torch.inference_mode():
-        cache = model(input_ids=passage.prompt, use_cache=True).past_key_values
         for token in passage.tokens.view(-1, 1, 1):
             start = time.perf_counter()
             output = model(input_ids=token, past_key_values=cache, use_cache=True)
@@ -75,13 +85,15 @@ def decode_in_turn(
     """
     order, shuffle = list(models), random.Random(0).shuffle
     times: dict[str, list[float]] = {name: [] for name in models}
-    for model in models.values():
-        decode(model, passage)
+    caches = {}
+    for name, model in models.items():
+        caches[name] = prefill(model, passage)
+        decode(model, passage, caches[name])
         step()
     for _ in range(rounds):
         shuffle(order)
         for name in order:
-            times[name] += decode(models[name], passage)[_SETTLING:]
+            times[name] += decode(models[name], passage, caches[name])[_SETTLING:]
             step()
     return times
 
@@ -89,7 +101,7 @@ def decode_in_turn(
 def decode_logits(model: nn.Module, passage: Passage) -> Tensor:
     """The logits after each token, (count, vocabulary), a token at a time."""
     logits: list[Tensor] = []
-    decode(model, passage, logits.append)
+    decode(model, passage, prefill(model, passage), logits.append)
     return torch.cat(logits).float()
 
 
