@@ -60,9 +60,7 @@ def smollm2() -> tuple[nn.Module, Callable[[str, int, int], Tensor]]:
 
 def in_turn(models: Mapping[str, nn.Module], passage: Passage, rounds: int) -> dict[str, object]:
     """Medians, and how much faster than the best dense model each sparse one is."""
-    print("decoding", time.process_time(), file=sys.stderr, flush=True)
     times = decode_in_turn(models, passage, rounds)
-    print("decoded", time.process_time(), file=sys.stderr, flush=True)
     ms = {name: statistics.median(found) for name, found in times.items()}
     best = min(value for name, value in ms.items() if name.startswith("dense"))
     return {
@@ -184,7 +182,7 @@ def copied(module: nn.Module, sharing: Iterable[Tensor] = ()) -> nn.Module:
 def llama_1b() -> None:
     dense = llama()
     embedding = dense.get_input_embeddings().weight
-    prompt = torch.randint(1000, (1, 16))
+    prompt = torch.randint(1000, (1, 4))
     batch = {"input_ids": torch.randint(1000, (1, 32))}
     plan = calibrate(dense, [batch], 0.5, score="magnitude", allocate="uniform")
     models = {"dense float32": dense, "dense bfloat16": copied(dense).bfloat16()}
