@@ -5,13 +5,18 @@ PEERS := .venv-peers
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint docs bench bench-peers clean
+.PHONY: demo test test-models lint docs bench bench-peers clean
 
 demo: $(VENV)/.demo
 	$(BIN)/sparsact compare
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses 2
+
+# on real models, fetched once into models/ (or $SPARSACT_MODELS)
+test-models: $(VENV)/.dev
+	$(BIN)/python scripts/fetch_models.py "$${SPARSACT_MODELS:-models}"
+	$(BIN)/python -m pytest tests -m models
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -27,6 +32,9 @@ bench: $(VENV)/.dev
 	    'gather_linear.py table 4096 4096' sparse_training.py sae.py thresholds.py penalties.py \
 	    learned_thresholds.py 'denoise.py quality' 'denoise.py speed'; \
 	    do ../$(BIN)/python $$run || exit 1; done
+	$(BIN)/python scripts/fetch_models.py
+	cd benchmarks && for run in decode llama1b quality; \
+	    do ../$(BIN)/python language.py $$run || exit 1; done
 	$(BIN)/python benchmarks/table.py
 
 # beside other libraries, in an environment that has them too; about half an hour

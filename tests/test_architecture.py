@@ -11,7 +11,7 @@ import sparsact
 
 ROOT = Path(sparsact.__file__).parent
 STAGES = ["kernels", "_thresholds", "nn", "taps", "penalties", "meters", "calibration", "inference"]
-PRODUCTS = {"compare", "sae", "denoise", "cli"}
+PRODUCTS = {"compare", "sae", "denoise", "llm", "cli"}
 MODULES = sorted(ROOT.rglob("*.py"))
 
 

@@ -9,11 +9,19 @@ from rich.console import Console
 from rich.markup import escape
 
 from sparsact._errors import InputError, OutputError
+from sparsact.cli.bench import bench
+from sparsact.cli.calibrate import calibrate
 from sparsact.cli.compare import INTERRUPTED, compare
 from sparsact.cli.denoise import denoise
 from sparsact.cli.sae import sae
 
-VERBS: dict[str, Callable[..., Any]] = {"compare": compare, "denoise": denoise, "sae": sae}
+VERBS: dict[str, Callable[..., Any]] = {
+    "bench": bench,
+    "calibrate": calibrate,
+    "compare": compare,
+    "denoise": denoise,
+    "sae": sae,
+}
 
 
 def main() -> None:

@@ -1,0 +1,91 @@
+"""`sparsact calibrate`: from the flags to a plan."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparsact.calibration import ThresholdPlan, calibrate
+from sparsact.llm.config import CalibrateConfig
+from sparsact.llm.kinds import kind_rows, site_rows
+from sparsact.llm.source import open_model
+from sparsact.llm.windows import as_batches, read_rows, split
+from sparsact.report.language.records import KindRow
+
+PLAN = "plan.json"
+_HELD_OUT = 3  # rows that are calibrated on for one that the sparsity is measured on
+
+Progress = Callable[[int, int, str], None]
+"""Called with how much is done, of how much, and what is being done."""
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A plan that was written.
+
+    Attributes:
+        plan: it.
+        kinds: its sparsity on rows of the text that it was not calibrated on.
+        held_out: how many those are.
+    """
+
+    plan: ThresholdPlan
+    kinds: tuple[KindRow, ...]
+    held_out: int
+
+
+def make_plan(config: CalibrateConfig, progress: Progress = lambda *_: None) -> Calibrated:
+    """Calibrate as the flags say and write the plan.
+
+    Raises:
+        OSError: there is no such model or text, or a plan is there already.
+        ValueError: a flag is out of its range, the text is too short, the model is no language
+            model or has no linear layers that can be read, or its activations are NaN.
+    """
+    check_rows(config.rows)
+    check_sparsity(config.sparsity)
+    _check_out(Path(config.out), config.force)
+    progress(0, 1, "loading the model")
+    model, tokenizer = open_model(config.model, config.gguf)
+    held = held_out_rows(config.rows)
+    rows = read_rows(model, tokenizer, config.text, config.length, config.rows + held)
+    calibrated, held_out = split(rows, config.rows, held)
+    plan = calibrate(
+        model,
+        as_batches(calibrated),
+        config.sparsity,
+        score=config.score,
+        allocate=config.allocate,
+        include=config.include,
+        exclude=config.exclude,
+        keep_first=config.keep_first,
+        held_out=as_batches(held_out),
+        progress=progress,
+    )
+    plan.save(config.out)
+    return Calibrated(plan, kind_rows(site_rows(plan.sites, plan.achieved)), held)
+
+
+def held_out_rows(rows: int) -> int:
+    """How many rows are measured on for so many that are calibrated on."""
+    return max(1, rows // _HELD_OUT)
+
+
+def check_sparsity(sparsity: float) -> None:
+    """Raise ValueError unless it is a share of the bytes that can be left out."""
+    if not 0 <= sparsity < 1:
+        raise ValueError(f"sparsity must be in [0, 1), the share of bytes not read; got {sparsity}")
+
+
+def check_rows(rows: int) -> None:
+    """Raise ValueError unless there is something to calibrate on."""
+    if rows < 1:
+        raise ValueError(f"calibration needs at least 1 row, got {rows}")
+
+
+def _check_out(folder: Path, force: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file: choose another --out")
+    if (folder / PLAN).exists() and not force:
+        raise FileExistsError(
+            f"{folder} holds a plan: choose another --out, or overwrite it by --force"
+        )

@@ -1,0 +1,113 @@
+"""Generating a token at a time, timed."""
+
+import copy
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_SETTLING = 2  # first tokens of a round, not counted: the caches still hold another model's weights
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What all models decode.
+
+    Attributes:
+        prompt: (1, length) int64.
+        tokens: (count,) int64, fed one after the other: every model does the same work, and their
+            logits can be compared.
+    """
+
+    prompt: Tensor
+    tokens: Tensor
+
+
+def continued(model: nn.Module, prompt: Tensor, count: int) -> Passage:
+    """A prompt, and what the model greedily goes on with."""
+    found: list[Tensor] = []
+    with torch.inference_mode():
+        output: Any = model(input_ids=prompt, use_cache=True)
+        for _ in range(count):
+            found.append(output.logits[:, -1].argmax(-1))
+            output = model(
+                input_ids=found[-1][:, None], past_key_values=output.past_key_values, use_cache=True
+            )
+    return Passage(prompt, torch.cat(found).clone())
+
+
+def prefill(model: nn.Module, passage: Passage) -> Any:
+    """The model's cache after the prompt."""
+    with torch.inference_mode():
+        return model(input_ids=passage.prompt, use_cache=True).past_key_values
+
+
+def decode(
+    model: nn.Module,
+    passage: Passage,
+    cache: Any,
+    keep: Callable[[Tensor], None] = lambda logits: None,
+) -> list[float]:
+    """Milliseconds of each token: a forward over a cache, and the choice of the best.
+
+    Args:
+        model: a causal language model on the CPU.
+        passage: the tokens.
+        cache: what `prefill` gave; a copy of it is used.
+        keep: called with the logits (1, vocabulary) after each token, outside the time.
+    """
+    times, cache = [], copy.deepcopy(cache)
+    with torch.inference_mode():
+        for token in passage.tokens.view(-1, 1, 1):
+            start = time.perf_counter()
+            output = model(input_ids=token, past_key_values=cache, use_cache=True)
+            logits = output.logits[:, -1]
+            logits.argmax(-1)
+            times.append(1e3 * (time.perf_counter() - start))
+            keep(logits)
+    return times
+
+
+def decode_in_turn(
+    models: Mapping[str, nn.Module],
+    passage: Passage,
+    rounds: int,
+    step: Callable[[], None] = lambda: None,
+) -> dict[str, list[float]]:
+    """Milliseconds of the tokens of all rounds of each model, after one round of warming up.
+
+    In a round all models decode the passage, in an order that changes from round to round: what
+    else the machine does falls on all of them.
+    """
+    order, shuffle = list(models), random.Random(0).shuffle
+    times: dict[str, list[float]] = {name: [] for name in models}
+    caches = {}
+    for name, model in models.items():
+        caches[name] = prefill(model, passage)
+        decode(model, passage, caches[name])
+        step()
+    for _ in range(rounds):
+        shuffle(order)
+        for name in order:
+            times[name] += decode(models[name], passage, caches[name])[_SETTLING:]
+            step()
+    return times
+
+
+def decode_logits(model: nn.Module, passage: Passage) -> Tensor:
+    """The logits after each token, (count, vocabulary), a token at a time."""
+    logits: list[Tensor] = []
+    decode(model, passage, prefill(model, passage), logits.append)
+    return torch.cat(logits).float()
+
+
+def logits_at_once(model: nn.Module, passage: Passage) -> Tensor:
+    """The same from one forward over the prompt and the tokens."""
+    ids = torch.cat([passage.prompt, passage.tokens[None]], 1)
+    with torch.inference_mode():
+        logits: Tensor = model(input_ids=ids, use_cache=False).logits
+    return logits[0, passage.prompt.shape[1] :].float()

@@ -1,0 +1,45 @@
+"""The sites of a language model by their place in a block."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from sparsact.calibration import InputSite
+from sparsact.calibration.allocate import blocks_around
+from sparsact.report.language.records import KindRow, SiteRow
+
+TOTAL = "all"
+
+
+def site_rows(sites: Iterable[InputSite], achieved: Mapping[str, float]) -> tuple[SiteRow, ...]:
+    """A row for each site whose sparsity was measured."""
+    return tuple(_row(site, achieved[site.name]) for site in sites if site.name in achieved)
+
+
+def kind_rows(rows: Sequence[SiteRow]) -> tuple[KindRow, ...]:
+    """The sites of each kind together, and at last all of them."""
+    kinds: dict[str, list[SiteRow]] = {}
+    for row in rows:
+        kinds.setdefault(row.kind, []).append(row)
+    weights = sum(row.weights for row in rows)
+    return tuple(
+        KindRow(
+            kind=kind,
+            sites=len(found),
+            share=sum(row.weights for row in found) / weights,
+            mean=sum(row.weights * row.sparsity for row in found)
+            / sum(row.weights for row in found),
+            low=min(row.sparsity for row in found),
+            high=max(row.sparsity for row in found),
+        )
+        for kind, found in [*kinds.items(), (TOTAL, list(rows))]
+    )
+
+
+def _row(site: InputSite, sparsity: float) -> SiteRow:
+    block = blocks_around(site.name)[0]
+    return SiteRow(
+        name=site.name,
+        kind=site.label.removeprefix(f"{block}.") if block else site.label,
+        layer=int(block.rpartition(".")[2]) if block else None,
+        weights=site.weights,
+        sparsity=sparsity,
+    )

@@ -1,0 +1,1 @@
+"""A sparse language model beside the dense one: its records, page, tables and picture."""

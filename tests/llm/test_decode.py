@@ -1,0 +1,75 @@
+import copy
+
+import pytest
+import torch
+
+from sparsact.calibration import calibrate
+from sparsact.inference import sparsify
+from sparsact.llm.decode import continued, decode_in_turn, decode_logits, logits_at_once
+from sparsact.llm.weights import take_weights, weight_bytes
+from sparsact.llm.windows import as_batches
+from tiny_language import gpt2, llama
+
+PROMPT = torch.randint(2, 18, (1, 12), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module", params=["bfloat16", "int8"])
+def sparse(request):
+    model = llama()
+    rows = torch.randint(2, 18, (4, 32), generator=torch.Generator().manual_seed(2))
+    plan = calibrate(model, as_batches(rows), 0.5)
+    return plan, sparsify(model, plan, request.param)
+
+
+def test_the_passage_is_what_generate_gives():
+    model = llama()
+    generated = model.generate(PROMPT, max_new_tokens=10, do_sample=False, eos_token_id=None)
+    assert continued(model, PROMPT, 10).tokens.tolist() == generated[0, 12:].tolist()
+
+
+def test_logits_a_token_at_a_time_are_those_at_once():
+    model = llama()
+    passage = continued(model, PROMPT, 10)
+    one, all_ = decode_logits(model, passage), logits_at_once(model, passage)
+    assert one.shape == (10, 32)
+    assert torch.allclose(one, all_, atol=1e-4)
+
+
+def test_every_model_decodes_in_every_round():
+    models = {"a": llama(), "b": llama(num_hidden_layers=1)}
+    steps = []
+    passage = continued(models["a"], PROMPT, 5)
+    times = decode_in_turn(models, passage, 3, lambda: steps.append(1))
+    assert {name: len(found) for name, found in times.items()} == {"a": 9, "b": 9}
+    assert len(steps) == 2 * (1 + 3)
+    assert all(ms > 0 for found in times.values() for ms in found)
+
+
+def test_the_timed_model_agrees_with_simulation_on_its_weights(sparse):
+    plan, fast = sparse
+    dense = llama()
+    embedding = dense.model.embed_tokens.weight.clone()
+    passage = continued(dense, PROMPT, 10)
+    take_weights(dense, fast)
+    assert torch.equal(dense.model.embed_tokens.weight, embedding)
+    with plan.applied(dense):
+        simulated = logits_at_once(dense, passage)
+    assert torch.allclose(decode_logits(fast, passage), simulated, atol=2e-3)
+    assert not torch.allclose(logits_at_once(dense, passage), simulated, atol=2e-2)
+
+
+@pytest.mark.parametrize(("make", "embeddings"), [(llama, 32 * 32), (gpt2, 160 * 32)])
+def test_dense_bytes_are_all_but_the_embeddings(make, embeddings):
+    model = make()
+    # both share the embedding's weight with the head, which is read whole
+    numbers = sum(parameter.numel() for parameter in model.parameters())
+    expected = 4 * (numbers - embeddings + 32 * 32)
+    buffers = 4 * sum(buffer.numel() for buffer in model.buffers())
+    assert weight_bytes(model) == expected + buffers
+    assert weight_bytes(copy.deepcopy(model).bfloat16()) <= expected // 2 + buffers
+
+
+def test_bytes_that_are_skipped_are_not_read():
+    model = llama()
+    layer = "model.layers.1.mlp.down_proj"
+    assert weight_bytes(model) - weight_bytes(model, {layer: 0.25}) == 0.25 * 4 * 64 * 32

@@ -1,0 +1,74 @@
+import itertools
+
+import pytest
+import torch
+
+from sparsact.llm.windows import as_batches, choose, read_rows, reference_rows, split, spread
+from tiny_language import llama, tokenizer
+
+
+@pytest.fixture(scope="module")
+def model():
+    return llama()
+
+
+def test_rows_begin_with_bos_and_hold_the_text(model, tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("the quick brown fox jumps over")
+    rows = read_rows(model, tokenizer(), [str(file)], 3, 3)
+    assert rows.tolist() == [[0, 2, 3], [0, 4, 5], [0, 6, 7]]
+
+
+def test_a_last_row_that_is_not_full_is_left_out(model, tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("the quick brown fox jumps")
+    assert len(read_rows(model, tokenizer(), [str(file)], 3, 1)) == 2
+
+
+def test_short_texts_say_what_is_missing(model, tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("the quick brown fox jumps")
+    with pytest.raises(ValueError, match="4 rows of 8 need 28 tokens of text, and there are 5"):
+        read_rows(model, tokenizer(), [str(file)], 8, 4)
+    file.write_text("")
+    with pytest.raises(ValueError, match=r"no text in .*; 4 rows of 8 need 28 tokens"):
+        read_rows(model, tokenizer(), [str(file)], 8, 4)
+
+
+def test_rows_that_the_model_cannot_read(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("the quick brown fox jumps")
+    with pytest.raises(ValueError, match="128 positions"):
+        read_rows(llama(), tokenizer(), [str(file)], 129, 1)
+    with pytest.raises(ValueError, match="at least 2"):
+        read_rows(llama(), tokenizer(), [str(file)], 1, 1)
+    with pytest.raises(ValueError, match="token 6, and the model knows 4"):
+        read_rows(llama(vocab_size=4), tokenizer(), [str(file)], 8, 1)
+
+
+@pytest.mark.parametrize(("total", "count"), [(10, 10), (10, 3), (100, 7), (5, 1)])
+def test_spread_rows_are_distinct_and_even(total, count):
+    places = spread(total, count)
+    assert len(set(places)) == count
+    assert 0 <= min(places) <= max(places) < total
+    gaps = [b - a for a, b in itertools.pairwise(places)]
+    assert not gaps or max(gaps) - min(gaps) <= 1
+
+
+def test_no_row_is_both_calibrated_on_and_held_out():
+    rows = torch.arange(20)[:, None].expand(20, 4)
+    kept, held = split(rows, 6, 2)
+    assert len(kept) == 6
+    assert len(held) == 2
+    assert not set(kept[:, 0].tolist()) & set(held[:, 0].tolist())
+    assert len(choose(rows, 5)) == 5
+
+
+def test_a_batch_for_each_row():
+    batches = as_batches(torch.arange(6).view(2, 3))
+    assert [batch["input_ids"].tolist() for batch in batches] == [[[0, 1, 2]], [[3, 4, 5]]]
+    assert all(batch["attention_mask"].all() for batch in batches)
+
+
+def test_the_reference_of_python_is_there(model):
+    assert len(reference_rows(model, tokenizer(), 64, 100)) > 100
