@@ -7,6 +7,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+collect_ignore = ["sae/peers"]  # run by hand, in an environment that has the other libraries
+
 
 # a first call compiles, and machines are shared: time decides nothing
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -17,3 +19,23 @@ torch.set_num_threads(1)  # small tensors; parallel test workers would starve ea
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A directory of a tiny random Llama with its tokenizer."""
+    from tiny_language import save_model
+
+    return save_model(tmp_path_factory.mktemp("tiny") / "llama")
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory):
+    """A file of 4096 tokens of it."""
+    from tiny_language import TEXT
+
+    file = tmp_path_factory.mktemp("text") / "text.txt"
+    generator = torch.Generator().manual_seed(0)
+    words = torch.randint(len(TEXT), (4096,), generator=generator)
+    file.write_text(" ".join(TEXT[i] for i in words), encoding="utf-8")
+    return file

@@ -21,9 +21,7 @@ def _way(request, monkeypatch):
     """Every test goes both ways of the crossing."""
     most = 10**6 if request.param == "skipping" else -1
     monkeypatch.setattr(crossing, "_inputs_at_most", {})
-    monkeypatch.setattr(
-        "sparsact.inference.readers.inputs_at_most", lambda layer, dtype, rows, measure: most
-    )
+    monkeypatch.setattr("sparsact.inference.readers.inputs_at_most", lambda case, measure: most)
 
 
 def planned(kind, sparsity=0.5, *, keep_first=0, **changes):

@@ -63,6 +63,6 @@ def test_plans(tmp_path):
         with pytest.raises(ValueError, match="no plan that can be read"):
             open_plan(broken)
         shutil.rmtree(broken)
-    (tmp_path / "plan" / "thresholds.safetensors").write_bytes(b"no tensors")
+    (tmp_path / "plan" / "plan.safetensors").write_bytes(b"no tensors")
     with pytest.raises(ValueError, match="no plan that can be read"):
         open_plan(tmp_path / "plan")
