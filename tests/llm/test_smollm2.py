@@ -4,14 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
 
 from sparsact.calibration import calibrate
 from sparsact.inference import sparsify
-from sparsact.llm.decode import continued, decode_logits, logits_at_once
+from sparsact.llm.decode import continued, layers_apart
 from sparsact.llm.perplexity import perplexity, perplexity_ratio, window_losses
 from sparsact.llm.source import open_model
-from sparsact.llm.weights import take_weights
 from sparsact.llm.windows import as_batches, choose, read_rows
 
 MODELS = Path(os.environ.get("SPARSACT_MODELS") or Path(__file__).parents[2] / "models")
@@ -31,10 +29,4 @@ def test_a_plan_for_40_percent_costs_little_and_is_what_it_simulates():
     fast = sparsify(open_model(str(MODELS / "smollm2"))[0], plan, "bfloat16")
     ratio = perplexity_ratio(window_losses(fast, windows), dense)
     assert 1 < ratio.value < 1.35
-    take_weights(model, fast)
-    with plan.applied(model):
-        simulated = logits_at_once(model, passage)
-    timed = decode_logits(fast, passage)
-    # an entry that rounding moves across its threshold changes the logits a little
-    assert float((timed - simulated).norm() / simulated.norm()) < 1e-2
-    assert torch.equal(timed.argmax(-1), simulated.argmax(-1))
+    assert layers_apart(fast, passage) < 1e-5

@@ -17,11 +17,11 @@ from sparsact.calibration import ThresholdPlan, calibrate
 from sparsact.inference import sparsify
 from sparsact.llm.calibrating import Progress, check_rows, check_sparsity
 from sparsact.llm.config import BenchConfig
-from sparsact.llm.decode import Passage, continued, decode_in_turn, decode_logits, logits_at_once
+from sparsact.llm.decode import continued, decode_in_turn, layers_apart
 from sparsact.llm.perplexity import window_losses
 from sparsact.llm.reporting import Findings, Level, make_report
 from sparsact.llm.source import open_model, open_plan
-from sparsact.llm.weights import take_weights, weight_bytes
+from sparsact.llm.weights import weight_bytes
 from sparsact.llm.windows import as_batches, choose, read_rows, reference_rows
 from sparsact.report.language.page import save_language
 from sparsact.report.language.records import LanguageReport
@@ -117,7 +117,7 @@ class Bench:
                 name: weight_bytes(model, skipped if model is sparse else None)
                 for name, model in models.items()
             },
-            disagreement=_disagreement(reference, sparse, plan, passage),
+            apart=layers_apart(sparse, passage),
         )
         report = make_report(config, plan, self._sparse_label, findings)
         self._write(report)
@@ -256,17 +256,3 @@ def _new_folder(config: BenchConfig) -> Path:
 def _achieved(plan: ThresholdPlan, model: nn.Module, windows: Tensor) -> dict[str, float]:
     few = choose(windows, min(_MEASURED, len(windows)))
     return plan.measure(model, as_batches(few))
-
-
-def _disagreement(
-    reference: nn.Module, sparse: nn.Module, plan: ThresholdPlan, passage: Passage
-) -> float:
-    """How far the timed model's logits are from those of the simulation with its weights.
-
-    The reference model is left with these weights.
-    """
-    timed = decode_logits(sparse, passage)
-    take_weights(reference, sparse)
-    with plan.applied(reference):
-        simulated = logits_at_once(reference, passage)
-    return float((timed - simulated).norm() / simulated.norm())

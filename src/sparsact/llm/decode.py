@@ -10,6 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparsact.inference import SparseLinear
+
+_COMPARED = 3  # tokens
 _SETTLING = 2  # first tokens of a round, not counted: the caches still hold another model's weights
 
 
@@ -98,16 +101,30 @@ def decode_in_turn(
     return times
 
 
-def decode_logits(model: nn.Module, passage: Passage) -> Tensor:
-    """The logits after each token, (count, vocabulary), a token at a time."""
-    logits: list[Tensor] = []
-    decode(model, passage, prefill(model, passage), logits.append)
-    return torch.cat(logits).float()
+def layers_apart(model: nn.Module, passage: Passage) -> float:
+    """How far a sparse layer's output is, at most, from the dense product on thresholded inputs.
 
+    Of every sparse layer and the first tokens, relative to the norm. Each layer is looked at on the
+    input that it gets: whole logits are no measure, for a threshold is a step, and an entry that
+    rounding moves across it changes everything after it. SmolLM2-135M at 50% sparsity, simulated in
+    float32 and in float64, differs by 8% of the logits' norm; its perplexity is the same.
+    """
+    worst = 0.0
 
-def logits_at_once(model: nn.Module, passage: Passage) -> Tensor:
-    """The same from one forward over the prompt and the tokens."""
-    ids = torch.cat([passage.prompt, passage.tokens[None]], 1)
-    with torch.inference_mode():
-        logits: Tensor = model(input_ids=ids, use_cache=False).logits
-    return logits[0, passage.prompt.shape[1] :].float()
+    def compare(layer: SparseLinear, args: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal worst
+        x = args[0].float()
+        wanted = torch.where(x.abs() <= layer.threshold, 0.0, x) @ layer.weight_t.float()
+        wanted = wanted if layer.scale is None else wanted * layer.scale
+        wanted = wanted if layer.bias is None else wanted + layer.bias
+        size = wanted.norm().clamp(min=torch.finfo(torch.float32).tiny)
+        worst = max(worst, float((output.float() - wanted).norm() / size))
+
+    layers = [module for module in model.modules() if isinstance(module, SparseLinear)]
+    handles = [layer.register_forward_hook(compare) for layer in layers]
+    try:
+        decode(model, Passage(passage.prompt, passage.tokens[:_COMPARED]), prefill(model, passage))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return worst

@@ -35,7 +35,7 @@ class Findings:
         achieved: sparsity of each site.
         times: milliseconds a token of each model, by label.
         weight_bytes: read for a token, likewise.
-        disagreement: of the sparse model's logits with simulation's, relative.
+        apart: how far a sparse layer's output is at most from the simulation's on its input.
     """
 
     dense: Tensor
@@ -44,7 +44,7 @@ class Findings:
     achieved: Mapping[str, float]
     times: Mapping[str, list[float]]
     weight_bytes: Mapping[str, int]
-    disagreement: float
+    apart: float
 
 
 def make_report(
@@ -119,8 +119,8 @@ def _facts(config: BenchConfig, plan: ThresholdPlan, findings: Findings) -> tupl
         f"decode: batch 1, {config.rounds} rounds of {config.tokens} tokens after a prompt of "
         f"{config.prompt}, in turn in one process, {torch.get_num_threads()} threads, torch "
         f"{torch.__version__}; median; the weights of embeddings are not counted as read",
-        f"logits of the timed sparse model differ from the simulation's by "
-        f"{findings.disagreement:.2g} of their norm",
+        f"outputs of the timed sparse layers differ from the simulation's on the same inputs by at "
+        f"most {findings.apart:.2g} of their norm",
     ]
     if findings.curve:
         facts.append("other sparsities are simulated in the dense model, recalibrated on "
