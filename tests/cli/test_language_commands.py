@@ -127,7 +127,7 @@ def test_bench_measures_and_reports(run, tmp_path):
         assert cell in shown
     assert report["conclusion"] in shown
     apart = next(fact for fact in report["facts"] if fact.startswith("outputs"))
-    assert float(apart.split(" by ")[1].split()[0]) < 1e-2
+    assert float(apart.split(" at most ")[1].split()[0]) < 1e-4
 
 
 def test_bench_of_one_dense_model_on_the_reference(run, places, tmp_path):
