@@ -3,10 +3,8 @@
 The active inputs are compacted once. Then threads split the outputs: each reads its slice of every
 active row of the weight, eight rows at a time, so that accumulators are loaded and stored once for
 eight rows and the prefetchers see eight long streams; where the next eight begin they cannot know,
-and are told. The first two lines of a row bring 8 to 11% at 4096→4096 (int8, half to three quarters
-zeros), where more gain nothing; rows of one or two kilobytes end before a prefetcher has seen them
-begin, and all their lines are asked for (the layers of SmolLM2-135M, bfloat16, half zeros: 11 ms
-for all in the place of 20). Fetching inside the loop keeps it from being vectorised. A slice
+and are told (8 to 11% faster at 4096→4096, int8, half to three quarters zeros; the rows' first two
+lines do, more gain nothing, and fetching inside the loop keeps it from being vectorised). A slice
 is as long as its accumulators fit into the first cache: a row of the weight is one run of memory,
 and long runs are read fastest.
 """
@@ -32,7 +30,6 @@ ROWS_AT_MOST = 64  # rows of x beyond which dense is faster; `benchmarks/gather_
 _SLICE = 8192  # accumulators of a slice for one row of x; four rows share them
 _QUARTER = _SLICE // 4
 _LINE = 64  # bytes in a line of the cache; threads meet at multiples of so many outputs
-_FETCHED = 16  # lines of a row that are asked for ahead
 _WORTH_THREADS = 1 << 16  # weights below which a second thread costs more than it brings
 _DENSE_BLOCK = 1 << 22  # weights that are widened at a time: they stay in the last cache
 
@@ -222,9 +219,8 @@ def _sum_one_row(
     whole = count - count % 8
     for k in range(0, whole, 8):
         for ahead in range(k + 8, min(k + 16, count)):
-            row = index[ahead] * stride
-            for place in range(0, min(size, _FETCHED * line), line):
-                fetch(weight, row + place)
+            fetch(weight, index[ahead] * stride)
+            fetch(weight, index[ahead] * stride + min(size - 1, line))
         _add_eight(acc, weight, stride, index[k : k + 8], values[0, k : k + 8])
     for k in range(whole, count):
         _add_one(acc, weight[index[k] * stride :][:size], values[0, k])
