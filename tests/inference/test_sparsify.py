@@ -35,17 +35,16 @@ def planned(kind, sparsity=0.5, *, keep_first=0, **changes):
 def rounded(model, plan, dtype):
     """A copy whose weights are what is stored: the plan's in `dtype`, and the head's."""
     model = copy.deepcopy(model)
+    last = model.get_output_embeddings()
+    last.weight = nn.Parameter(last.weight.detach().clone())  # the embedding keeps its own
     layers = [model.get_submodule(name) for site in plan.sites for name in site.readers]
-    for layer in layers:
+    for layer in [*layers, last]:
         weight = weight_t(layer)
         if dtype == "bfloat16":
             weight.copy_(weight.bfloat16())
         elif dtype == "int8":
             step = weight.abs().amax(0) / 127
             weight.copy_((weight / step).round() * step)
-    if dtype != "float32":
-        last = model.get_output_embeddings()
-        last.weight = nn.Parameter(last.weight.detach().bfloat16().float())
     return model
 
 
@@ -251,7 +250,7 @@ def test_head():
     model, plan = planned("llama")
     dense = copy.deepcopy(model)
     assert isinstance(sparsify(copy.deepcopy(model), plan, "int8").lm_head, SparseLinear)
-    assert sparsify(copy.deepcopy(model), plan, "int8").lm_head.weight.dtype == torch.bfloat16
+    assert sparsify(copy.deepcopy(model), plan, "int8").lm_head.weight_t.dtype == torch.int8
     for sparse in (
         sparsify(copy.deepcopy(model), plan, head=False),
         sparsify(model, plan, "float32"),

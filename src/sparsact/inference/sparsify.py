@@ -28,8 +28,8 @@ def sparsify(
         plan: what `sparsact.calibrate` gave.
         dtype: in which the weights of these layers are stored: ``"float32"``, ``"bfloat16"`` or
             ``"int8"``. Activations keep theirs.
-        head: store the output head of a language model in `dtype` too (int8: in bfloat16). It reads
-            all of its inputs; where its weight is also the embedding's, that one keeps its own.
+        head: store the output head of a language model in `dtype` too. It reads all of its inputs;
+            where its weight is also the embedding's, that one keeps its own.
 
     Returns:
         the model.
@@ -71,7 +71,7 @@ def sparsify(
         if isinstance(module, nn.TransformerEncoder):
             module.use_nested_tensor = False  # likewise
     if head and isinstance(last, nn.Linear) and dtype != "float32":
-        _swap(last, torch.zeros(()), "bfloat16", places)
+        _swap(last, torch.zeros(()), dtype, places)
     return model.eval().requires_grad_(False)
 
 
