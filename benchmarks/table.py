@@ -90,6 +90,27 @@ ROWS: list[tuple[str, str, str, str, tuple[str, ...]]] = [
         "denoise_speed",
         ("ratio", "our images per second / scikit-image's"),
     ),
+    (
+        "a token of a random Llama of 1B shapes, half of the weights skipped, bfloat16",
+        "the best dense of float32 and bfloat16",
+        "language",
+        "language_llama1b",
+        (FAST, "sparse bfloat16"),
+    ),
+    (
+        "the same in int8",
+        "the same",
+        "language",
+        "language_llama1b",
+        (FAST, "sparse int8"),
+    ),
+    (
+        "a token of SmolLM2-135M, half of the weights skipped, bfloat16",
+        "the same",
+        "language",
+        "language_decode",
+        (FAST, "sparse 50%"),
+    ),
 ]
 
 
