@@ -158,9 +158,14 @@ class _Steps:
             self.progress(self.done, self.total, self.name)
 
 
-def _check(sparsity: float, score: str, allocate: str, keep_first: int) -> None:
+def check_sparsity(sparsity: float) -> None:
+    """Raise ValueError unless it is a share of the bytes that can be left out."""
     if not 0 <= sparsity < 1:
         raise ValueError(f"sparsity must be in [0, 1), the share of bytes not read; got {sparsity}")
+
+
+def _check(sparsity: float, score: str, allocate: str, keep_first: int) -> None:
+    check_sparsity(sparsity)
     if score not in SCORES:
         raise ValueError(f"score must be one of {', '.join(SCORES)}; got {score!r}")
     if allocate not in ALLOCATIONS:

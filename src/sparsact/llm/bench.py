@@ -14,8 +14,9 @@ from torch import Tensor, nn
 import sparsact
 from sparsact._extras import require
 from sparsact.calibration import ThresholdPlan, calibrate
+from sparsact.calibration.calibrate import check_sparsity
 from sparsact.inference import sparsify
-from sparsact.llm.calibrating import Progress, check_rows, check_sparsity
+from sparsact.llm.calibrating import Progress, check_rows
 from sparsact.llm.config import BenchConfig
 from sparsact.llm.decode import continued, decode_in_turn, layers_apart
 from sparsact.llm.perplexity import window_losses

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsact.calibration import ThresholdPlan, calibrate
+from sparsact.calibration.calibrate import check_sparsity
 from sparsact.llm.config import CalibrateConfig
 from sparsact.llm.kinds import kind_rows, site_rows
 from sparsact.llm.source import open_model
@@ -68,12 +69,6 @@ def make_plan(config: CalibrateConfig, progress: Progress = lambda *_: None) -> 
 def held_out_rows(rows: int) -> int:
     """How many rows are measured on for so many that are calibrated on."""
     return max(1, rows // _HELD_OUT)
-
-
-def check_sparsity(sparsity: float) -> None:
-    """Raise ValueError unless it is a share of the bytes that can be left out."""
-    if not 0 <= sparsity < 1:
-        raise ValueError(f"sparsity must be in [0, 1), the share of bytes not read; got {sparsity}")
 
 
 def check_rows(rows: int) -> None:
