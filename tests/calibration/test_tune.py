@@ -89,7 +89,9 @@ def test_same_seed_same_plan(llama, batches, plan):
 
 def test_tuning_goes_on_where_it_stopped(llama, batches, plan):
     once = plan.tune(llama, batches, 30, lr=5e-3)
+    before = {name: tensor.clone() for name, tensor in once.updates.tensors().items()}
     twice = once.tune(llama, batches, 30, lr=5e-3)
+    assert all(torch.equal(found, before[n]) for n, found in once.updates.tensors().items())
     assert divergence(twice, llama, batches[0]) < divergence(once, llama, batches[0])
 
 

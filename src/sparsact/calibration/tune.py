@@ -37,10 +37,10 @@ def tune(
     steps: int,
     *,
     learn: Sequence[str],
-    lr: float = 2e-3,
-    rank: int = 16,
-    seed: int = 0,
-    progress: Progress | None = None,
+    lr: float,
+    rank: int,
+    seed: int,
+    progress: Progress | None,
 ) -> ThresholdPlan:
     """See :meth:`sparsact.calibration.ThresholdPlan.tune`."""
     _check(steps, learn, rank)
@@ -77,12 +77,18 @@ class _Student:
             site.name: torch.zeros((), device=device, requires_grad="thresholds" in learn)
             for site in plan.sites
         }
-        self.values = dict(plan.updates.values)
+        # copies: what is learned must not change the plan that it starts from
+        self.values = {
+            name: value.to(device, copy=True) for name, value in plan.updates.values.items()
+        }
         if "norms" in learn:
             for name, parameter in model.named_parameters():
                 if parameter.ndim == 1:
                     self.values.setdefault(name, parameter.detach().clone())
-        self.low_rank = dict(plan.updates.low_rank)
+        self.low_rank = {
+            reader: (up.to(device, copy=True), down.to(device, copy=True))
+            for reader, (up, down) in plan.updates.low_rank.items()
+        }
         if "low_rank" in learn:
             for site in plan.sites:
                 for reader in site.readers:
