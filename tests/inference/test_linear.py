@@ -101,8 +101,8 @@ def test_measured_once_for_a_shape_and_about_so_many_rows(monkeypatch):
 @pytest.mark.parametrize(("dense_ms", "taken"), [(1.0, True), (9.0, False)])
 def test_the_faster_way_is_taken(monkeypatch, dense_ms, taken):
     measured(monkeypatch, 4.0, 2.0, dense_ms)
-    dense, calls = compiled._dense, []
-    monkeypatch.setattr(compiled, "_dense", lambda *args: calls.append(1) or dense(*args))
+    dense, calls = compiled.Product._dense, []
+    monkeypatch.setattr(compiled.Product, "_dense", lambda *args: calls.append(1) or dense(*args))
     source, x = nn.Linear(8, 5), torch.ones(1, 8)
     torch.testing.assert_close(SparseLinear(source, 0.5)(x), source(x))
     assert bool(calls) == taken
@@ -128,6 +128,29 @@ def test_compiles_in_one_graph_without_measuring():
     found = torch.compile(layer, fullgraph=True)(x)
     assert layer.dense_above == {}
     torch.testing.assert_close(found, layer(x))
+
+
+def test_casting_the_model_leaves_the_layer_as_it_is():
+    layer, x = SparseLinear(nn.Linear(30, 50), torch.rand(30)), torch.randn(2, 30)
+    before = layer(x)
+    kept = {name: buffer.clone() for name, buffer in layer.named_buffers()}
+    nn.Sequential(layer).to(torch.bfloat16)
+    assert all(torch.equal(layer.get_buffer(name), buffer) for name, buffer in kept.items())
+    assert torch.equal(layer(x), before)
+    assert layer.to("meta").weight_t.is_meta
+
+
+def test_tensors_in_the_place_of_others_are_used():
+    layer, x = SparseLinear(nn.Linear(30, 50), 0.5), torch.randn(30)
+    before = layer(x)
+    layer.weight_t *= 2  # in place
+    layer.bias *= 2
+    torch.testing.assert_close(layer(x), 2 * before)
+    layer.weight_t = layer.weight_t / 4
+    layer.bias = layer.bias / 4
+    torch.testing.assert_close(layer(x), before / 2)
+    layer.threshold = torch.tensor(9.0)
+    assert torch.equal(layer(x), layer.bias)
 
 
 def test_wrong_use():

@@ -11,6 +11,7 @@ import tiny_models
 from sparsact.calibration import calibrate
 from sparsact.calibration.sites import weight_t
 from sparsact.inference import SparseLinear, crossing, sparsify
+from sparsact.inference.norms import RMSNorm
 
 DTYPES = ["float32", "bfloat16", "int8"]
 KINDS = ["llama", "gpt2"]
@@ -234,6 +235,28 @@ def test_compiles_in_one_graph():
     plan = calibrate(model, [x], 0.4, score="weight")
     sparse = sparsify(model, plan, "float32")
     torch.testing.assert_close(torch.compile(sparse, fullgraph=True)(x), sparse(x))
+
+
+def test_compiled_layers_of_a_site_compute_together():
+    model, plan = planned("llama")
+    sparse, inputs, calls = sparsify(model, plan, "float32"), inputs_of(2, 5), []
+
+    def counted(graph, _):
+        calls.extend(node for node in graph.graph.nodes if "gather_linear" in str(node.target))
+        return graph.forward
+
+    found = torch.compile(sparse, backend=counted)(**inputs).logits
+    torch.testing.assert_close(found, sparse(**inputs).logits)
+    assert len(calls) == len(plan.sites)
+
+
+def test_norms_are_swapped_and_keep_their_names():
+    model, plan = planned("llama")
+    names = set(model.state_dict())
+    sparse = sparsify(model, plan, "float32")
+    assert isinstance(sparse.model.norm, RMSNorm)
+    assert sum(isinstance(module, RMSNorm) for module in sparse.modules()) == 5
+    assert set(sparse.state_dict()) == names
 
 
 def test_bfloat16_activations():

@@ -159,8 +159,8 @@ def test_shared_input(threads, dtype, rows):
 @pytest.mark.parametrize("rows", [1, 4])
 def test_more_active_inputs_than_allowed_take_the_dense_product(monkeypatch, rows):
     taken = []
-    dense = compiled._dense
-    monkeypatch.setattr(compiled, "_dense", lambda *args: taken.append(1) or dense(*args))
+    dense = compiled.Product._dense
+    monkeypatch.setattr(compiled.Product, "_dense", lambda *args: taken.append(1) or dense(*args))
     x = torch.tensor([1.0, 1.0, 1.0, 0.0]).repeat(rows, 1)
     for most, expected_calls in ((3, 0), (2, 1)):
         arguments = (x, [torch.ones(4, 2)], torch.tensor(0.5), [None], [None], most)

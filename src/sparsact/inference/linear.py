@@ -1,6 +1,6 @@
 """A linear layer for inference that skips inactive inputs where that was measured to be faster."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -26,7 +26,8 @@ class SparseLinear(nn.Module):
 
     Its state dict is that of the dense layer, ``weight`` (out, in) and ``bias``, rounded to the
     stored dtype: a checkpoint of it loads into the dense model, and one of the dense model into it.
-    The threshold is no part of it.
+    The threshold is no part of it. ``.to`` moves the layer and leaves its dtypes: a model may be
+    cast after it was made sparse.
 
     Args:
         linear: the layer whose weight and bias are copied.
@@ -87,8 +88,6 @@ class SparseLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The layer's output for `x`."""
         refuse_gradient(x)
-        if torch.compiler.is_compiling():
-            return Readers([self], self._readers.whole).product(x, self.in_features)[0]
         return self._readers.output(self._place, x)
 
     @property
@@ -111,6 +110,12 @@ class SparseLinear(nn.Module):
             f"in_features={self.in_features}, out_features={self.out_features}, "
             f"bias={self.bias is not None}, dtype={stored}"
         )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SparseLinear":
+        for name, buffer in self._buffers.items():
+            if buffer is not None:
+                self._buffers[name] = buffer.to(fn(buffer).device)
+        return self
 
     def _save_to_state_dict(
         self, destination: dict[str, Any], prefix: str, keep_vars: bool

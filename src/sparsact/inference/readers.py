@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sparsact.calibration.simulate import FirstPositions
 from sparsact.inference.crossing import Shapes, find_crossing, inputs_at_most
-from sparsact.kernels.gather import kernel_for
+from sparsact.kernels.gather import GatherLinear, multiply
 
 
 class _Held(NamedTuple):
@@ -28,6 +28,7 @@ class Readers:
         self.layers, self.whole = list(layers), whole
         self._held: _Held | None = None
         self._most: dict[tuple[torch.dtype, int, int], int] = {}
+        self._prepared: tuple[list[int], GatherLinear] | None = None
 
     def output(self, place: int, x: Tensor) -> Tensor:
         """What the layer at `place` gives for `x`."""
@@ -42,28 +43,39 @@ class Readers:
         outputs = self.product(x, self._inputs_at_most(x))
         if len(outputs) > 1:
             others = {other: y for other, y in enumerate(outputs) if other != place}
-            self._held = _Held(x, _version(x), others)
+            version = -1 if torch.compiler.is_compiling() else _version(x)
+            self._held = _Held(x, version, others)
         return outputs[place]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what an interrupted forward has left."""
-        return {**self.__dict__, "_held": None}
+        """Without what an interrupted forward has left, and without addresses of memory."""
+        return {**self.__dict__, "_held": None, "_prepared": None}
 
     def product(self, x: Tensor, inputs_at_most: int) -> list[Tensor]:
         """The outputs of all layers, dense beyond so many active inputs."""
-        own: list[dict[str, Any]] = [layer._buffers for layer in self.layers]
-        threshold = own[0]["threshold"]
-        if self.whole is not None and self.whole.first is not None:
+        whole = self.whole is not None and self.whole.first is not None
+        if not whole and not torch.compiler.is_compiling():
+            return self._prepare()(x, inputs_at_most)
+        weights_t, threshold, biases, scales = self._arguments()
+        if self.whole is not None and whole:
             x = self.whole.restore(x, x.masked_fill(x.abs().float() <= threshold, 0))
             threshold = torch.zeros_like(threshold)
-        return kernel_for(x, own[0]["weight_t"].shape[0])(
-            x,
-            [buffers["weight_t"] for buffers in own],
-            threshold,
-            [buffers["bias"] for buffers in own],
-            [buffers["scale"] for buffers in own],
-            inputs_at_most,
+        return multiply(x, weights_t, threshold, biases, scales, inputs_at_most)
+
+    def _prepare(self) -> GatherLinear:
+        # other tensors in the layers' places, as after `.to`, are prepared anew
+        buffers = [id(buffer) for layer in self.layers for buffer in layer._buffers.values()]
+        prepared = self._prepared
+        if prepared is None or prepared[0] != buffers:
+            prepared = self._prepared = (buffers, GatherLinear(*self._arguments()))
+        return prepared[1]
+
+    def _arguments(self) -> Any:
+        own: list[Any] = [layer._buffers for layer in self.layers]
+        weights_t, biases, scales = (
+            [buffers[name] for buffers in own] for name in ("weight_t", "bias", "scale")
         )
+        return weights_t, own[0]["threshold"], biases, scales
 
     def shapes(self) -> Shapes:
         """What layers must have in common to share a measurement, beside the rows and threads."""
@@ -72,7 +84,7 @@ class Readers:
 
     def _inputs_at_most(self, x: Tensor) -> int:
         inputs: Any = self.layers[0].in_features
-        if x.device.type != "cpu":
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
             return int(inputs)
         rows = x.numel() // inputs if inputs else 0
         about = (x.dtype, rows.bit_length(), torch.get_num_threads())
@@ -88,6 +100,8 @@ class Readers:
 def _same(held: _Held, x: Tensor) -> bool:
     """Whether `x` is what was held, or a view of the whole of it, and has not changed since."""
     other = held.x
+    if torch.compiler.is_compiling():
+        return other is x  # the trace knows no addresses
     if other is not x and (
         other.data_ptr() != x.data_ptr()
         or other.shape != x.shape

@@ -9,7 +9,10 @@ from sparsact.calibration.plan import ThresholdPlan
 from sparsact.calibration.simulate import FirstPositions
 from sparsact.calibration.sites import output_head
 from sparsact.inference.linear import DTYPES, SparseLinear
+from sparsact.inference.norms import as_rms_norm
 from sparsact.taps import check_hookable
+
+_Place = tuple[Any, str]  # a parent and the name of its child
 
 
 def sparsify(
@@ -17,10 +20,11 @@ def sparsify(
 ) -> nn.Module:
     """Swap a `SparseLinear` into the place of every linear layer of a plan.
 
-    Layers that read one tensor compute together. Old weights are freed as new ones are made, so
-    that memory never holds both. ``generate``, caches, batches and padding work as before;
-    ``state_dict`` and ``save_pretrained`` give weights under their names, for the dense model,
-    rounded to `dtype`.
+    Layers that read one tensor compute together, and root mean square norms take one call: what
+    lies between the layers is nearly half of a small model's time. Old weights are freed as new
+    ones are made, so that memory never holds both. ``generate``, caches, batches and padding work
+    as before; ``state_dict`` and ``save_pretrained`` give weights under their names, for the dense
+    model, rounded to `dtype`.
 
     Args:
         model: the model that was calibrated; it is changed, for inference only: put into eval mode,
@@ -72,23 +76,31 @@ def sparsify(
             module.use_nested_tensor = False  # likewise
     if head and isinstance(last, nn.Linear) and dtype != "float32":
         _swap(last, torch.zeros(()), dtype, places)
+    for old in list(model.modules()):
+        norm = as_rms_norm(old) if id(old) in places else None
+        if norm is not None:
+            _put(norm, places[id(old)])
     return model.eval().requires_grad_(False)
 
 
 def _swap(
-    old: nn.Module, threshold: Tensor, dtype: str, places: dict[int, list[tuple[Any, str]]]
+    old: nn.Module, threshold: Tensor, dtype: str, places: dict[int, list[_Place]]
 ) -> SparseLinear:
     new = SparseLinear(old, threshold, dtype=dtype)
-    for parent, child in places[id(old)]:
-        setattr(parent, child, new)
-        if isinstance(parent, nn.TransformerEncoderLayer):
-            parent.activation_relu_or_gelu = 0  # no fast path, which reads weights past the layers
+    _put(new, places[id(old)])
     return new
 
 
-def _places(model: nn.Module) -> dict[int, list[tuple[Any, str]]]:
+def _put(new: nn.Module, places: list[_Place]) -> None:
+    for parent, child in places:
+        setattr(parent, child, new)
+        if isinstance(parent, nn.TransformerEncoderLayer):
+            parent.activation_relu_or_gelu = 0  # no fast path, which reads weights past the layers
+
+
+def _places(model: nn.Module) -> dict[int, list[_Place]]:
     """Where each module hangs: a module that is used twice has two places."""
-    places: dict[int, list[tuple[Any, str]]] = {}
+    places: dict[int, list[_Place]] = {}
     for parent in model.modules():
         for child, module in parent._modules.items():  # named_children leaves second names out
             places.setdefault(id(module), []).append((parent, child))

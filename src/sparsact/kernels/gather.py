@@ -1,6 +1,6 @@
 """Linear layers that do not read the weights of inactive inputs; for inference."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -8,6 +8,8 @@ from torch import Tensor
 from sparsact.kernels._library import define, kernel, numba_is_installed
 from sparsact.kernels._reference import gather as reference
 from sparsact.kernels.compress import check_level
+
+_COMPILED = (torch.float32, torch.bfloat16)
 
 
 def gather_linear(
@@ -100,30 +102,62 @@ def gather_linear_shared(
     scales = [None] * count if scales is None else scales
     refuse_gradient(x, *weights_t, *biases, *scales)
     level = as_level(threshold, x.device)
-    outputs: list[Tensor] = torch.ops.sparsact.gather_linear.default(
-        x, weights_t, level, biases, scales, x.shape[-1] if x.ndim else 0
-    )
-    return outputs
+    return multiply(x, weights_t, level, biases, scales, x.shape[-1] if x.ndim else 0)
 
 
-def kernel_for(x: Tensor, inputs: int) -> Callable[..., list[Tensor]]:
-    """What takes the arguments of ``torch.ops.sparsact.gather_linear``, by the shortest way.
+class GatherLinear:
+    """`gather_linear_shared` of the same weights for many `x`, by the shortest way.
 
     A plain float32 or bfloat16 tensor on the CPU goes to the compiled kernel itself: the checks
-    and torch's dispatcher take longer than a small layer. All arguments but `x` must fit.
+    and torch's dispatcher take longer than a small layer.
+
+    Args:
+        weights_t: as the arguments of ``torch.ops.sparsact.gather_linear``, known to fit.
+        threshold: likewise.
+        biases: likewise.
+        scales: likewise.
     """
-    if (
-        not torch.compiler.is_compiling()
-        and type(x) is Tensor
-        and x.dtype in (torch.float32, torch.bfloat16)
-        and x.device.type == "cpu"
-        and x.ndim
-        and x.shape[-1] == inputs
-        and numba_is_installed()
-    ):
-        return kernel("gather", "multiply")
-    operation: Callable[..., list[Tensor]] = torch.ops.sparsact.gather_linear.default
-    return operation
+
+    def __init__(
+        self,
+        weights_t: Sequence[Tensor],
+        threshold: Tensor,
+        biases: Sequence[Tensor | None],
+        scales: Sequence[Tensor | None],
+    ) -> None:
+        self._arguments = (weights_t, threshold, biases, scales)
+        self._inputs = weights_t[0].shape[0]
+        compiled = weights_t[0].device.type == "cpu" and numba_is_installed()
+        self._compiled = kernel("gather", "Product")(*self._arguments) if compiled else None
+
+    def __call__(self, x: Tensor, inputs_at_most: int) -> list[Tensor]:
+        """What the operation gives, dense beyond so many active inputs."""
+        if (
+            self._compiled is not None
+            and type(x) is Tensor
+            and x.dtype in _COMPILED
+            and x.is_cpu
+            and x.ndim
+            and x.shape[-1] == self._inputs
+        ):
+            found: list[Tensor] = self._compiled(x, inputs_at_most)
+            return found
+        return multiply(x, *self._arguments, inputs_at_most)
+
+
+def multiply(
+    x: Tensor,
+    weights_t: Sequence[Tensor],
+    threshold: Tensor,
+    biases: Sequence[Tensor | None],
+    scales: Sequence[Tensor | None],
+    inputs_at_most: int,
+) -> list[Tensor]:
+    """``torch.ops.sparsact.gather_linear``, which ``torch.compile`` knows too."""
+    outputs: list[Tensor] = torch.ops.sparsact.gather_linear.default(
+        x, weights_t, threshold, biases, scales, inputs_at_most
+    )
+    return outputs
 
 
 def as_level(threshold: float | Tensor, device: torch.device | None = None) -> Tensor:

@@ -9,6 +9,9 @@ is as long as its accumulators fit into the first cache: a row of the weight is 
 and long runs are read fastest.
 """
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numba import prange
@@ -44,76 +47,83 @@ def gather_linear(
 ) -> list[Tensor]:
     """One output for each weight; dense beyond `ROWS_AT_MOST` or `inputs_at_most`."""
     check(x, weights_t, threshold, biases, scales)
-    return multiply(x, weights_t, threshold, biases, scales, inputs_at_most)
+    return Product(weights_t, threshold, biases, scales)(x, inputs_at_most)
 
 
-def multiply(
-    x: Tensor,
-    weights_t: list[Tensor],
-    threshold: Tensor,
-    biases: list[Tensor | None],
-    scales: list[Tensor | None],
-    inputs_at_most: int,
-) -> list[Tensor]:
-    """`gather_linear` of arguments that are known to fit: memory is read by address."""
-    shape = x.shape
-    inputs, rows = shape[-1], shape[:-1].numel()
-    if rows > ROWS_AT_MOST:
-        return _dense(x, weights_t, threshold, biases, scales)
-    x, level = x.contiguous(), _plain(threshold)
-    vectors = [_plain(vector) for vector in (*biases, *scales)]  # alive while their memory is read
-    sources, outputs, total = [], [], 0
-    for place, weight_t in enumerate(weights_t):
-        width = weight_t.shape[1]
-        y = x.new_empty(*shape[:-1], width)
-        bias, scale = vectors[place], vectors[len(weights_t) + place]
-        sources.append((weight_t.data_ptr(), _address(bias), _address(scale), y.data_ptr(), width))
-        outputs.append(y)
-        total += width
-    line = _LINE if inputs * total >= _WORTH_THREADS else max(1, total)
-    enough = run(
-        _gather,
-        _gather_alone,
-        -(-total // line),
-        line,
-        np.array(sources, dtype=np.int64),
-        x.data_ptr(),
-        rows,
-        inputs,
-        _address(level),
-        threshold.ndim,
-        inputs_at_most,
-        LIKE[x.dtype],
-        LIKE[weights_t[0].dtype],
-    )
-    return outputs if enough else _dense(x, weights_t, threshold, biases, scales)
+class Product:
+    """`gather_linear` of arguments that are known to fit, prepared for many `x`.
+
+    Memory is read by address: the tensors' contents may change, their memory is kept alive.
+    """
+
+    def __init__(
+        self,
+        weights_t: Sequence[Tensor],
+        threshold: Tensor,
+        biases: Sequence[Tensor | None],
+        scales: Sequence[Tensor | None],
+    ) -> None:
+        self._weights_t = [weight_t.detach() for weight_t in weights_t]
+        self._level, self._per_input = _plain(threshold), threshold.ndim
+        self._biases = [None if bias is None else _plain(bias) for bias in biases]
+        self._scales = [None if scale is None else _plain(scale) for scale in scales]
+        self._widths = [weight_t.shape[1] for weight_t in weights_t]
+        inputs, total = len(weights_t[0]), sum(self._widths)
+        self._line = _LINE if inputs * total >= _WORTH_THREADS else max(1, total)
+        self._lines = -(-total // self._line)
+        self._like = LIKE[weights_t[0].dtype]
+        # of each weight: the addresses of what is read and, filled in by each call, of its output
+        self._sources = np.array(
+            [
+                (w.data_ptr(), _address(b), _address(s), 0, w.shape[1])
+                for w, b, s in zip(self._weights_t, self._biases, self._scales, strict=True)
+            ],
+            dtype=np.int64,
+        )
+
+    def __call__(self, x: Tensor, inputs_at_most: int) -> list[Tensor]:
+        *shape, inputs = x.shape
+        rows = math.prod(shape)
+        if rows > ROWS_AT_MOST:
+            return self._dense(x)
+        x = x.contiguous()
+        outputs = [x.new_empty(*shape, width) for width in self._widths]
+        sources = self._sources.copy()
+        sources[:, 3] = [y.data_ptr() for y in outputs]
+        enough = run(
+            _gather,
+            _gather_alone,
+            self._lines,
+            self._line,
+            sources,
+            x.data_ptr(),
+            rows,
+            inputs,
+            self._level.data_ptr(),
+            self._per_input,
+            inputs_at_most,
+            LIKE[x.dtype],
+            self._like,
+        )
+        return outputs if enough else self._dense(x)
+
+    def _dense(self, x: Tensor) -> list[Tensor]:
+        kept = keep_active(x, self._level).reshape(x.shape[:-1].numel(), x.shape[-1])
+        outputs = []
+        for weight_t, bias, scale in zip(self._weights_t, self._biases, self._scales, strict=True):
+            y = kept @ weight_t if _torch_is_fast(kept, weight_t) else _widened(kept, weight_t)
+            y = y if scale is None else y * scale
+            y = y if bias is None else y + bias
+            outputs.append(y.to(x.dtype).view(*x.shape[:-1], weight_t.shape[1]))
+        return outputs
 
 
-def _plain(vector: Tensor | None) -> Tensor | None:
-    if vector is None or (vector.dtype is torch.float32 and vector.is_contiguous()):
-        return vector  # the usual case, without two calls into torch
-    return vector.float().contiguous()
+def _plain(vector: Tensor) -> Tensor:
+    return vector.detach().float().contiguous()
 
 
 def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
-
-
-def _dense(
-    x: Tensor,
-    weights_t: list[Tensor],
-    threshold: Tensor,
-    biases: list[Tensor | None],
-    scales: list[Tensor | None],
-) -> list[Tensor]:
-    kept = keep_active(x, threshold).reshape(x.shape[:-1].numel(), x.shape[-1])
-    outputs = []
-    for weight_t, bias, scale in zip(weights_t, biases, scales, strict=True):
-        y = kept @ weight_t if _torch_is_fast(kept, weight_t) else _widened(kept, weight_t)
-        y = y if scale is None else y * scale.float()
-        y = y if bias is None else y + bias.float()
-        outputs.append(y.to(x.dtype).view(*x.shape[:-1], weight_t.shape[1]))
-    return outputs
 
 
 def _torch_is_fast(x: Tensor, weight_t: Tensor) -> bool:
@@ -285,7 +295,8 @@ def _outputs(
         last = min(stop - first, width)
         for place in range(max(0, start - first), last, reach):
             size = min(reach, last - place)
-            acc[:] = 0
+            for row in range(tall):
+                acc[row * pitch : row * pitch + size] = 0
             if rows == 1:
                 _sum_one_row(acc, size, weight[place:], width, count, index, values)
             else:

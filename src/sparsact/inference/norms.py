@@ -1,0 +1,71 @@
+"""Normalisation between the layers of a sparse model, in one call instead of six operations."""
+
+import copy
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sparsact.kernels._library import kernel, numba_is_installed
+
+_ROWS_AT_MOST = 64  # beyond, torch's threads are worth more than a single call
+_EPSILONS = ("eps", "variance_epsilon")
+_DTYPES = (torch.float32, torch.bfloat16)
+
+
+class RMSNorm(nn.RMSNorm):
+    """``torch.nn.RMSNorm``, in one compiled call for a few rows on a CPU; for inference.
+
+    Shape:
+        (..., d) to the same, in the wider dtype of input and weight; sums are float32.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The normalised rows."""
+        weight: Any = self._parameters["weight"]
+        if not torch.compiler.is_compiling() and _is_plain(x, weight) and numba_is_installed():
+            y: Tensor = kernel("norm", "rms_norm")(x, weight, self.eps)
+            return y
+        dtype = torch.promote_types(x.dtype, weight.dtype)
+        return F.rms_norm(x.to(dtype), self.normalized_shape, weight.to(dtype), self.eps)
+
+
+def _is_plain(x: Tensor, weight: Tensor) -> bool:
+    needs_gradient = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    return (
+        type(x) is Tensor
+        and x.is_cpu
+        and x.dtype in _DTYPES
+        and x.dtype == weight.dtype
+        and x.shape[-1:] == weight.shape
+        and x.numel() <= _ROWS_AT_MOST * len(weight)
+        and not needs_gradient
+    )
+
+
+def as_rms_norm(norm: nn.Module) -> RMSNorm | None:
+    """The same as an `RMSNorm`, if a module of any library is such a norm and gives the same.
+
+    Libraries have classes of their own, and some that are named alike multiply by 1 + weight: what
+    decides is what the module makes of numbers.
+    """
+    eps = next((e for e in (getattr(norm, name, None) for name in _EPSILONS) if e), None)
+    parameters = dict(norm.named_parameters())
+    if "RMSNorm" not in type(norm).__name__ or eps is None or list(parameters) != ["weight"]:
+        return None
+    weight = parameters["weight"]
+    if weight.ndim != 1 or len(inspect.signature(norm.forward).parameters) != 1:
+        return None
+    # rows so small that ε matters too
+    x = torch.linspace(-1, 3, 2 * len(weight), device=weight.device).view(2, -1)
+    x = x * torch.tensor([[1.0], [eps**0.5]], device=weight.device)
+    with torch.no_grad():
+        given = copy.deepcopy(norm).float()(x)
+        same = torch.allclose(given, F.rms_norm(x, weight.shape, weight.float(), eps), atol=1e-6)
+    if not same:
+        return None
+    found = RMSNorm(len(weight), eps=float(eps), device="meta")
+    found.weight = nn.Parameter(weight.detach(), requires_grad=False)
+    return found
