@@ -128,13 +128,16 @@ def decode_smollm2() -> None:
     passage = continued(dense, rows("held_out.txt", 16, 1), 24)
     models = {"dense float32": dense, "dense bfloat16": copied(dense).bfloat16()}
     models |= {name: sparsify(copied(dense), plan, "bfloat16") for name, plan in plans.items()}
-    found = in_turn(models, passage, 3)
+    models["sparse 50%, int8"] = sparsify(copied(dense), plans["sparse 50%"], "int8")
+    found = in_turn(models, passage, 5)
     found["sparsity of the text decoded"] = round(
         byte_share(plans["sparse 50%"], dense, passage), 4
     )
     found["of a token"] = {name: outside(model, passage) for name, model in models.items()}
     found["layers apart from simulation"] = {
-        name: float(f"{check(models[name], passage):.2g}") for name in plans
+        name: float(f"{check(model, passage):.2g}")
+        for name, model in models.items()
+        if name.startswith("sparse")
     }
     write("language_decode", found)
 
