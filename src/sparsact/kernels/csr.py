@@ -133,6 +133,12 @@ def _check_indices(indices: Tensor, values: Tensor) -> None:
         raise ValueError(f"values are on {values.device}, indices on {indices.device}")
 
 
+def summed_by_feature(values: Tensor, columns: Tensor, features: int) -> Tensor:
+    """The sum of the entries (entries,) of each column: a bias's gradient, (features,)."""
+    wide = values.to(reference.summed_in(values))
+    return wide.new_zeros(features).index_add(0, columns, wide).to(values.dtype)
+
+
 def check_dense(tensor: Tensor, name: str, like: Tensor, shape: tuple[int, ...] | None) -> None:
     """Raise unless `tensor` has the shape, or is any matrix, and the dtype and device of `like`."""
     if tensor.dtype != like.dtype:

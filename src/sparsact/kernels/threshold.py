@@ -8,7 +8,7 @@ from torch import Tensor
 from sparsact.kernels._library import define
 from sparsact.kernels._reference import threshold as reference
 from sparsact.kernels.compress import check_matrix, per_column
-from sparsact.kernels.csr import Entries, check_dense
+from sparsact.kernels.csr import Entries, check_dense, summed_by_feature
 
 _Triple = tuple[Tensor, Tensor, Tensor]
 
@@ -84,13 +84,10 @@ def _backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
     x, weight, offsets, columns = ctx.saved_tensors
     needs_x, needs_weight, needs_bias, *_others = ctx.needs_input_grad
     features, ops = weight.shape[0], torch.ops.sparsact
-    ones = x.new_ones(x.shape[0], 1)
     return (
         ops.csr_linear(grad, offsets, columns, weight, None) if needs_x else None,
         ops.csr_weight_grad(grad, offsets, columns, x, features) if needs_weight else None,
-        ops.csr_weight_grad(grad, offsets, columns, ones, features).flatten()
-        if needs_bias
-        else None,
+        summed_by_feature(grad, columns, features) if needs_bias else None,
         None,
         None,
     )

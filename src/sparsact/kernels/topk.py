@@ -9,7 +9,7 @@ from sparsact.kernels._library import define
 from sparsact.kernels._reference import topk as reference
 from sparsact.kernels._reference.csr import row_offsets
 from sparsact.kernels.compress import check_matrix
-from sparsact.kernels.csr import check_dense
+from sparsact.kernels.csr import check_dense, summed_by_feature
 
 _Pair = tuple[Tensor, Tensor]
 
@@ -88,13 +88,13 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: _Pair) -> None:
 def _backward(ctx: Any, grad: Tensor, _indices: None) -> tuple[Tensor | None, ...]:
     x, weight, indices = ctx.saved_tensors
     needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
-    sparse = grad.flatten(), row_offsets(indices), indices.flatten()
+    entries = grad.flatten(), indices.flatten()
+    sparse = entries[0], row_offsets(indices), entries[1]
     features, ops = weight.shape[0], torch.ops.sparsact
-    ones = x.new_ones(x.shape[0], 1)
     return (
         ops.csr_linear(*sparse, weight, None) if needs_x else None,
         ops.csr_weight_grad(*sparse, x, features) if needs_weight else None,
-        ops.csr_weight_grad(*sparse, ones, features).flatten() if needs_bias else None,
+        summed_by_feature(*entries, features) if needs_bias else None,
         None,
         None,
     )

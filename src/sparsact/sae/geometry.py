@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+_ROWS = 1024
+
 
 @torch.no_grad()
 def geometric_median(points: Tensor, iterations: int = 100, tolerance: float = 1e-6) -> Tensor:
@@ -58,5 +60,6 @@ def remove_parallel_(gradient: Tensor, weight: Tensor) -> None:
     It would only change the rows' lengths, which are set to 1 after the step, and disturb the
     optimizer's moments.
     """
-    along = torch.linalg.vecdot(gradient, weight)
-    gradient.addcmul_(along[:, None], weight, value=-1)
+    # some rows at a time: their products stay in the cache
+    for part, rows in zip(gradient.split(_ROWS), weight.split(_ROWS), strict=True):
+        part.addcmul_(torch.linalg.vecdot(part, rows)[:, None], rows, value=-1)

@@ -84,11 +84,10 @@ class SAELoss(nn.Module):
         wanted = target * sae.scale_out
         centered = sae.centered(x * sae.scale_in)
         code = encode(sae, centered, sparse and serves(sae, self.term))
-        error = wanted - code.rebuilt
-        mse = error.float().square().mean()
+        mse = nn.functional.mse_loss(code.rebuilt.float(), wanted.float())
         penalty = self._penalty(code, mse)
         center = wanted.mean(0)
-        aux = self._aux(centered, error.detach(), dead)
+        aux = self._aux(centered, wanted, code.rebuilt.detach(), dead)
         return LossParts(
             total=mse
             + coefficient * penalty
@@ -108,7 +107,7 @@ class SAELoss(nn.Module):
             return mse.new_zeros(())
         return self.term(code.pre, code.latents) / max(len(code.rebuilt), 1)
 
-    def _aux(self, centered: Tensor, residual: Tensor, dead: Tensor) -> Tensor:
+    def _aux(self, centered: Tensor, wanted: Tensor, rebuilt: Tensor, dead: Tensor) -> Tensor:
         """How well the strongest dead latents explain the residual, as a share of its size.
 
         Source:
@@ -117,7 +116,8 @@ class SAELoss(nn.Module):
             the inputs of the dead are not: the encoder learns too.
         """
         if not self.aux_k or not bool(dead.any()):
-            return residual.new_zeros((), dtype=torch.float32)
+            return wanted.new_zeros((), dtype=torch.float32)
+        residual = wanted - rebuilt
         encoder = self.sae.encoder
         pre = nn.functional.linear(centered, encoder.weight[dead], encoder.bias[dead])
         explained = topk(pre, self.aux_k) @ self.sae.W_dec[dead]

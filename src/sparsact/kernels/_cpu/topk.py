@@ -19,7 +19,7 @@ from sparsact.kernels._cpu.dtypes import narrow, wide
 from sparsact.kernels._cpu.runtime import Array, array, driver, multiplies_bfloat16, part, run
 from sparsact.kernels._reference.csr import row_offsets
 
-_BUFFER = 2**22  # scores: 16 MB in float32
+_BUFFER = 2**20  # scores: 4 MB in float32
 _ROWS = 2048  # at once: enough for the product to run at full speed
 _LANES = 32  # entries that are compared before anything branches
 _EMPTY = np.iinfo(np.int64).min  # less than every key
