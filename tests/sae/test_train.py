@@ -94,7 +94,7 @@ def test_aux_loss_teaches_dead_latents_and_leaves_the_living_alone():
     x = torch.randn(32, 16)
     dead = torch.zeros(48, dtype=torch.bool)
     dead[:10] = True
-    loss._aux(sae.centered(x), (x - sae(x)).detach(), dead).backward()
+    loss._aux(sae.centered(x), x, sae(x), dead).backward()
     assert sae.encoder.weight.grad[:10].abs().sum() > 0
     assert sae.W_dec.grad[:10].abs().sum() > 0
     assert sae.W_dec.grad[10:].abs().sum() == 0

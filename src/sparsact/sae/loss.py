@@ -87,7 +87,7 @@ class SAELoss(nn.Module):
         mse = nn.functional.mse_loss(code.rebuilt.float(), wanted.float())
         penalty = self._penalty(code, mse)
         center = wanted.mean(0)
-        aux = self._aux(centered, wanted, code.rebuilt.detach(), dead)
+        aux = self._aux(centered, wanted, code.rebuilt, dead)
         return LossParts(
             total=mse
             + coefficient * penalty
@@ -117,7 +117,7 @@ class SAELoss(nn.Module):
         """
         if not self.aux_k or not bool(dead.any()):
             return wanted.new_zeros((), dtype=torch.float32)
-        residual = wanted - rebuilt
+        residual = (wanted - rebuilt).detach()
         encoder = self.sae.encoder
         pre = nn.functional.linear(centered, encoder.weight[dead], encoder.bias[dead])
         explained = topk(pre, self.aux_k) @ self.sae.W_dec[dead]
