@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import tiny_models
+from sparsact._errors import InputError
 from sparsact.calibration import ThresholdPlan, calibrate
 from sparsact.calibration.plan import byte_sparsity
 
@@ -42,6 +43,20 @@ def test_save_and_load(llama_plan, tmp_path):
     described = json.loads((tmp_path / "a" / "plan" / "plan.json").read_text())
     assert described["sites"][0]["name"] == "model.layers.0.self_attn.q_proj"
     with pytest.raises(FileNotFoundError, match=r"holds no plan\.json"):
+        ThresholdPlan.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["plan.json", "plan.safetensors"])
+def test_files_that_are_broken_say_so(llama_plan, tmp_path, name):
+    _, plan = llama_plan
+    file = plan.save(tmp_path) / name
+    whole = file.read_bytes()
+    for broken in (whole[: len(whole) // 2], b"{}", b""):
+        file.write_bytes(broken)
+        with pytest.raises(InputError, match="no threshold plan that can be read"):
+            ThresholdPlan.load(tmp_path)
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match=name):
         ThresholdPlan.load(tmp_path)
 
 

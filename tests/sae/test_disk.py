@@ -7,6 +7,7 @@ import pytest
 import torch
 from test_harvest import Model
 
+from sparsact._disk import write_text
 from sparsact._errors import OutputError
 from sparsact.sae import (
     SAEConfig,
@@ -20,7 +21,6 @@ from sparsact.sae import (
     save_checkpoint,
     save_sae,
 )
-from sparsact.sae.disk import write_text
 
 
 @contextmanager

@@ -5,11 +5,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from sparsact._disk import write_tensors, write_text, writing
+from sparsact._errors import InputError
 from sparsact.calibration.batches import Batch, check_batches, counted, rows_of, run, unchanged
 from sparsact.calibration.simulate import Simulation, below
 from sparsact.calibration.sites import InputSite, is_linear, weight_t
@@ -151,15 +155,18 @@ class ThresholdPlan:
                 raise ValueError(f"the plan is for another model: {name!r} has other weights")
 
     def save(self, path: str | Path) -> Path:
-        """Write the plan as a directory of safetensors and JSON."""
+        """Write the plan as a directory of safetensors and JSON.
+
+        Raises:
+            OutputError: an OSError: the disk is full, or refuses; a file that stood there is whole.
+        """
         folder = Path(path)
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"threshold.{name}": level for name, level in self.thresholds.items()}
         tensors |= {f"sample.{name}": sample for name, sample in self.samples.items()}
         tensors |= self.updates.tensors()
-        save_file(
-            {name: tensor.contiguous() for name, tensor in tensors.items()}, folder / _TENSORS
-        )
+        write_tensors(folder / _TENSORS, tensors)
         described = {
             "sparsity": self.sparsity,
             "score": self.score,
@@ -168,7 +175,7 @@ class ThresholdPlan:
             "achieved": self.achieved,
             "sites": [asdict(site) for site in self.sites],
         }
-        (folder / _DESCRIPTION).write_text(json.dumps(described, indent=2) + "\n")
+        write_text(folder / _DESCRIPTION, json.dumps(described, indent=2) + "\n")
         return folder
 
     @classmethod
@@ -177,12 +184,22 @@ class ThresholdPlan:
 
         Raises:
             FileNotFoundError: there is no plan.
+            InputError: a ValueError: its files are not those that :meth:`save` writes.
         """
         folder = Path(path)
-        if not (folder / _DESCRIPTION).is_file():
-            raise FileNotFoundError(f"{folder} holds no {_DESCRIPTION}")
-        described = json.loads((folder / _DESCRIPTION).read_text())
-        tensors = load_file(folder / _TENSORS)
+        for name in (_DESCRIPTION, _TENSORS):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(f"{folder} holds no {name}")
+        try:
+            described = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
+            return cls._from(described, load_file(folder / _TENSORS))
+        except (ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise InputError(
+                f"{folder} holds no threshold plan that can be read: {error}"
+            ) from error
+
+    @classmethod
+    def _from(cls, described: dict[str, Any], tensors: dict[str, Tensor]) -> "ThresholdPlan":
         found = [
             InputSite(site["name"], tuple(site["readers"]), site["inputs"], site["outputs"])
             for site in described.pop("sites")

@@ -10,8 +10,8 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from sparsact._disk import write_tensors, write_text, writing
 from sparsact.sae.config import SAEConfig
-from sparsact.sae.disk import write_tensors, write_text, writing
 from sparsact.sae.model import SparseAutoencoder
 from sparsact.sae.train import SAETrainer
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from sparsact._disk import writing
 from sparsact._extras import require
-from sparsact.sae.disk import writing
 from sparsact.sae.train import SAEStats
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ import tyro
 from torch import Tensor
 
 import sparsact
+from sparsact._disk import write_text, writing
 from sparsact._errors import OutputError, about_the_input
 from sparsact.sae.activations import Rows, harvest, open_rows
 from sparsact.sae.config import Kind, SAEConfig, SAETrainConfig
-from sparsact.sae.disk import write_text, writing
 from sparsact.sae.files import load_checkpoint, save_checkpoint, save_sae
 from sparsact.sae.joined import make_accelerator
 from sparsact.sae.log import RunLog, Tracker, check_trackers

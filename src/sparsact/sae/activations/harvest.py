@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from sparsact._disk import write_tensors, write_text, writing
 from sparsact.language import Tokens
 from sparsact.sae.activations.rows import Rows, open_rows
-from sparsact.sae.disk import write_tensors, write_text, writing
 from sparsact.taps import Taps, select_modules
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import tyro
 from torch import Tensor
 
+from sparsact._disk import writing
 from sparsact._errors import about_the_input
 from sparsact.language import load_language_model
 from sparsact.report.autoencoder.page import save_autoencoder
 from sparsact.report.autoencoder.records import AutoencoderReport, LatentGroup
 from sparsact.sae.activations import harvest
-from sparsact.sae.disk import writing
 from sparsact.sae.files import load_sae
 from sparsact.sae.model import SparseAutoencoder
 from sparsact.sae.reporting.collect import Passages, fired_on
