@@ -53,12 +53,12 @@ def both(trainer: SAETrainer) -> dict[str, SAETrainer]:
     return sides
 
 
-def measure(trainer: SAETrainer, x: torch.Tensor) -> dict[str, object]:
+def measure(trainer: SAETrainer, x: torch.Tensor, repeats: int = 15) -> dict[str, object]:
     sides = both(trainer)
     stats = {name: side.step(x) for name, side in sides.items()}
     gap = abs(stats["sparse"].loss - stats["dense"].loss)
     assert gap <= 1e-4 * stats["dense"].loss, stats
-    ms = alternate({name: lambda s=side: s.step(x) for name, side in sides.items()}, repeats=15)
+    ms = alternate({name: lambda s=side: s.step(x) for name, side in sides.items()}, repeats)
     ratio = round(ms["dense"] / ms["sparse"], 2)
     return {"l0": round(stats["sparse"].l0, 1), "ms": ms, "ratio": ratio}
 
@@ -77,8 +77,9 @@ def density() -> dict[str, object]:
     train_module.SPARSE_BELOW = 1.0
     config = replace(TRAINING, coefficient=0.0)
     return {
-        f"relu, k={k}": measure(SAETrainer(start("relu", k), config), batch())
-        for k in (128, 256, 512)
+        f"{kind}, k={k}": measure(SAETrainer(start(kind, k), config), batch(), repeats=5)
+        for kind in ("topk", "relu", "jumprelu")
+        for k in (128, 256, 512, 1024)
     }
 
 

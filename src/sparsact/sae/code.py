@@ -20,7 +20,7 @@ from sparsact.sae.gated import GatedReLU
 from sparsact.sae.kinds import SparsityTerm, levels, levels_at
 from sparsact.sae.model import SparseAutoencoder
 
-SPARSE_BELOW = 0.02
+SPARSE_BELOW = 0.1
 """Share of active latents below which the sparse kernels are faster than dense products."""
 
 
