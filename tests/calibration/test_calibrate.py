@@ -108,8 +108,8 @@ def test_an_iterator_and_a_loader():
         assert all(torch.equal(plan.thresholds[n], t) for n, t in wanted.thresholds.items())
 
 
-@pytest.mark.parametrize(("score", "sparsity", "passes"), [("loss", 0.5, 4), ("weight", 0.0, 1)])
-def test_progress_reaches_its_end(score, sparsity, passes):
+@pytest.mark.parametrize(("score", "sparsity", "total"), [("loss", 0.5, 10), ("weight", 0.0, 3)])
+def test_progress_reaches_its_end(score, sparsity, total):
     steps = []
     calibrate(
         tiny_models.mlp(),
@@ -119,7 +119,7 @@ def test_progress_reaches_its_end(score, sparsity, passes):
         loss_fn=summed_square,
         progress=lambda *step: steps.append(step),
     )
-    assert [step[:2] for step in steps] == [(i + 1, 3 * passes) for i in range(3 * passes)]
+    assert [step[:2] for step in steps] == [(i + 1, total) for i in range(total)]
     assert steps[0][2] == ("gradients" if score == "loss" else "scores")
 
 

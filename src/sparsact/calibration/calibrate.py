@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from torch import Tensor, nn, zeros_like
 
@@ -32,7 +33,9 @@ from sparsact.calibration.scores import (
 from sparsact.calibration.sites import InputSite, find_sites
 
 Progress = Callable[[int, int, str], None]
-_CORRECTIONS = 2  # a sparse model's activations differ from the dense one's: look at them again
+_CORRECTIONS = (3, 1)
+"""A sparse model's activations differ from the dense one's: they are looked at twice again, first
+in every third batch."""
 
 
 def calibrate(
@@ -101,10 +104,8 @@ def calibrate(
     if first is None:
         raise ValueError("there are no batches to calibrate on")
     sites = find_sites(model, first, include=include, exclude=exclude)
-    corrections = _CORRECTIONS if sparsity else 0
-    passes = 1 + (score == "loss") + corrections
-    total = passes * len(batches) if isinstance(batches, Sequence) else 0
-    steps = _Steps(progress, total)
+    corrections = _CORRECTIONS if sparsity else ()
+    steps = _Steps(progress, _number_of_steps(batches, score, corrections))
     with unchanged(model):
         scales = _scales(
             model, sites, batches, score, loss_fn or drawn_label_loss, keep_first, steps
@@ -123,11 +124,11 @@ def calibrate(
             shares = block_sparsity(model, sites, histograms, scales, first, sparsity)
         levels = _levels(allocate, sites, histograms, shares, sparsity)
         steps.name = "correction"
-        for _ in range(corrections):
+        for stride in corrections:
             thresholds = _thresholds(levels, scales)
-            histograms = score_histograms(
-                model, sites, scales, batches, thresholds, keep_first, steps
-            )
+            some = islice(batches, None, None, stride)
+            found = score_histograms(model, sites, scales, some, thresholds, keep_first, steps)
+            histograms |= {name: seen for name, seen in found.items() if seen.counts.any()}
             levels = _levels(allocate, sites, histograms, shares, sparsity)
     plan = ThresholdPlan(
         sites=tuple(sites),
@@ -143,6 +144,13 @@ def calibrate(
         keep_first=keep_first,
     )
     return replace(plan, achieved=plan.measure(model, batches if held_out is None else held_out))
+
+
+def _number_of_steps(batches: Iterable[Batch], score: str, corrections: Iterable[int]) -> int:
+    if not isinstance(batches, Sequence):
+        return 0
+    passes = (1 + (score == "loss")) * len(batches)
+    return passes + sum(-(-len(batches) // stride) for stride in corrections)
 
 
 class _Steps:

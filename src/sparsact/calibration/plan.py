@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from sparsact._disk import write_tensors, write_text, writing
 from sparsact._errors import InputError
-from sparsact.calibration.batches import Batch, check_batches, counted, rows_of, run, unchanged
+from sparsact.calibration.batches import (
+    Batch,
+    check_batches,
+    counted,
+    rows_of,
+    run_to_head,
+    unchanged,
+)
 from sparsact.calibration.simulate import Simulation, below
 from sparsact.calibration.sites import InputSite, is_linear, weight_t
 from sparsact.calibration.updates import Updates
@@ -259,7 +266,7 @@ def measure(
         with unchanged(model), torch.no_grad():
             for batch in batches:
                 kept = counted(batch, keep_first)
-                run(model, batch)
+                run_to_head(model, batch)
     finally:
         taps.remove()
         simulation.remove()

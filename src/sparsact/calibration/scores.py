@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from sparsact.calibration.batches import Batch, LossFunction, counted, rows_of, run
+from sparsact.calibration.batches import Batch, LossFunction, counted, rows_of, run, run_to_head
 from sparsact.calibration.histogram import ScoreHistogram
 from sparsact.calibration.simulate import Simulation, below
 from sparsact.calibration.sites import InputSite, weight_t
@@ -99,7 +99,7 @@ def score_histograms(
         with torch.no_grad():
             for number, batch in enumerate(batches):  # noqa: B007 (read by `count`)
                 kept = counted(batch, keep_first)
-                run(model, batch)
+                run_to_head(model, batch)
                 step()
     finally:
         taps.remove()

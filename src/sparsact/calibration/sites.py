@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparsact.calibration.batches import Batch, run, unchanged
+from sparsact.calibration.batches import Batch, output_head, run, unchanged
 from sparsact.taps import Taps, check_hookable, select_modules
 
 
@@ -153,13 +153,6 @@ def _matched(model: nn.Module, given: str | Iterable[str]) -> set[int]:
     """The modules by identity: one that has two names is matched by either."""
     patterns = [given] if isinstance(given, str) else given
     return {id(found) for pattern in patterns for found in select_modules(model, pattern).values()}
-
-
-def output_head(model: nn.Module) -> nn.Module | None:
-    """The layer that gives the logits of a Hugging Face model."""
-    get = getattr(model, "get_output_embeddings", None)
-    head: nn.Module | None = get() if callable(get) else None
-    return head
 
 
 def _is_quantised(module: nn.Module) -> bool:
