@@ -60,6 +60,20 @@ def test_files_that_are_broken_say_so(llama_plan, tmp_path, name):
         ThresholdPlan.load(tmp_path)
 
 
+def test_readers_of_a_site_are_simulated_together_and_each_forward_anew(llama_plan):
+    model, plan = llama_plan
+    linear = model.model.layers[0].self_attn
+    x = torch.randn(1, 3, 32, requires_grad=True)
+    with plan.applied(model):
+        for _ in range(2):  # through a graph of its own
+            (linear.q_proj(x).sum() + linear.k_proj(x).sum()).backward()
+        before = linear.q_proj(x)
+        with torch.no_grad():
+            x *= 0
+            assert not linear.k_proj(x).any()
+    assert before.any()
+
+
 def test_another_model_is_refused(llama_plan):
     model, plan = llama_plan
     with pytest.raises(ValueError, match="has other weights"):
