@@ -21,7 +21,7 @@ from torch import Tensor
 
 from harness import RESULTS, alternate, write
 from sae_sides import SIDES, Side
-from sae_smollm2 import ACTIVATIONS
+from sae_smollm2 import ACTIVATIONS, ROOT
 from sparsact.kernels import linear_topk
 from sparsact.sae import code, open_rows
 
@@ -163,7 +163,7 @@ def plot() -> None:
         f"training step of a top-k autoencoder, batch {BATCH}, {environment['threads']} threads, "
         f"{environment['cpu']}"
     )
-    figure.savefig(RESULTS / "sae_peers.png", dpi=150)
+    figure.savefig(ROOT / "docs" / "sae_peers.png", dpi=150)
 
 
 def main(verb: str, *rest: str) -> None:

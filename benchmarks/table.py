@@ -125,6 +125,13 @@ ROWS: list[tuple[str, str, str, str, tuple[str, ...]]] = [
         "language_decode",
         (FAST, "sparse 50%"),
     ),
+    (
+        "the same in int8",
+        "the same",
+        "language",
+        "language_decode",
+        (FAST, "sparse 50%, int8"),
+    ),
 ]
 
 
