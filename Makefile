@@ -30,8 +30,8 @@ bench: $(VENV)/.dev
 	cd benchmarks && for run in \
 	    'gather_linear.py table 4096 14336' 'gather_linear.py table 14336 4096' \
 	    'gather_linear.py table 4096 4096' sparse_training.py 'sae.py topk' 'sae.py relu' \
-	    'sae.py jumprelu' thresholds.py penalties.py \
-	    learned_thresholds.py 'denoise.py quality' 'denoise.py speed'; \
+	    'sae.py jumprelu' 'sae.py density' thresholds.py penalties.py \
+	    learned_thresholds.py 'denoise.py quality' 'denoise.py starts' 'denoise.py speed'; \
 	    do ../$(BIN)/python $$run || exit 1; done
 	$(BIN)/python scripts/fetch_models.py
 	cd benchmarks && for run in decode llama1b quality; \
