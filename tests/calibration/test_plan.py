@@ -51,7 +51,8 @@ def test_files_that_are_broken_say_so(llama_plan, tmp_path, name):
     _, plan = llama_plan
     file = plan.save(tmp_path) / name
     whole = file.read_bytes()
-    for broken in (whole[: len(whole) // 2], b"{}", b""):
+    foreign = json.dumps({"sites": [], "more": 1}).encode()
+    for broken in (whole[: len(whole) // 2], b"{}", b"[]", b"", foreign):
         file.write_bytes(broken)
         with pytest.raises(InputError, match="no threshold plan that can be read"):
             ThresholdPlan.load(tmp_path)

@@ -1,12 +1,8 @@
-import json
-import shutil
-
 import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from sparsact.calibration import calibrate
-from sparsact.llm.source import open_model, open_plan
+from sparsact.llm.source import open_model
 from tiny_language import llama, tokenizer
 
 
@@ -48,21 +44,3 @@ def test_a_model_that_is_no_language_model(tmp_path):
     tokenizer().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="no causal language model: it holds a BertModel"):
         open_model(str(tmp_path))
-
-
-def test_plans(tmp_path):
-    batch = {"input_ids": torch.randint(2, 18, (1, 16))}
-    calibrate(llama(), [batch], 0.3, score="magnitude").save(tmp_path / "plan")
-    assert open_plan(tmp_path / "plan").sparsity == 0.3
-    with pytest.raises(FileNotFoundError, match="holds no plan"):
-        open_plan(tmp_path)
-    for content in ("{", "[]", "{}", json.dumps({"sites": [], "more": 1})):
-        broken = tmp_path / "broken"
-        shutil.copytree(tmp_path / "plan", broken)
-        (broken / "plan.json").write_text(content)
-        with pytest.raises(ValueError, match="no plan that can be read"):
-            open_plan(broken)
-        shutil.rmtree(broken)
-    (tmp_path / "plan" / "plan.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(ValueError, match="no plan that can be read"):
-        open_plan(tmp_path / "plan")

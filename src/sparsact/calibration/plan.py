@@ -202,7 +202,8 @@ class ThresholdPlan:
             return cls._from(described, load_file(folder / _TENSORS))
         except (ValueError, KeyError, TypeError, SafetensorError) as error:
             raise InputError(
-                f"{folder} holds no threshold plan that can be read: {error}"
+                f"{folder} holds no threshold plan that can be read ({type(error).__name__}: "
+                f"{error}); sparsact calibrate writes one"
             ) from error
 
     @classmethod

@@ -21,7 +21,7 @@ from sparsact.llm.config import BenchConfig
 from sparsact.llm.decode import continued, decode_in_turn, layers_apart
 from sparsact.llm.perplexity import window_losses
 from sparsact.llm.reporting import Findings, Level, make_report
-from sparsact.llm.source import open_model, open_plan
+from sparsact.llm.source import open_model
 from sparsact.llm.weights import weight_bytes
 from sparsact.llm.windows import as_batches, choose, read_rows, reference_rows
 from sparsact.report.language.page import save_language
@@ -200,7 +200,7 @@ def _check(config: BenchConfig) -> None:
 
 
 def _read(config: BenchConfig) -> _Inputs:
-    plan = open_plan(config.plan)
+    plan = ThresholdPlan.load(config.plan)
     reference, tokenizer = _load(config, config.dense[0])
     plan.check(reference)
     _check_memory(config, reference)

@@ -1,13 +1,11 @@
-"""The model and the plan that the user names."""
+"""The model that the user names."""
 
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from torch import nn
 
 from sparsact._extras import require
-from sparsact.calibration import ThresholdPlan
 from sparsact.language import load_language_model
 
 
@@ -62,19 +60,3 @@ def _check_files(name: str, gguf: str | None) -> None:
         raise FileNotFoundError(f"{name} holds no model (no config.json){hint}")
     if gguf is not None and not (folder / gguf).is_file():
         raise FileNotFoundError(f"there is no file {gguf} in {name}")
-
-
-def open_plan(path: str | Path) -> ThresholdPlan:
-    """The plan in a directory.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: what is there is no plan.
-    """
-    try:
-        return ThresholdPlan.load(path)
-    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise ValueError(
-            f"{path} holds no plan that can be read ({type(error).__name__}: {error}); "
-            "write one by sparsact calibrate"
-        ) from error

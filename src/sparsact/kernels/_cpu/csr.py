@@ -13,6 +13,7 @@ from numba import prange
 from torch import Tensor
 
 from sparsact.kernels._cpu.dtypes import narrow, wide
+from sparsact.kernels._cpu.memory import empty
 from sparsact.kernels._cpu.runtime import Array, array, driver, part, run, summing_part
 from sparsact.kernels._reference.csr import check_shape, judge
 
@@ -72,7 +73,8 @@ def _product(
     values: Tensor, offsets: Tensor, indices: Tensor, weight_t: Tensor, bias: Tensor
 ) -> Tensor:
     rows = len(offsets) - 1
-    out = weight_t.new_empty(rows, weight_t.shape[1])
+    shape = (rows, weight_t.shape[1])
+    out = empty(shape) if weight_t.dtype == torch.float32 else weight_t.new_empty(shape)
     given = [tensor.contiguous() for tensor in (values, offsets, indices, weight_t, bias)]
     run(_sum, _sum_rows, len(values) + rows, *[array(tensor) for tensor in (*given, out)])
     return out

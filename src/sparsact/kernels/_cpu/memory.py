@@ -1,5 +1,11 @@
-"""A tensor's memory by its address: an integer costs Python nothing, a NumPy array some µs each."""
+"""A tensor's memory by its address: an integer costs Python nothing, a NumPy array some µs each.
 
+And memory that is used again: what Linux hands out anew it clears a page at a time, which takes
+longer than to write a gradient, and large gradients are made and freed in every step.
+"""
+
+import math
+import weakref
 from typing import Any
 
 import numba
@@ -9,6 +15,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from torch import Tensor
 
 from sparsact.kernels._cpu.runtime import Array, part
 
@@ -20,6 +27,34 @@ _NUMPY = {
     torch.int8: np.int8,
 }
 LIKE = {dtype: np.empty(0, kind) for dtype, kind in _NUMPY.items()}  # tells a kernel the dtype
+
+
+_LARGE = 2**22  # bytes from which the C library gives freed memory back to the system
+_SPARE_AT_MOST = 4  # the gradients of an encoder and a decoder, and some other
+_spare: dict[int, Array] = {}
+
+
+def empty(shape: tuple[int, ...]) -> Tensor:
+    """As ``torch.empty`` in float32, in memory of an earlier tensor of that shape which is gone."""
+    if 4 * math.prod(shape) < _LARGE:
+        return torch.empty(shape)
+    memory = _taken(shape)
+    lent = memory.view()  # lives as long as the tensor's storage
+    weakref.finalize(lent, _give_back, memory).atexit = False
+    return torch.from_numpy(lent)
+
+
+def _taken(shape: tuple[int, ...]) -> Array:
+    for key, memory in list(_spare.items()):
+        if memory.shape == shape and _spare.pop(key, None) is not None:  # no other thread took it
+            return memory
+    return np.empty(shape, np.float32)
+
+
+def _give_back(memory: Array) -> None:
+    _spare[id(memory)] = memory
+    if len(_spare) > _SPARE_AT_MOST:
+        _spare.pop(next(iter(_spare)), None)
 
 
 @part
