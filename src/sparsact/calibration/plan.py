@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sparsact._disk import write_tensors, write_text, writing
-from sparsact._errors import InputError
 from sparsact.calibration.batches import (
     Batch,
     check_batches,
@@ -191,7 +190,7 @@ class ThresholdPlan:
 
         Raises:
             FileNotFoundError: there is no plan.
-            InputError: a ValueError: its files are not those that :meth:`save` writes.
+            ValueError: its files are not those that :meth:`save` writes.
         """
         folder = Path(path)
         for name in (_DESCRIPTION, _TENSORS):
@@ -201,7 +200,7 @@ class ThresholdPlan:
             described = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
             return cls._from(described, load_file(folder / _TENSORS))
         except (ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise InputError(
+            raise ValueError(
                 f"{folder} holds no threshold plan that can be read ({type(error).__name__}: "
                 f"{error}); sparsact calibrate writes one"
             ) from error
