@@ -42,7 +42,7 @@ bench: $(VENV)/.dev
 bench-peers: $(PEERS)/.done models/docstrings
 	cd benchmarks && for run in 'sae_smollm2.py harvest' 'sae_peers.py steps' \
 	    'sae_peers.py memory ours' 'sae_peers.py memory sparsify' 'sae_peers.py memory SAELens' \
-	    'sae_peers.py selection' 'sae_peers.py width 4096 8192 16384 32768 65536' \
+	    'sae_peers.py width 4096 8192 16384 32768 65536' \
 	    'sae_peers.py k 8 16 32 64 128 256' 'sae_peers.py plot' 'sae_smollm2.py all'; \
 	    do ../$(PEERS)/bin/python $$run || exit 1; done
 	$(PEERS)/bin/python benchmarks/table.py

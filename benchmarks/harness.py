@@ -41,13 +41,19 @@ def write(name: str, results: object) -> None:
     environment = {
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "cpu": _cpu(),
+        "cpu": f"{_cpu()}, {_units()}",
         "threads": torch.get_num_threads(),
     }
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps({"environment": environment, "results": results}, indent=2)
     (RESULTS / f"{name}.json").write_text(text + "\n")
     print(text)
+
+
+def _units() -> str:
+    """What most of the figures depend on: the vectors' width, and units for bfloat16."""
+    narrow = torch.cpu.get_capabilities().get("avx512_bf16")
+    return torch.backends.cpu.get_cpu_capability() + (" with bfloat16 units" if narrow else "")
 
 
 def _cpu() -> str:

@@ -11,6 +11,7 @@ those of a layer of a language model, which ``sae_smollm2.py harvest`` writes.
 """
 
 import functools
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -20,10 +21,9 @@ import torch
 from torch import Tensor
 
 from harness import RESULTS, alternate, write
-from sae_sides import SIDES, Side
+from sae_sides import OWN, SIDES, Side
 from sae_smollm2 import ACTIVATIONS, ROOT
-from sparsact.kernels import linear_topk
-from sparsact.sae import code, open_rows
+from sparsact.sae import open_rows
 
 D_SAE, K, BATCH = 8192, 32, 2048
 
@@ -60,7 +60,9 @@ def timed(
 
 
 def ratios(ms: dict[str, float]) -> dict[str, float]:
-    return {f"{name} / ours": round(ms[name] / ms["ours"], 2) for name in list(ms)[1:]}
+    others = [name for name in ms if name not in OWN]
+    pairs = itertools.product(others, OWN)
+    return {f"{other} / {own}": round(ms[other] / ms[own], 2) for other, own in pairs}
 
 
 def steps() -> None:
@@ -69,18 +71,11 @@ def steps() -> None:
     fvu = {name: side.fvu(data[1]) for name, side in made.items()}
     for name, found in fvu.items():
         assert abs(found - fvu["ours"]) <= 1e-4 * fvu["ours"], (name, fvu)
+    losses = [made[name].step(data[1]) for name in OWN]
+    assert abs(losses[0] - losses[1]) <= 1e-3 * losses[0], losses
     ms = timed(made, data)
-    found = {"fvu at the same weights": fvu, "ms": ms, **ratios(ms)}
+    found = {"fvu at the same weights": fvu, "loss by selection": losses, "ms": ms, **ratios(ms)}
     write("sae_peers_steps", found)
-
-
-def selection() -> None:
-    """Ours with selection in bfloat16, which CPUs with units for it are faster at."""
-    data = batches(8)
-    ms = timed(sides(D_SAE, K, data[0], ["ours"]), data)
-    code.linear_topk = functools.partial(linear_topk, select_dtype=torch.bfloat16)
-    narrow = timed(sides(D_SAE, K, data[0], ["ours"]), data)
-    write("sae_peers_selection", {"float32": ms["ours"], "bfloat16": narrow["ours"]})
 
 
 def memory(name: str) -> None:
@@ -172,7 +167,7 @@ def main(verb: str, *rest: str) -> None:
     elif verb == "memory":
         memory(rest[0])
     else:
-        {"steps": steps, "selection": selection, "plot": plot}[verb]()
+        {"steps": steps, "plot": plot}[verb]()
 
 
 if __name__ == "__main__":

@@ -84,6 +84,20 @@ ROWS: list[tuple[str, str, str, str, tuple[str, ...]]] = [
         ("SAELens / ours",),
     ),
     (
+        'the same with selection in bfloat16 (`mixed_precision="bf16"`)',
+        "sparsify's",
+        "sae_peers",
+        "sae_peers_steps",
+        ("sparsify / ours, bf16 selection",),
+    ),
+    (
+        "the same with selection in bfloat16",
+        "SAELens'",
+        "sae_peers",
+        "sae_peers_steps",
+        ("SAELens / ours, bf16 selection",),
+    ),
+    (
         "softshrink with a learned λ per channel, forward and backward, float32",
         "`sign(x)·relu(abs(x) − λ)`",
         "thresholds",
@@ -135,8 +149,20 @@ ROWS: list[tuple[str, str, str, str, tuple[str, ...]]] = [
 ]
 
 
+def read(file: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / f"{file}.json").read_text())
+    return found
+
+
+def machines() -> str:
+    """What the figures were measured on."""
+    environments = [read(file)["environment"] for _, _, _, file, _ in ROWS]
+    names = [f"{found['threads']} cores of {found['cpu']}" for found in environments]
+    return " or ".join(dict.fromkeys(names))
+
+
 def found(file: str, way: tuple[str, ...]) -> float:
-    value: Any = json.loads((RESULTS / f"{file}.json").read_text())["results"]
+    value: Any = read(file)["results"]
     for key in way:
         value = value[key]
     return float(value)
@@ -152,7 +178,7 @@ def table() -> str:
 def main() -> None:
     before, rest = README.read_text().split(START)
     _, after = rest.split(END)
-    README.write_text(f"{before}{START}\n\n{table()}\n\n{END}{after}")
+    README.write_text(f"{before}{START}\n\nOn {machines()}:\n\n{table()}\n\n{END}{after}")
 
 
 if __name__ == "__main__":

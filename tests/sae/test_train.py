@@ -198,6 +198,31 @@ def test_the_sparse_path_gives_the_numbers_of_the_dense_one(kind, sparse_data, m
 
 
 @pytest.mark.parametrize("kind", ["topk", "batch_topk", "jumprelu", "relu", "softshrink", "gated"])
+def test_the_sparse_path_serves_mixed_precision_too(kind, sparse_data, monkeypatch):
+    taken, asked = [], []
+    encode, select = code.encode, code.linear_topk
+
+    def losses(sparse):
+        monkeypatch.setattr("sparsact.sae.train.SPARSE_BELOW", 2.0 if sparse else 0.0)
+        torch.manual_seed(0)
+        data = sparse_data[:5120].split(256)
+        _, stats = trained(make(kind), data, 20, lr=1e-3, mixed_precision="bf16")
+        return [s.loss for s in stats]
+
+    monkeypatch.setattr(
+        "sparsact.sae.loss.encode", lambda *args: (taken.append(args[2]), encode(*args))[1]
+    )
+    monkeypatch.setattr(
+        code, "linear_topk", lambda *args, **given: (asked.append(given), select(*args, **given))[1]
+    )
+    found, expected = losses(True), losses(False)
+    assert sum(taken[:20]) >= 19
+    assert not any(taken[20:])
+    assert asked == [{"select_dtype": torch.bfloat16}] * (20 if kind == "topk" else 0)
+    assert found == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize("kind", ["topk", "batch_topk", "jumprelu", "relu", "softshrink", "gated"])
 def test_the_sparse_path_gives_the_gradients_of_the_dense_one(kind):
     def gradients(sparse):
         torch.manual_seed(0)

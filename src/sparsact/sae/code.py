@@ -46,23 +46,28 @@ class Code(NamedTuple):
 
 
 def encode(sae: SparseAutoencoder, centered: Tensor, sparse: bool) -> Code:
-    """Encode and decode, by the sparse kernels if `sparse`; both give the same numbers."""
+    """Encode and decode, by the sparse kernels if `sparse`; both give the same numbers.
+
+    Under autocast the kernels stay in float32, still the faster way, but for a selection of the
+    largest: what is selected is computed again.
+    """
     if not sparse:
         return _dense(sae, sae.encoder(centered))
-    if isinstance(sae.activation, TopK):
-        return _selected(sae, centered, sae.activation.k)
-    if isinstance(sae.activation, BatchTopK):
-        return _compressed(sae, centered)
-    return _passed(sae, centered)
+    select_dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") else None
+    with torch.autocast("cpu", enabled=False):
+        if isinstance(sae.activation, TopK):
+            return _selected(sae, centered, sae.activation.k, select_dtype)
+        if isinstance(sae.activation, BatchTopK):
+            return _compressed(sae, centered)
+        return _passed(sae, centered)
 
 
 def can_be_sparse(sae: SparseAutoencoder) -> bool:
-    """Whether the kernels serve here: compiled for float32 on the CPU, outside autocast."""
+    """Whether the kernels serve here: compiled for float32 on the CPU."""
     weight = sae.W_dec
     return (
         weight.device.type == "cpu"
         and weight.dtype == torch.float32
-        and not torch.is_autocast_enabled("cpu")
         and _skips_what_it_stops(sae.activation)
     )
 
@@ -91,9 +96,14 @@ def _dense(sae: SparseAutoencoder, pre: Tensor) -> Code:
     return Code(sae.reconstruct(latents), active.sum(1).float().mean(), active.any(0), pre, latents)
 
 
-def _selected(sae: SparseAutoencoder, centered: Tensor, k: int) -> Code:
+def _selected(
+    sae: SparseAutoencoder, centered: Tensor, k: int, select_dtype: torch.dtype | None
+) -> Code:
     """The largest k, selected as they are made: the whole matrix is never written."""
-    largest, indices = linear_topk(centered, sae.encoder.weight, sae.encoder.bias, k)
+    encoder = sae.encoder
+    largest, indices = linear_topk(
+        centered, encoder.weight, encoder.bias, k, select_dtype=select_dtype
+    )
     values = largest.relu()
     rebuilt = csr_linear((values, indices), sae.W_dec, sae.b_dec)
     return Code(rebuilt, *_activity(values, indices, rebuilt, sae), None, None)

@@ -86,7 +86,8 @@ class SAETrainConfig:
         resample_every: steps between revivals of dead latents by resampling; 0 turns it off.
         normalize_input: scale inputs to a mean norm of √d_in while training.
         mixed_precision: ``"no"`` or ``"bf16"``: matmuls in bfloat16, with parameters,
-            thresholds and optimizer state in float32.
+            thresholds and optimizer state in float32. Sparse kernels stay in float32 but for the
+            selection of topk, on a CPU that multiplies in bfloat16: half of a step there.
         sparse: compute with the active latents alone while they are so few that it is faster.
         seed: of the initial weights' and the resampling's randomness.
         shard: spread parameters and optimizer state over the processes (FSDP2) instead of having
