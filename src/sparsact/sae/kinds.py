@@ -110,26 +110,32 @@ def sparsity_term(config: SAEConfig, activation: nn.Module) -> SparsityTerm | No
 
 
 @torch.no_grad()
-def divide_levels_(activation: nn.Module, factor: float) -> bool:
-    """Make a threshold module act on inputs divided by `factor` as it did on the inputs.
+def multiply_levels_(activation: nn.Module, factor: Tensor) -> bool:
+    """Make a threshold module act on inputs times `factor` as it did on the inputs.
+
+    Args:
+        activation: changed in place.
+        factor: positive; a scalar, or (d_sae,) with one for each latent.
 
     Returns:
-        whether the module is one whose levels are known; if not it is left as it was.
+        whether that can be done. If not the module is left as it was: its levels are unknown, or
+        it selects among latents of different factors.
     """
-    if isinstance(activation, (nn.ReLU, TopK)):
+    if isinstance(activation, nn.ReLU):
         return True
-    if isinstance(activation, BatchTopK):
-        activation.running_threshold.div_(factor)
-        return True
-    if isinstance(activation, GatedReLU):
-        activation.bias.div_(factor)
-        return True
-    if isinstance(activation, (JumpReLU, Softshrink)):
-        activation.lambd = _divided(activation, factor)
-        return True
-    return False
+    if isinstance(activation, (TopK, BatchTopK)):
+        if factor.ndim == 0 and isinstance(activation, BatchTopK):
+            activation.running_threshold.mul_(factor)
+        return factor.ndim == 0
+    level = activation.bias if isinstance(activation, GatedReLU) else _learned_level(activation)
+    if level is None or factor.numel() not in (1, level.numel()):
+        return False
+    level.mul_(factor)
+    return True
 
 
-def _divided(activation: ThresholdModule, factor: float) -> float | Tensor:
-    level = activation.lambd
-    return level.div_(factor) if isinstance(level, Tensor) else level / factor
+def _learned_level(activation: nn.Module) -> Tensor | None:
+    """The thresholds that are saved with the weights; fixed ones are not."""
+    if isinstance(activation, (JumpReLU, Softshrink)) and activation.learnable:
+        return activation.lambd if isinstance(activation.lambd, Tensor) else None
+    return None

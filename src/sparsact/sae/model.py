@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from sparsact.sae.config import SAEConfig
 from sparsact.sae.geometry import normalize_rows_
-from sparsact.sae.kinds import divide_levels_, make_activation
+from sparsact.sae.kinds import make_activation, multiply_levels_
 
 ENCODER_START = 3**-0.5
 """Length of the encoder's rows at the start, where the decoder's have 1.
@@ -35,6 +35,8 @@ class SparseAutoencoder(nn.Module):
         b_dec: (d_out,).
         scale_in: what inputs are multiplied by before encoding.
         scale_out: what targets are multiplied by in training; outputs are divided by it.
+        is_fresh: whether the weights are where they were made: neither trained nor loaded. A
+            training sets scale and b_dec of a fresh one, and goes on from any other.
 
     Raises:
         ValueError: a module is given for a preset, or missing for ``"custom"``.
@@ -63,6 +65,8 @@ class SparseAutoencoder(nn.Module):
         self.b_dec = nn.Parameter(torch.zeros(config.width_out))
         self.register_buffer("scale_in", torch.ones(()))
         self.register_buffer("scale_out", torch.ones(()))
+        self.is_fresh = True
+        self.register_load_state_dict_post_hook(_not_fresh)  # type: ignore[no-untyped-call]
         normalize_rows_(self.W_dec)
         nn.init.zeros_(self.encoder.bias)
         if not config.is_transcoder:  # each latent starts by reading what it writes
@@ -93,23 +97,60 @@ class SparseAutoencoder(nn.Module):
         """The reconstruction in the scale of training."""
         return latents @ self.W_dec + self.b_dec
 
-    @torch.no_grad()
     def fold_scale_(self) -> "SparseAutoencoder":
         """Move the scale into biases and thresholds, in place; what the module computes stays.
 
         The dictionary keeps its unit rows and latents come out in units of the raw activations.
-        The scale stays where it is when the threshold is a module of unknown levels.
+        The scale stays where it is when the levels of the threshold are unknown, or fixed: those
+        are not saved with the weights.
         """
-        ratio, out = float(self.scale_in / self.scale_out), float(self.scale_out)
-        if divide_levels_(self.activation, out):
-            self.encoder.weight.mul_(ratio)
-            self.encoder.bias.div_(out)
-            self.b_dec.div_(out)
-            self.scale_in.fill_(1)
-            self.scale_out.fill_(1)
+        one = torch.ones_like(self.scale_in)
+        return self.rescale_(one, one)
+
+    @torch.no_grad()
+    def rescale_(self, scale_in: Tensor, scale_out: Tensor) -> "SparseAutoencoder":
+        """Set another scale, in place; what the module computes stays, latents change their unit.
+
+        Args:
+            scale_in: scalar. But for a transcoder it is `scale_out`, as b_dec is subtracted from
+                inputs and added to outputs.
+            scale_out: scalar.
+        """
+        factor = scale_out / self.scale_out
+        if multiply_levels_(self.activation, factor):
+            self.encoder.weight.mul_(factor * self.scale_in / scale_in)
+            self.encoder.bias.mul_(factor)
+            self.b_dec.mul_(factor)
+            self.scale_in.copy_(scale_in)
+            self.scale_out.copy_(scale_out)
+        return self
+
+    @torch.no_grad()
+    def unit_rows_(self) -> "SparseAutoencoder":
+        """Move the lengths of the dictionary's rows into the encoder, in place; outputs stay.
+
+        Raises:
+            ValueError: the rows differ in length and the threshold selects among latents, or its
+                levels are unknown: it would let others through.
+        """
+        length = torch.linalg.vector_norm(self.W_dec, dim=1)
+        if not torch.allclose(length, torch.ones_like(length), atol=1e-3):
+            if not multiply_levels_(self.activation, length):
+                raise ValueError(
+                    f"the dictionary's rows are {float(length.min()):.3g} to "
+                    f"{float(length.max()):.3g} long, and training keeps them at 1: that would "
+                    f"change what {type(self.activation).__name__} lets through"
+                )
+            self.encoder.weight.mul_(length[:, None])
+            self.encoder.bias.mul_(length)
+            normalize_rows_(self.W_dec)
         return self
 
     def extra_repr(self) -> str:
         """Sizes and kind."""
         width = f", d_out={self.config.d_out}" if self.config.is_transcoder else ""
         return f"d_in={self.config.d_in}, d_sae={self.config.d_sae}{width}"
+
+
+def _not_fresh(sae: SparseAutoencoder, _: object) -> None:
+    sae.is_fresh = False

@@ -15,7 +15,7 @@ from sparsact.penalties import Penalty
 from sparsact.sae.code import SPARSE_BELOW, can_be_sparse
 from sparsact.sae.config import SAETrainConfig
 from sparsact.sae.dead import DeadLatents, forget_, resample_
-from sparsact.sae.geometry import geometric_median, normalize_rows_, remove_parallel_
+from sparsact.sae.geometry import normalize_rows_, remove_parallel_
 from sparsact.sae.joined import check_accelerator, check_parts, join, make_accelerator, mean
 from sparsact.sae.kinds import SparsityTerm, sparsity_term
 from sparsact.sae.loss import LossParts, SAELoss
@@ -31,6 +31,7 @@ from sparsact.sae.sharding import (
     whole,
     whole_copy,
 )
+from sparsact.sae.start import start_
 from sparsact.sae.target import CoefficientController, set_l0_
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ class SAEStats:
 class SAETrainer:
     """Trains a sparse autoencoder.
 
-    The first batch sets the scale of the inputs and the decoder's bias (the geometric median).
+    The first batch sets the scale of the inputs, and the decoder's bias (the geometric median)
+    of an autoencoder that was not trained or loaded; from one that was it goes on.
 
     In one of several processes (``torchrun``, ``accelerate launch``) each step takes this
     process's part of the batch, of the same size in all, and does what one process would with
@@ -294,15 +296,12 @@ class SAETrainer:
         alone = not self.config.shard
         return self.config.sparse and alone and few and can_be_sparse(self.sae)
 
-    @torch.no_grad()
     def _start(self, x: Tensor, target: Tensor) -> None:
-        """Set scale and decoder bias from the first batch, of all processes."""
+        """Prepare the autoencoder from the first batch, of all processes."""
         x, target = self.accelerator.gather((x, target))
         with edited(self.sae, self.accelerator.num_processes) as sae:
-            if self.config.normalize_input:
-                sae.scale_in.copy_(_unit_scale(x))
-                sae.scale_out.copy_(_unit_scale(target))
-            sae.b_dec.copy_(geometric_median(target * sae.scale_out))
+            start_(sae, x, target, self.config.normalize_input)
+        self.sae.is_fresh = False
 
     def _set_lr(self) -> float:
         lr = self.config.lr * _ramp(self.steps + 1, self.config.lr_warmup_steps)
@@ -355,11 +354,3 @@ def _check_target(
 def _ramp(step: int, length: int) -> float:
     """From 0 at step 0 to 1 at `length`."""
     return 1.0 if step >= length else step / length
-
-
-def _unit_scale(x: Tensor) -> Tensor:
-    """What makes the mean norm of the rows √d."""
-    mean: Tensor = torch.linalg.vector_norm(x, dim=1).mean()
-    if not bool(mean > 0):
-        raise ValueError("the first batch is all zero: it has no scale")
-    return math.sqrt(x.shape[1]) / mean

@@ -60,6 +60,11 @@ def save_saelens(
     folded = copy.deepcopy(sae).fold_scale_()
     settings, tensors = _shared(folded)
     architecture, own = _kind(folded)
+    if folded.scale_in != 1:
+        raise ValueError(
+            f"the scale of training cannot be folded into the fixed level of {sae.activation}, and "
+            "SAELens has no place for it: train with learnable=True, or normalize_input=False"
+        )
     settings |= {"architecture": architecture, "metadata": _metadata(metadata or {})}
     if isinstance(folded.activation, TopK):
         settings |= {"k": folded.activation.k, "rescale_acts_by_decoder_norm": False}

@@ -73,6 +73,7 @@ def load_saelens(path: str | Path) -> SparseAutoencoder:
     )
     _set_scale(sae, settings, path)
     _fill(sae, tensors, settings, path)
+    sae.is_fresh = False
     return sae.eval()
 
 

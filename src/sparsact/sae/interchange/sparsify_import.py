@@ -52,6 +52,7 @@ def load_sparsify(path: str | Path) -> SparseAutoencoder:
         sae.W_dec.copy_(tensors.take("W_dec", d_sae, d_in))
         sae.b_dec.copy_(tensors.take("b_dec", d_in))
     tensors.end()
+    sae.is_fresh = False
     return sae.eval()
 
 
