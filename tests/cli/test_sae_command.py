@@ -122,7 +122,7 @@ def test_a_full_disk_is_one_line_and_what_was_written_can_be_resumed(whole, data
     assert "could not be written (File too large" in error
     assert "Traceback" not in error
     assert (out / "checkpoint" / "state.safetensors").read_bytes() == before
-    assert not list(out.glob("**/*.new")) + list(out.glob("**/*.unfinished"))
+    assert not list(out.glob("**/.*")) + list(out.glob("**/*.unfinished"))
     assert finished(*flags)[0] == 0
     assert curve(out) == curve(whole[0])
 
@@ -133,6 +133,7 @@ def test_a_full_disk_is_one_line_and_what_was_written_can_be_resumed(whole, data
         (["--out", "{whole}"], "--resume"),
         (["--out", "{whole}", "--resume", "--lr", "0.1"], "another training"),
         (["--out", "{new}", "--resume"], "no run"),
+        (["--out", "{mine}"], "not empty"),
         (["--out", "{new}", "--data", "no.npy"], "does not exist"),
         (["--out", "{new}", "--model", "x"], "either --data"),
         (["--out", "{new}", "--data", "{first}"], "step 1 has NaN"),
@@ -146,7 +147,9 @@ def test_a_full_disk_is_one_line_and_what_was_written_can_be_resumed(whole, data
     ],
 )
 def test_mistakes_end_with_one_line(flags, message, whole, data, tmp_path):
-    places = {"whole": whole[0], "new": tmp_path / "new"}
+    places = {"whole": whole[0], "new": tmp_path / "new", "mine": tmp_path / "mine"}
+    (tmp_path / "mine" / "sae").mkdir(parents=True)
+    (tmp_path / "mine" / "sae" / "notes.txt").write_text("precious")
     for name, rows in (("first", slice(0, 300)), ("last", slice(1999, None))):
         places[name] = tmp_path / f"{name}.npy"
         spoilt = np.load(data)
@@ -159,6 +162,7 @@ def test_mistakes_end_with_one_line(flags, message, whole, data, tmp_path):
     assert status == 2
     assert message in error
     assert "Traceback" not in error
+    assert sorted(file.name for file in (tmp_path / "mine").rglob("*")) == ["notes.txt", "sae"]
 
 
 @pytest.mark.parametrize(

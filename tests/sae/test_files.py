@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -12,6 +14,7 @@ from sparsact.sae import (
     open_rows,
     save_checkpoint,
     save_sae,
+    save_saelens,
 )
 from sparsact.sae.config import KINDS
 
@@ -56,14 +59,64 @@ def test_a_resumed_training_goes_on_bitwise(kind, sparse_data, tmp_path):
     assert rest == whole[9:]
 
 
-def test_a_crash_between_the_two_renames_is_survived(batches, tmp_path):
+def test_a_crash_between_the_two_renames_is_survived(batches, tmp_path, monkeypatch):
     trainer = SAETrainer(SparseAutoencoder(SAEConfig(16, 48, k=4)), SAETrainConfig())
     trainer.step(next(batches))
-    path = save_checkpoint(trainer, tmp_path / "checkpoint")
-    path.rename(tmp_path / "checkpoint.old")
+    checkpoint = save_checkpoint(trainer, tmp_path / "checkpoint")
+    path = save_sae(trainer.sae, tmp_path / "sae")
+    before = load_sae(path).W_dec.clone()
     trainer.step(next(batches))
-    load_checkpoint(trainer, path)
+    with monkeypatch.context() as patched:
+        rename = Path.rename
+        patched.setattr(Path, "rename", lambda old, new: crash(old, new, rename))
+        for save in (
+            lambda: save_checkpoint(trainer, checkpoint),
+            lambda: save_sae(trainer.sae, path),
+        ):
+            with pytest.raises(KeyboardInterrupt):
+                save()
+    assert not checkpoint.exists()
+    assert not path.exists()
+    load_checkpoint(trainer, checkpoint)
     assert trainer.steps == 1
+    assert torch.equal(load_sae(path).W_dec, before)
+    save_sae(trainer.sae, path)
+    assert {file.name for file in tmp_path.iterdir()} == {"sae", ".checkpoint.sparsact-old"}
+
+
+def crash(old, new, rename):
+    """Move the old directory aside, and not the new one in its place."""
+    if new.name.startswith("."):
+        return rename(old, new)
+    raise KeyboardInterrupt
+
+
+def test_only_a_directory_of_an_autoencoder_is_replaced(tmp_path):
+    sae = SparseAutoencoder(SAEConfig(16, 48, k=4))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "config").mkdir()
+    for name in ("mine/thesis.txt", "config/config.json", "file"):
+        (tmp_path / name).write_text("precious")
+    save_sae(sae, tmp_path / "sae")
+    (tmp_path / "sae" / "notes.txt").write_text("precious")
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    for name in ("mine", "config", "file", "sae"):
+        with pytest.raises(FileExistsError, match="not replaced"):
+            save_sae(sae, tmp_path / name)
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize("save", [save_sae, save_saelens])
+def test_what_stands_beside_stays(save, tmp_path):
+    names = ["out.old", "out.new", "out.unfinished"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes.txt").write_text("precious")
+    sae = SparseAutoencoder(SAEConfig(16, 48, k=4))
+    save(sae, tmp_path / "out")
+    save_sae(sae, save_sae(sae, tmp_path / "twice"))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out", *sorted(names), "twice"]
+    assert all((tmp_path / name / "notes.txt").exists() for name in names)
 
 
 def test_nothing_there(tmp_path):

@@ -23,12 +23,13 @@ def save_sae(sae: SparseAutoencoder, path: str | Path) -> Path:
 
     Args:
         sae: left as it is.
-        path: the directory; one that exists is replaced, once the new one is whole.
+        path: the directory; an autoencoder there is replaced, once the new one is whole.
 
     Returns:
         the directory.
 
     Raises:
+        FileExistsError: what is there is no autoencoder, or holds other files too.
         OutputError: an OSError: the disk is full, or refuses; what stood there is there.
     """
     folded = copy.deepcopy(sae).fold_scale_()
@@ -48,7 +49,7 @@ def load_sae(path: str | Path, activation: nn.Module | None = None) -> SparseAut
     Raises:
         FileNotFoundError: there is no autoencoder.
     """
-    path = Path(path)
+    path = find_whole(Path(path))
     _require(path / CONFIG)
     sae = SparseAutoencoder(SAEConfig(**json.loads((path / CONFIG).read_text())), activation)
     sae.load_state_dict(load_file(path / WEIGHTS))
@@ -61,6 +62,7 @@ def save_checkpoint(trainer: SAETrainer, path: str | Path) -> Path:
     Every process must call it; the first one writes.
 
     Raises:
+        FileExistsError: what is there is no checkpoint, or holds other files too.
         OutputError: an OSError: the disk is full, or refuses; the last checkpoint is there.
     """
     tensors: dict[str, Tensor] = {}
@@ -76,7 +78,7 @@ def load_checkpoint(trainer: SAETrainer, path: str | Path) -> None:
     Raises:
         FileNotFoundError: there is no checkpoint.
     """
-    path = _whole(Path(path))
+    path = find_whole(Path(path))
     _require(path / "state.json")
     tensors = load_file(path / "state.safetensors")
     trainer.load_state_dict(_nest(json.loads((path / "state.json").read_text()), tensors))
@@ -86,9 +88,13 @@ def write_whole(path: Path, tensors: dict[str, Tensor], plain: Any, *names: str)
     """A directory of one safetensors and one JSON file, which takes the place of `path`.
 
     The old directory is moved aside before the new one is renamed, and removed after; whoever
-    reads in between, or after a crash there, finds the old one by :func:`_whole`.
+    reads in between, or after a crash there, finds the old one by :func:`find_whole`.
+
+    Raises:
+        FileExistsError: `path` holds anything but those two files.
     """
-    new, old = path.with_name(path.name + ".new"), path.with_name(path.name + ".old")
+    _check_own(path, names)
+    new, old = _beside(path, "new"), _beside(path, "old")
     with writing(path):
         shutil.rmtree(new, ignore_errors=True)
         try:
@@ -105,10 +111,27 @@ def write_whole(path: Path, tensors: dict[str, Tensor], plain: Any, *names: str)
     return path
 
 
-def _whole(path: Path) -> Path:
+def find_whole(path: Path) -> Path:
     """`path`, or what stood there before a replacement that did not end."""
-    old = path.with_name(path.name + ".old")
+    old = _beside(path, "old")
     return old if old.exists() and not path.exists() else path
+
+
+def _beside(path: Path, state: str) -> Path:
+    """Where a directory is while it is replaced: a name that nobody gives to anything else."""
+    return path.with_name(f".{path.name}.sparsact-{state}")
+
+
+def _check_own(path: Path, names: tuple[str, ...]) -> None:
+    """Raise FileExistsError unless nothing would be lost but files of those names."""
+    if not path.exists():
+        return
+    found = {file.name for file in path.iterdir()} if path.is_dir() else None
+    if found is None or (found and found != set(names)):
+        raise FileExistsError(
+            f"{path} is not a directory of {' and '.join(names)} alone, and is not replaced: "
+            "choose another, or move it away"
+        )
 
 
 def _require(file: Path) -> None:

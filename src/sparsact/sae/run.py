@@ -17,7 +17,7 @@ from sparsact._disk import write_text, writing
 from sparsact._errors import OutputError, about_the_input
 from sparsact.sae.activations import Rows, harvest, open_rows
 from sparsact.sae.config import Kind, SAEConfig, SAETrainConfig
-from sparsact.sae.files import load_checkpoint, save_checkpoint, save_sae
+from sparsact.sae.files import find_whole, load_checkpoint, save_checkpoint, save_sae
 from sparsact.sae.joined import make_accelerator
 from sparsact.sae.log import RunLog, Tracker, check_trackers
 from sparsact.sae.metrics import SAEMetrics, evaluate
@@ -28,12 +28,13 @@ from sparsact.sae.train import SAEStats, SAETrainer
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-LOG, CHECKPOINT, SAE, CONFIG, METRICS = (
+LOG, CHECKPOINT, SAE, CONFIG, METRICS, ACTIVATIONS = (
     "log.jsonl",
     "checkpoint",
     "sae",
     "config.json",
     "metrics.json",
+    "activations",
 )
 
 
@@ -138,7 +139,7 @@ def _prepared(
     torch.manual_seed(config.training.seed)
     sae = SparseAutoencoder(_shape(config, rows.width))
     trainer = SAETrainer(sae, config.training, accelerator=accelerator)
-    if (folder / CHECKPOINT).exists() or (folder / f"{CHECKPOINT}.old").exists():
+    if find_whole(folder / CHECKPOINT).exists():
         load_checkpoint(trainer, folder / CHECKPOINT)
     return trainer, rows, held_out
 
@@ -184,7 +185,8 @@ def _finish(config: SAERun, trainer: SAETrainer, held_out: Tensor, folder: Path)
     sae = trainer.autoencoder()
     metrics = evaluate(sae, held_out[half:].split(config.batch_size))
     if trainer.accelerator.is_main_process:
-        save_sae(sae, folder / SAE)
+        with about_the_input():
+            save_sae(sae, folder / SAE)
         figures = dataclasses.asdict(metrics) | {"density": metrics.density.tolist()}
         write_text(folder / METRICS, json.dumps(figures) + "\n")
     return metrics
@@ -204,7 +206,7 @@ def _rows(config: SAERun, folder: Path, progress: Progress, accelerator: "Accele
         model,
         layer,
         tokens,
-        source.cache or folder / "activations",
+        source.cache or folder / ACTIVATIONS,
         batch_rows=source.batch_rows,
         progress=lambda done, total: progress(done, total, "activations"),
         accelerator=accelerator,
@@ -219,6 +221,9 @@ def _open(folder: Path, config: SAERun) -> None:
             raise FileExistsError(
                 f"{folder} holds a run: choose another --out, or go on with it by --resume"
             )
+        others = {found.name for found in folder.iterdir()} if folder.is_dir() else set()
+        if others - {ACTIVATIONS}:  # which a start that was refused may have left
+            raise FileExistsError(f"{folder} is not empty, and holds no run: choose another --out")
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         versions = {"sparsact": sparsact.__version__, "torch": torch.__version__}

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from sparsact.sae.config import SAEConfig
-from sparsact.sae.run import CONFIG, LOG, METRICS, SAE
+from sparsact.sae.files import find_whole
+from sparsact.sae.run import ACTIVATIONS, CONFIG, LOG, METRICS, SAE
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Run:
             return {}
         found: dict[str, Any] = {**self.flags["source"]}
         found["text"] = tuple(found["text"])
-        found["cache"] = found["cache"] or str(self.autoencoder.parent / "activations")
+        found["cache"] = found["cache"] or str(self.autoencoder.parent / ACTIVATIONS)
         return found
 
     def facts(self, shape: SAEConfig) -> tuple[str, ...]:
@@ -68,15 +69,16 @@ def read_run(folder: Path) -> Run:
     Raises:
         FileNotFoundError: a run that has not come to its end.
     """
+    autoencoder = find_whole(folder / SAE)
     if not (folder / LOG).exists():
-        return Run(folder / SAE if (folder / SAE).is_dir() else folder, None, (), {})
-    if not (folder / SAE).is_dir():
+        return Run(autoencoder if autoencoder.is_dir() else folder, None, (), {})
+    if not autoencoder.is_dir():
         raise FileNotFoundError(
             f"the run in {folder} has no autoencoder yet: finish it by --resume"
         )
     lines = (folder / LOG).read_text(encoding="utf-8").splitlines()
     return Run(
-        autoencoder=folder / SAE,
+        autoencoder=autoencoder,
         flags=json.loads((folder / CONFIG).read_text(encoding="utf-8"))["run"],
         log=tuple(json.loads(line) for line in lines),
         metrics=json.loads((folder / METRICS).read_text(encoding="utf-8")),
