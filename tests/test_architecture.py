@@ -40,7 +40,7 @@ def test_import_order(file):
     if room in STAGES:
         allowed = {*STAGES[: STAGES.index(room)], "_disk", "_extras", "language"}
     elif room == "report":
-        allowed = {"_extras"}
+        allowed = {"_disk", "_extras"}
     elif room == "functional":
         allowed = {"_thresholds"}
     elif room == "optim":

@@ -1,11 +1,16 @@
 """The page of an autoencoder from hand-made records: no model is trained here."""
 
+import errno
 import math
+import os
 import re
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pytest
+
+from sparsact._errors import OutputError
 from sparsact.report.autoencoder.page import save_autoencoder
 from sparsact.report.autoencoder.records import (
     AutoencoderReport,
@@ -176,6 +181,19 @@ def test_a_curve_without_a_finite_value_is_empty(tmp_path):
     drawn = text[text.rindex('"figure-0",') :]
     assert '"y":[null]' in drawn
     assert "NaN" not in drawn
+
+
+def test_a_full_disk_leaves_the_report_that_is_there(tmp_path, monkeypatch):
+    before = written(report(latent(3)), tmp_path)[0]
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OutputError, match="No space left"):
+        save_autoencoder(report(latent(4)), tmp_path / "page.html")
+    assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == before
+
+
+def refuse(descriptor):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_the_same_report_gives_the_same_file(tmp_path):

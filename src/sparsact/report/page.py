@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
+from sparsact._disk import write_text
 from sparsact.report.figures import Figure
 from sparsact.report.style import FRONT, INK
 
@@ -48,6 +49,9 @@ def save_page(
         conclusion: what was found.
         parts: HTML that is written as it is, and figures; plotly is inlined with the first.
         style: CSS beside the common one.
+
+    Raises:
+        OutputError: an OSError: the disk is full, or refuses; the report that stood there stays.
     """
     listed = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
     document = (
@@ -58,7 +62,7 @@ def save_page(
         f'<p class="conclusion">{escape(conclusion)}</p>{"".join(_rendered(parts))}</body></html>'
     )
     # a path on the page may hold bytes that are no text: they become character references
-    path.write_text(document, encoding="utf-8", errors="xmlcharrefreplace")
+    write_text(path, document.encode("utf-8", "xmlcharrefreplace").decode("utf-8"))
 
 
 def table(header: Iterable[str], rows: Iterable[Sequence[str]], picked: int | None = None) -> str:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import tyro
 from torch import Tensor
 
-from sparsact._disk import writing
 from sparsact._errors import about_the_input
 from sparsact.language import load_language_model
 from sparsact.report.autoencoder.page import save_autoencoder
@@ -118,8 +117,7 @@ def write_report(config: SAEReport, progress: Progress = lambda *_: None) -> Pat
         wanted = config.most or config.sample or config.latents
         source = _source(config.shown_in, run) if wanted else None
         shown = None if source is None else _dashboards(config, sae, source, out.parent, progress)
-    with writing(out):
-        save_autoencoder(_report(run, sae, shown), out)
+    save_autoencoder(_report(run, sae, shown), out)
     return out
 
 
