@@ -100,7 +100,7 @@ def test_block_is_greedy():
     for name in scales:
         scales[name].fill_(1)
     histograms = score_histograms(model, sites, scales, [x], None, 0, lambda: None)
-    found = block_sparsity(model, sites, histograms, scales, x, 0.4)
+    found = block_sparsity(model, sites, histograms, scales, x, 0.4, lambda sites: None)
     assert found == pytest.approx(plainly(model, x, sites, scales, 0.4))
     for number in range(2):
         mine = [site for site in sites if site.name.startswith(f"blocks.{number}.")]
@@ -154,7 +154,7 @@ def test_a_block_that_changes_its_input_in_place():
     sites, scales, histograms = looked_at(model, x)
     seen = []
     model[1].fc.register_forward_hook(lambda module, args, output: seen.append(args[0].clone()))
-    block_sparsity(model, sites, histograms, scales, x, 0.5)
+    block_sparsity(model, sites, histograms, scales, x, 0.5, lambda sites: None)
     assert torch.equal(seen[0], seen[1])  # the dense run, and the dense one to compare with
 
 

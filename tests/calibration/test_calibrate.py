@@ -108,19 +108,28 @@ def test_an_iterator_and_a_loader():
         assert all(torch.equal(plan.thresholds[n], t) for n, t in wanted.thresholds.items())
 
 
-@pytest.mark.parametrize(("score", "sparsity", "total"), [("loss", 0.5, 10), ("weight", 0.0, 3)])
-def test_progress_reaches_its_end(score, sparsity, total):
+@pytest.mark.parametrize(
+    ("score", "sparsity", "held_out", "total"),
+    [("loss", 0.5, None, 13), ("loss", 0.5, 2, 12), ("weight", 0.0, None, 6)],
+)
+@pytest.mark.parametrize("allocate", ["global", "block"])
+def test_progress_reaches_its_end(score, sparsity, held_out, total, allocate):
     steps = []
     calibrate(
         tiny_models.mlp(),
         list(torch.randn(3, 20, 16)),
         sparsity,
         score=score,
+        allocate=allocate,
         loss_fn=summed_square,
+        held_out=held_out and list(torch.randn(held_out, 20, 16)),
         progress=lambda *step: steps.append(step),
     )
+    total += 3 if allocate == "block" else 0  # sites
     assert [step[:2] for step in steps] == [(i + 1, total) for i in range(total)]
     assert steps[0][2] == ("gradients" if score == "loss" else "scores")
+    assert ("blocks" in {name for *_, name in steps}) == (allocate == "block")
+    assert [name for *_, name in steps].count("sparsity") == (held_out or 3)
 
 
 class Routed(nn.Module):

@@ -1,6 +1,6 @@
 """Sharing a sparsity out over sites: how high the level of each site's scores is to be."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -41,11 +41,12 @@ def block_sparsity(
     scales: Mapping[str, Tensor],
     batch: Batch,
     sparsity: float,
+    done: Callable[[int], None],
 ) -> dict[str, float]:
     """The sparsity of each site when every block has `sparsity`, shared out greedily within it.
 
     Each step raises the one site of a block that changes the block's output least, for as many
-    bytes.
+    bytes. `done` is called after each block with the number of its sites.
 
     Source:
         Liu et al. 2024, "Training-free activation sparsity in large language models", alg. 1.
@@ -59,6 +60,7 @@ def block_sparsity(
     for name, members in blocks.items():
         block = _Block(model.get_submodule(name), name, calls[name], histograms, scales)
         chosen |= block.share_out(members, sparsity)
+        done(len(members))
     return chosen
 
 

@@ -1,6 +1,6 @@
 """Thresholds for a chosen sparsity, from data."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -100,12 +100,13 @@ def calibrate(
     """
     _check(sparsity, score, allocate, keep_first)
     batches = read_twice(batches)
-    first = next(iter(batches), None)
-    if first is None:
-        raise ValueError("there are no batches to calibrate on")
+    first = _first(batches, "calibrate")
+    measured = batches if held_out is None else read_twice(held_out)
+    _first(measured, "measure")
     sites = find_sites(model, first, include=include, exclude=exclude)
     corrections = _CORRECTIONS if sparsity else ()
-    steps = _Steps(progress, _number_of_steps(batches, score, corrections))
+    blocks = sites if allocate == "block" else ()
+    steps = _Steps(progress, _number_of_steps(batches, measured, score, corrections, blocks))
     with unchanged(model):
         scales = _scales(
             model, sites, batches, score, loss_fn or drawn_label_loss, keep_first, steps
@@ -121,7 +122,8 @@ def calibrate(
         scales = {site.name: scales[site.name] for site in sites}
         shares = {site.name: sparsity for site in sites}
         if allocate == "block":
-            shares = block_sparsity(model, sites, histograms, scales, first, sparsity)
+            steps.name = "blocks"
+            shares = block_sparsity(model, sites, histograms, scales, first, sparsity, steps)
         levels = _levels(allocate, sites, histograms, shares, sparsity)
         steps.name = "correction"
         for stride in corrections:
@@ -143,13 +145,27 @@ def calibrate(
         allocate=allocate,
         keep_first=keep_first,
     )
-    return replace(plan, achieved=plan.measure(model, batches if held_out is None else held_out))
+    steps.name = "sparsity"
+    return replace(plan, achieved=plan.measure(model, steps.through(measured)))
 
 
-def _number_of_steps(batches: Iterable[Batch], score: str, corrections: Iterable[int]) -> int:
-    if not isinstance(batches, Sequence):
+def _first(batches: Iterable[Batch], what: str) -> Batch:
+    first = next(iter(batches), None)
+    if first is None:
+        raise ValueError(f"there are no batches to {what} on")
+    return first
+
+
+def _number_of_steps(
+    batches: Iterable[Batch],
+    measured: Iterable[Batch],
+    score: str,
+    corrections: Iterable[int],
+    blocks: Sequence[InputSite],
+) -> int:
+    if not isinstance(batches, Sequence) or not isinstance(measured, Sequence):
         return 0
-    passes = (1 + (score == "loss")) * len(batches)
+    passes = (1 + (score == "loss")) * len(batches) + len(blocks) + len(measured)
     return passes + sum(-(-len(batches) // stride) for stride in corrections)
 
 
@@ -160,10 +176,16 @@ class _Steps:
         self.progress, self.total = progress, total
         self.name, self.done = "gradients", 0
 
-    def __call__(self) -> None:
-        self.done += 1
+    def __call__(self, steps: int = 1) -> None:
+        self.done += steps
         if self.progress is not None:
             self.progress(self.done, self.total, self.name)
+
+    def through(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches, each a step once it was used."""
+        for batch in batches:
+            yield batch
+            self()
 
 
 def check_sparsity(sparsity: float) -> None:

@@ -133,7 +133,12 @@ class Bench:
         given, counter = self._inputs, self._counter
         assert given.calibration is not None
         counter.now(f"calibrating at {sparsity:.0%}")
-        before = counter.done
+        before, passes = counter.done, _PASSES * self.config.calibration_rows
+
+        def progress(done: int, total: int, _: str) -> None:
+            counter.done = before + passes * done // total
+            counter.now(counter.name)
+
         plan = calibrate(
             given.reference,
             as_batches(given.calibration),
@@ -142,9 +147,8 @@ class Bench:
             allocate=given.plan.allocate,
             include=sorted(given.plan.samples),
             keep_first=given.plan.keep_first,
-            progress=lambda *_: counter.step(),
+            progress=progress,
         )
-        counter.done = before + _PASSES * self.config.calibration_rows
         counter.now(f"perplexity at {sparsity:.0%}")
         with plan.applied(given.reference):
             losses = window_losses(given.reference, given.windows, counter.step)
