@@ -187,6 +187,23 @@ def test_wrong_use(options, error, message):
         calibrate(given.pop("model"), given.pop("batches"), **given)
 
 
+@pytest.mark.parametrize(
+    ("held_out", "message"),
+    [([], "no batches to measure on"), ({"x": torch.randn(4, 16)}, "one dict: wrap it in a list")],
+)
+def test_held_out_is_looked_at_before_the_work(held_out, message):
+    steps = []
+    with pytest.raises((ValueError, TypeError), match=message):
+        calibrate(
+            tiny_models.mlp(),
+            [torch.randn(4, 16)],
+            score="weight",
+            held_out=held_out,
+            progress=lambda *step: steps.append(step),
+        )
+    assert not steps
+
+
 def test_a_compiled_model():
     model = tiny_models.mlp()
     with pytest.raises(RuntimeError, match="compiled already"):

@@ -285,10 +285,11 @@ def test_keep_first_without_sequences(x):
     assert hooks_of(model) == 0
 
 
-def test_keep_first_of_everything():
+@pytest.mark.parametrize("score", ["loss", "weight"])
+def test_keep_first_of_everything(score):
     model = tiny_models.gpt2()
     with pytest.raises(ValueError, match=r"no token counts: all are .* the first 9"):
-        calibrate(model, [torch.randint(0, 9, (2, 9))], score="weight", keep_first=9)
+        calibrate(model, [torch.randint(0, 9, (2, 9))], score=score, keep_first=9)
     nothing = {"input_ids": torch.ones(1, 4, dtype=torch.long), "attention_mask": torch.zeros(1, 4)}
     with pytest.raises(ValueError, match=r"all are padding$"):
-        calibrate(model, [nothing], score="weight")
+        calibrate(model, [nothing], score=score)

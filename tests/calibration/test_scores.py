@@ -195,6 +195,13 @@ def test_activations_that_are_not_finite_are_named(score):
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
+def test_a_weight_that_is_not_finite_is_named():
+    model = tiny_models.mlp()
+    model[2].weight.data[1, 1] = float("nan")
+    with pytest.raises(ValueError, match=r"weights are NaN or infinite at 2$"):
+        calibrate(model, [torch.randn(4, 16)], score="weight")
+
+
 def test_losses_that_do_not_help():
     model, x = tiny_models.mlp(), torch.randn(4, 16)
     with pytest.raises(ValueError, match="no logits: give loss_fn="):

@@ -151,6 +151,7 @@ def test_bench_of_one_dense_model_on_the_reference(run, places, tmp_path):
         (["--text", "{folder}/empty.txt"], "8 rows of 64 need 504 tokens"),
         (["--text", "{folder}/short.txt"], "8 rows of 64 need 504 tokens of text, and there are 4"),
         (["--text", "{folder}/none.txt"], "none.txt"),
+        (["--text"], "--text needs a file"),
         (["--model", "{folder}/none"], "no directory"),
         (["--model", "{folder}"], "no config.json"),
         (["--gguf", "none.gguf"], "no file none.gguf"),

@@ -345,6 +345,8 @@ def test_wrong_use():
         sparsify(model, plan, "float16")
     with pytest.raises(RuntimeError, match="compiled already"):
         sparsify(torch.compile(model), plan)
+    with pytest.raises(TypeError, match=r"got a str: read it by ThresholdPlan\.load"):
+        sparsify(model, "plan")
     assert types_of(model) == before
     sparsify(model, plan)
     with pytest.raises(ValueError, match="is a SparseLinear: is this model sparse already"):

@@ -84,7 +84,7 @@ def calibrate(
 
     Raises:
         ValueError: sparsity outside [0, 1), unknown names, no batches, a model without linear
-            layers or with quantised ones, NaN activations (where), a loss that is not known.
+            layers or with quantised ones, NaN activations or weights (where), an unknown loss.
 
     Example:
         >>> import torch

@@ -26,6 +26,8 @@ def weight_scales(model: nn.Module, sites: Sequence[InputSite]) -> dict[str, Ten
     for site in sites:
         weights = [weight_t(model.get_submodule(name)).float() for name in site.readers]
         scales[site.name] = torch.cat(weights, 1).norm(dim=1).cpu()
+        if not bool(scales[site.name].isfinite().all()):
+            raise ValueError(f"the weights are NaN or infinite at {site.label}")
     return scales
 
 
@@ -60,7 +62,8 @@ def loss_scales(
         if not bool(size.isfinite().all()):
             raise ValueError(f"the loss's gradient is NaN or infinite at {site.label}")
         scales[site.name] = (size / site.outputs**0.5).float()
-    if not any(bool(scale.any()) for scale in scales.values()):
+    # where no token counts it is not the loss's fault, and the histograms will tell
+    if any(rows.values()) and not any(bool(scale.any()) for scale in scales.values()):
         raise ValueError("the loss has no gradient at any site: does it depend on the output?")
     return scales
 

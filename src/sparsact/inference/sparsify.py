@@ -39,6 +39,7 @@ def sparsify(
         the model.
 
     Raises:
+        TypeError: the plan is no plan but its path, say.
         ValueError: the plan is for another model, or the dtype is unknown. The model is as it was.
 
     Example:
@@ -54,6 +55,11 @@ def sparsify(
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
+    if not isinstance(plan, ThresholdPlan):
+        raise TypeError(
+            f"plan must be a ThresholdPlan, got a {type(plan).__name__}: read it by "
+            "ThresholdPlan.load"
+        )
     check_hookable(model)
     plan.check(model)
     places = _places(model)

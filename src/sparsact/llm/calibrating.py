@@ -44,6 +44,8 @@ def make_plan(config: CalibrateConfig, progress: Progress = lambda *_: None) -> 
     """
     check_rows(config.rows)
     check_sparsity(config.sparsity)
+    if not config.text:
+        raise ValueError("--text needs a file")
     _check_out(Path(config.out), config.force)
     progress(0, 1, "loading the model")
     model, tokenizer = open_model(config.model, config.gguf)
