@@ -13,7 +13,6 @@ from sparsact.sae import (
     evaluate,
     geometric_median,
 )
-from sparsact.sae.dead import forget_, resample_
 from sparsact.sae.kinds import sparsity_term
 from sparsact.sae.loss import SAELoss
 
@@ -106,37 +105,6 @@ def test_a_latent_that_does_not_fire_dies_and_is_counted(batches):
     sae.encoder.bias.data[:5] = -1e3
     _, stats = trained(sae, batches, 4, dead_after=512, aux_k=0)
     assert [s.dead >= 5 for s in stats] == [False, True, True, True]
-
-
-def test_resampling_brings_latents_back(sparse_data):
-    sae = make("relu")
-    optimizer = torch.optim.Adam(sae.parameters())
-    sae(sparse_data[:64]).square().sum().backward()
-    optimizer.step()
-    with torch.no_grad():
-        sae.encoder.bias[:6] = -1e3
-    dead = torch.zeros(48, dtype=torch.bool)
-    dead[:6] = True
-    x = sparse_data[:512]
-    others = sae.W_dec[6:].clone()
-    assert (sae.encode(x)[:, :6] == 0).all()
-    revived = resample_(sae, dead, x, x, torch.Generator().manual_seed(0))
-    assert torch.equal(revived, dead)
-    forget_(optimizer, sae, revived)
-    assert ((sae.encode(x)[:, :6] != 0).sum(0) > 0).all()
-    assert torch.equal(sae.W_dec[6:], others)
-    assert optimizer.state[sae.W_dec]["exp_avg"][:6].abs().sum() == 0
-    assert optimizer.state[sae.W_dec]["exp_avg"][6:].abs().sum() > 0
-
-
-def test_resampling_in_training(batches):
-    sae = make("relu")
-    sae.encoder.bias.data[:5] = -1e3
-    trainer, stats = trained(sae, batches, 8, dead_after=512, resample_every=4, aux_k=0)
-    assert stats[2].dead >= 5
-    assert stats[3].dead == 0
-    assert (sae.encode(next(batches))[:, :5] != 0).any(0).all()
-    assert trainer.steps == 8
 
 
 def test_a_gradient_that_is_not_finite_moves_nothing(batches):

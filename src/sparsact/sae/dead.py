@@ -4,9 +4,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sparsact.sae.geometry import normalize_rows_
-from sparsact.sae.model import SparseAutoencoder
+from sparsact.nn.select import BatchTopK, TopK
+from sparsact.sae.gated import GatedReLU
+from sparsact.sae.kinds import learned_level
+from sparsact.sae.model import SparseAutoencoder, evaluating
 from sparsact.sae.sharding import own_rows, spread_like
+from sparsact.sae.target import level_for
 
 
 class DeadLatents(nn.Module):
@@ -55,7 +58,9 @@ def resample_(
     """Point dead latents at what the autoencoder explains worst, in place.
 
     Each takes the direction of an input's residual, drawn with probability proportional to the
-    squared error; its encoder row has 0.2 times the mean length of the living, its bias is 0.
+    squared error; its bias is 0 and its encoder row has 0.2 times the mean length of the living,
+    or as much as it takes to be selected on that input. A threshold of its own becomes half of
+    what that input gives it, and a gated one's magnitude its gate's.
 
     Args:
         sae: the autoencoder.
@@ -70,27 +75,52 @@ def resample_(
 
     Source:
         Bricken et al., "Towards Monosemanticity" (2023), appendix on neuron resampling; there
-        the input, here its residual, which is what the other latents leave unexplained.
+        the input, here its residual, which is what the other latents leave unexplained. There no
+        kind selects or has thresholds of its own.
     """
-    wanted = target * sae.scale_out
-    residual = wanted - sae.reconstruct(sae.encode(x))
-    weight = residual.float().square().sum(1).cpu()
+    centered = sae.centered(x * sae.scale_in)
+    pre = sae.encoder(centered)
+    with evaluating(sae):  # a running threshold stays where it is
+        residual = target * sae.scale_out - sae.reconstruct(sae.activation(pre))
+    direction = nn.functional.normalize(residual, dim=1)
+    reading = nn.functional.normalize(centered, dim=1) if sae.config.is_transcoder else direction
+    strength = (reading * centered).sum(1)
+    weight = residual.float().square().sum(1) * (strength > 0)  # else it could not be read
     number = min(int(dead.sum()), int((weight > 0).sum()))
     revived = torch.zeros_like(dead)
     if number == 0:
         return revived
-    drawn = torch.multinomial(weight, number, generator=generator).to(x.device)
+    drawn = torch.multinomial(weight.cpu(), number, generator=generator).to(x.device)
     which = dead.nonzero().flatten()[:number]
-    direction = residual[drawn].to(sae.W_dec.dtype)
-    normalize_rows_(direction)
     rows = sae.encoder.weight
     alive = rows[~dead].norm(dim=1).mean() if bool((~dead).any()) else rows.new_ones(())
-    reading = sae.centered(x[drawn] * sae.scale_in) if sae.config.is_transcoder else direction
-    rows[which] = 0.2 * alive * nn.functional.normalize(reading, dim=1).to(rows.dtype)
+    needed = 1.5 * _selected_from(sae.activation, pre)[drawn] / strength[drawn]
+    length = needed.clamp(0.2 * alive, alive)
+    rows[which] = length[:, None] * reading[drawn]
     sae.encoder.bias[which] = 0
-    sae.W_dec[which] = direction
+    sae.W_dec[which] = direction[drawn]
+    _let_pass_(sae.activation, which, length * strength[drawn])
     revived[which] = True
     return revived
+
+
+def _selected_from(activation: nn.Module, pre: Tensor) -> Tensor:
+    """(n,): what an entry of each row has to exceed to be selected; 0 where nothing selects."""
+    if not isinstance(activation, (TopK, BatchTopK)):
+        return pre.new_zeros(len(pre))
+    score = pre if activation.by == "value" else pre.abs()
+    if isinstance(activation, TopK):
+        return score.topk(activation.k, dim=1).values[:, -1]
+    return level_for(score, activation.k).max(activation.running_threshold).expand(len(pre))
+
+
+def _let_pass_(activation: nn.Module, which: Tensor, pre: Tensor) -> None:
+    """Set the levels of the latents `which` below the pre-activations `pre`, both (number,)."""
+    if isinstance(activation, GatedReLU):
+        activation.log_scale[which] = 0
+        activation.bias[which] = 0
+    elif (level := learned_level(activation)) is not None and len(level) > 1:
+        level[which] = pre / 2
 
 
 @torch.no_grad()
@@ -100,10 +130,11 @@ def forget_(optimizer: Optimizer, sae: SparseAutoencoder, which: Tensor) -> None
     Args:
         optimizer: Adam, or any whose state has the shapes of the parameters, which may be spread
             over processes.
-        sae: whose encoder and dictionary it trains.
+        sae: whose encoder, dictionary and levels it trains.
         which: the latents.
     """
-    for parameter in (sae.encoder.weight, sae.encoder.bias, sae.W_dec):
+    own = [value for value in sae.activation.parameters() if value.shape == which.shape]
+    for parameter in (sae.encoder.weight, sae.encoder.bias, sae.W_dec, *own):
         rows = which.view(-1, *[1] * (parameter.ndim - 1)).expand(parameter.shape)
         for value in optimizer.state.get(parameter, {}).values():
             if isinstance(value, Tensor) and value.shape == parameter.shape:

@@ -127,14 +127,14 @@ def multiply_levels_(activation: nn.Module, factor: Tensor) -> bool:
         if factor.ndim == 0 and isinstance(activation, BatchTopK):
             activation.running_threshold.mul_(factor)
         return factor.ndim == 0
-    level = activation.bias if isinstance(activation, GatedReLU) else _learned_level(activation)
+    level = activation.bias if isinstance(activation, GatedReLU) else learned_level(activation)
     if level is None or factor.numel() not in (1, level.numel()):
         return False
     level.mul_(factor)
     return True
 
 
-def _learned_level(activation: nn.Module) -> Tensor | None:
+def learned_level(activation: nn.Module) -> Tensor | None:
     """The thresholds that are saved with the weights; fixed ones are not."""
     if isinstance(activation, (JumpReLU, Softshrink)) and activation.learnable:
         return activation.lambd if isinstance(activation.lambd, Tensor) else None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparsact.sae.model import SparseAutoencoder
+from sparsact.sae.model import SparseAutoencoder, evaluating
 from sparsact.sae.train import Batch
 
 
@@ -65,17 +65,14 @@ def evaluate(sae: SparseAutoencoder, batches: Iterable[Batch]) -> SAEMetrics:
         >>> evaluate(sae, [torch.randn(64, 8)]).l0 <= 4
         True
     """
-    was_training = sae.training
-    sae.eval()
     sums = _Sums(sae.config.d_sae, sae.config.width_out, sae.W_dec.device)
-    for batch in batches:
-        x, target = (batch, batch) if isinstance(batch, Tensor) else batch
-        if not bool(x.isfinite().all() and target.isfinite().all()):
-            sae.train(was_training)
-            raise ValueError(f"NaN or infinity in the {len(x)} rows from row {sums.inputs} on")
-        latents = sae.encode(x.to(sae.W_dec.device))
-        sums.add(latents, sae.decode(latents), target.to(sae.W_dec.device))
-    sae.train(was_training)
+    with evaluating(sae):
+        for batch in batches:
+            x, target = (batch, batch) if isinstance(batch, Tensor) else batch
+            if not bool(x.isfinite().all() and target.isfinite().all()):
+                raise ValueError(f"NaN or infinity in the {len(x)} rows from row {sums.inputs} on")
+            latents = sae.encode(x.to(sae.W_dec.device))
+            sums.add(latents, sae.decode(latents), target.to(sae.W_dec.device))
     return sums.metrics()
 
 

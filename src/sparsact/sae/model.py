@@ -1,5 +1,8 @@
 """The autoencoder: encoder, any threshold module, decoder."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -154,3 +157,16 @@ class SparseAutoencoder(nn.Module):
 
 def _not_fresh(sae: SparseAutoencoder, _: object) -> None:
     sae.is_fresh = False
+
+
+@contextmanager
+def evaluating(*modules: nn.Module) -> Iterator[None]:
+    """Modules in eval mode, and afterwards in the mode in which each of them was."""
+    modes = [(part, part.training) for module in modules for part in module.modules()]
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode

@@ -1,7 +1,6 @@
 """What an autoencoder costs its model: the reconstruction in the place of a layer's output."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from sparsact.language import Tokens
 from sparsact.sae.activations.harvest import one_module
-from sparsact.sae.model import SparseAutoencoder
+from sparsact.sae.model import SparseAutoencoder, evaluating
 from sparsact.taps import Taps, first_tensor
 
 Replacement = Callable[[Tensor], Tensor]
@@ -93,22 +92,9 @@ def evaluate_spliced(
         raise ValueError("a transcoder writes another layer than it reads: it cannot be spliced in")
     if not bool(_predicted(tokens.mask).any()):
         raise ValueError("the text gives no token to predict from another")
-    with _evaluating(model, sae):
+    with evaluating(model, sae):
         layers = one_module(model, layer)
         return _Rounds(model, layers, sae, tokens, batch_rows, progress).metrics()
-
-
-@contextmanager
-def _evaluating(*modules: nn.Module) -> Iterator[None]:
-    """Modules in eval mode, and afterwards in the mode in which each of them was."""
-    modes = [(part, part.training) for module in modules for part in module.modules()]
-    for module in modules:
-        module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
 
 
 class _Rounds:

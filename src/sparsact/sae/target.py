@@ -78,20 +78,20 @@ def set_l0_(sae: SparseAutoencoder, pre: Tensor, target: float) -> None:
     if isinstance(activation, TopK):
         activation.k = round(target)
     elif isinstance(activation, BatchTopK):
-        activation.running_threshold.copy_(_level(pre, target).clamp(min=0))
+        activation.running_threshold.copy_(level_for(pre, target).clamp(min=0))
     elif isinstance(activation, JumpReLU):
-        _raise_levels_(activation, _level(pre - activation.threshold(pre), target))
+        _raise_levels_(activation, level_for(pre - activation.threshold(pre), target))
     elif isinstance(activation, Softshrink):
-        _raise_levels_(activation, _level(pre.abs() - activation.threshold(pre), target))
+        _raise_levels_(activation, level_for(pre.abs() - activation.threshold(pre), target))
     elif sae.config.activation in ("relu", "gated"):
-        sae.encoder.bias.sub_(_level(pre, target))
+        sae.encoder.bias.sub_(level_for(pre, target))
     else:
         raise TypeError(
             f"a target L0 needs one of the known kinds, not {type(activation).__name__}"
         )
 
 
-def _level(score: Tensor, target: float) -> Tensor:
+def level_for(score: Tensor, target: float) -> Tensor:
     """What `target` entries of each row exceed on average."""
     entries = score.flatten().float()
     number = min(max(round(target * len(score)), 1), entries.numel() - 1)

@@ -19,7 +19,7 @@ from sparsact.sae.geometry import normalize_rows_, remove_parallel_
 from sparsact.sae.joined import check_accelerator, check_parts, join, make_accelerator, mean
 from sparsact.sae.kinds import SparsityTerm, sparsity_term
 from sparsact.sae.loss import LossParts, SAELoss
-from sparsact.sae.model import SparseAutoencoder
+from sparsact.sae.model import SparseAutoencoder, evaluating
 from sparsact.sae.sharding import (
     edited,
     gathered,
@@ -226,14 +226,12 @@ class SAETrainer:
         """
         if self.config.target_l0 is None:
             raise ValueError("no target_l0 is set in the training's config")
-        was_training = self.sae.training
-        self.sae.eval()
-        with torch.no_grad(), edited(self.sae, self.accelerator.num_processes) as sae:
+        processes = self.accelerator.num_processes
+        with torch.no_grad(), evaluating(self.sae), edited(self.sae, processes) as sae:
             held_out = held_out.to(sae.W_dec.device)
             pre = sae.pre_activations(held_out * sae.scale_in)
             set_l0_(sae, pre, self.config.target_l0)
             l0 = (sae.encode(held_out) != 0).sum(1).float().mean().item()
-        self.sae.train(was_training)
         return l0
 
     def autoencoder(self) -> SparseAutoencoder:
@@ -332,7 +330,7 @@ class SAETrainer:
         if bool(revived.any()):
             optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
             forget_(optimizer, self.sae, revived)
-            self.latents.reset(dead)
+            self.latents.reset(revived)
 
 
 def _check_target(
