@@ -28,6 +28,9 @@ from sparsact.sae.reporting import SAEReport, write_report
 from sparsact.sae.run import SAERun, train
 from sparsact.sae.source import Reading
 
+OFF_TARGET = 0.05
+"""Share of the target L0 beyond which a miss is told."""
+
 
 @dataclass(frozen=True)
 class Evaluate:
@@ -91,6 +94,9 @@ def _train(command: SAERun, console: Console, first: bool) -> None:
     with progress(console) as update:
         metrics = train(command, update)
     _show(console, metrics)
+    target = command.training.target_l0
+    if target is not None and abs(metrics.l0 / target - 1) > OFF_TARGET:
+        _say(console, f"L0 is {metrics.l0:.4g} on held-out activations: the target was {target:g}")
     _say(console, f"autoencoder: {command.out}/sae")
     if first:
         page = write_report(SAEReport(command.out, most=0, sample=0))

@@ -39,6 +39,10 @@ class GatedReLU(nn.Module):
         """The latents for pre-activations `pre`."""
         return _gated(pre, self.log_scale.exp(), self.bias)
 
+    def threshold(self) -> Tensor:
+        """(d_sae,): what a pre-activation has to exceed for its latent to be active."""
+        return (-self.bias / self.log_scale.exp()).clamp(min=0)
+
     def at(self, pre: Tensor, columns: Tensor) -> Tensor:
         """The values of the latents `columns` for their pre-activations, both (entries,)."""
         return _gated(pre, self.log_scale.exp()[columns], self.bias[columns])

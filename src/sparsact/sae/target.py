@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from sparsact.nn.gate import JumpReLU
 from sparsact.nn.select import BatchTopK, TopK
 from sparsact.nn.shrink import Softshrink
+from sparsact.nn.threshold import ThresholdModule
+from sparsact.sae.gated import GatedReLU
+from sparsact.sae.kinds import SparsityTerm, learned_level
 from sparsact.sae.model import SparseAutoencoder
 
 
@@ -59,20 +62,46 @@ class CoefficientController:
         return max(-1.0, min(1.0, self.smoothed - math.log(self.target)))
 
 
+def check_target(target: float | None, sae: SparseAutoencoder, term: SparsityTerm | None) -> None:
+    """Raise for a mean number of active latents that training could not reach.
+
+    Raises:
+        TypeError: the levels of the threshold module are unknown, or fixed.
+        ValueError: the kind has its k, there are fewer latents, or there is no penalty.
+    """
+    if target is None:
+        return
+    config, activation = sae.config, sae.activation
+    known = isinstance(activation, (nn.ReLU, TopK, BatchTopK, GatedReLU))
+    if not known and learned_level(activation) is None:
+        raise TypeError(
+            "a target L0 needs one of the known kinds, or a JumpReLU or Softshrink that learns its "
+            f"level, not {activation}"
+        )
+    if config.selects and target != config.k:
+        raise ValueError(
+            f"target_l0={target} and k={config.k} disagree: {config.activation} keeps k latents, "
+            "so set k"
+        )
+    if target > config.d_sae:
+        raise ValueError(f"target_l0={target} exceeds d_sae={config.d_sae}")
+    if term is None and not config.selects:
+        raise ValueError("a target L0 is reached through a penalty, and there is none: give one")
+
+
 @torch.no_grad()
 def set_l0_(sae: SparseAutoencoder, pre: Tensor, target: float) -> None:
     """Shift the thresholds so that `target` latents of each input are active on average.
 
-    One shift for all latents: of a ReLU's or a gate's bias, of the learned thresholds (not below
-    0), of the running threshold of a batch top-k; a top-k takes the nearest k.
+    One shift for all latents: of a ReLU's or a gate's bias, of the learned thresholds down to 0
+    (below, of a JumpReLU's bias), of the running threshold of a batch top-k; a top-k takes the
+    nearest k.
 
     Args:
-        sae: changed in place.
+        sae: changed in place; one that passes :func:`check_target`.
         pre: (n, d_sae): pre-activations of held-out inputs, in the scale of training.
         target: mean number of active latents, at most d_sae.
 
-    Raises:
-        TypeError: the threshold module is not of a known kind.
     """
     activation = sae.activation
     if isinstance(activation, TopK):
@@ -80,15 +109,14 @@ def set_l0_(sae: SparseAutoencoder, pre: Tensor, target: float) -> None:
     elif isinstance(activation, BatchTopK):
         activation.running_threshold.copy_(level_for(pre, target).clamp(min=0))
     elif isinstance(activation, JumpReLU):
-        _raise_levels_(activation, level_for(pre - activation.threshold(pre), target))
+        beyond = _raise_levels_(activation, level_for(pre - activation.threshold(pre), target))
+        sae.encoder.bias.sub_(beyond)
     elif isinstance(activation, Softshrink):
         _raise_levels_(activation, level_for(pre.abs() - activation.threshold(pre), target))
-    elif sae.config.activation in ("relu", "gated"):
-        sae.encoder.bias.sub_(level_for(pre, target))
+    elif isinstance(activation, GatedReLU):
+        sae.encoder.bias.sub_(level_for(pre - activation.threshold(), target))
     else:
-        raise TypeError(
-            f"a target L0 needs one of the known kinds, not {type(activation).__name__}"
-        )
+        sae.encoder.bias.sub_(level_for(pre, target))
 
 
 def level_for(score: Tensor, target: float) -> Tensor:
@@ -98,7 +126,10 @@ def level_for(score: Tensor, target: float) -> Tensor:
     return entries.kthvalue(entries.numel() - number).values
 
 
-def _raise_levels_(activation: nn.Module, shift: Tensor) -> None:
+def _raise_levels_(activation: ThresholdModule, shift: Tensor) -> Tensor:
+    """Shift the thresholds; what of it would bring them below 0 is returned, (d_sae,)."""
     level = activation.lambd
     assert isinstance(level, Tensor)
-    level.copy_((level.abs() + shift).clamp(min=0))
+    shifted = level.abs() + shift
+    level.copy_(shifted.clamp(min=0))
+    return shifted.clamp(max=0)

@@ -32,7 +32,7 @@ from sparsact.sae.sharding import (
     whole_copy,
 )
 from sparsact.sae.start import start_
-from sparsact.sae.target import CoefficientController, set_l0_
+from sparsact.sae.target import CoefficientController, check_target, set_l0_
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -94,6 +94,7 @@ class SAETrainer:
     Raises:
         ValueError: a target L0 for a kind that has its k, or without a penalty; sharding in a
             single process, or asked of accelerate instead of `config`; float16.
+        TypeError: a target L0 for a module of your own whose levels are unknown, or fixed.
         ImportError: accelerate is not installed (extra ``sae``).
 
     Example:
@@ -117,7 +118,7 @@ class SAETrainer:
         self.sae = sae
         term = sparsity_term(sae.config, sae.activation)
         term = term if penalty is None else SparsityTerm(penalty)
-        _check_target(config, sae, term)
+        check_target(config.target_l0, sae, term)
         self.accelerator: Any = accelerator or make_accelerator()
         check_accelerator(config, self.accelerator)
         if isinstance(sae.activation, BatchTopK):
@@ -331,22 +332,6 @@ class SAETrainer:
             optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
             forget_(optimizer, self.sae, revived)
             self.latents.reset(revived)
-
-
-def _check_target(
-    config: SAETrainConfig, sae: SparseAutoencoder, term: SparsityTerm | None
-) -> None:
-    if config.target_l0 is None:
-        return
-    if sae.config.selects and config.target_l0 != sae.config.k:
-        raise ValueError(
-            f"target_l0={config.target_l0} and k={sae.config.k} disagree: "
-            f"{sae.config.activation} keeps k latents, so set k"
-        )
-    if config.target_l0 > sae.config.d_sae:
-        raise ValueError(f"target_l0={config.target_l0} exceeds d_sae={sae.config.d_sae}")
-    if term is None and not sae.config.selects:
-        raise ValueError("a target L0 is reached through a penalty, and there is none: give one")
 
 
 def _ramp(step: int, length: int) -> float:
