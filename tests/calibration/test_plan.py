@@ -1,6 +1,8 @@
 import copy
 import json
 import math
+import pickle
+import threading
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 import tiny_models
 from sparsact.calibration import ThresholdPlan, calibrate
 from sparsact.calibration.plan import byte_sparsity
+from sparsact.calibration.simulate import FirstPositions
 
 
 def summed_square(output, batch):
@@ -252,6 +255,20 @@ def test_keep_first_with_a_cache_is_as_without(padding):
         later = [model(ids[:, [i]], past_key_values=cache, use_cache=True) for i in range(1, 6)]
     found = torch.cat([output.logits for output in later], 1)
     torch.testing.assert_close(found, whole[:, 1:], rtol=1e-4, atol=1e-5)
+
+
+def test_first_positions_belong_to_a_thread_and_to_no_copy():
+    first = FirstPositions(1)
+    first.start(nn.Identity(), (torch.zeros(2, 3, dtype=torch.long),), {})
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(first.first))
+    thread.start()
+    thread.join()
+    copies = [copy.deepcopy(first), pickle.loads(pickle.dumps(first))]
+    assert [found.first for found in copies] == [None, None]
+    assert seen == [None]
+    assert [found.keep_first for found in copies] == [1, 1]
+    assert first.first.tolist() == [[True, False, False]] * 2
 
 
 class Flattening(nn.Module):

@@ -208,8 +208,9 @@ def test_a_copy_computes_alike():
     assert torch.equal(copy.deepcopy(copied)(**inputs).logits, wanted)
 
 
-def test_two_threads():
-    model, plan = planned("llama")
+@pytest.mark.parametrize("keep_first", [0, 2])
+def test_two_threads(keep_first):
+    model, plan = planned("llama", keep_first=keep_first)
     sparse = sparsify(model, plan, "float32")
     given = [inputs_of(2, 6) for _ in range(2)]
     wanted = [sparse(**inputs).logits for inputs in given]

@@ -1,5 +1,6 @@
 """A model whose linear layers see zeros where a threshold would skip; on any device."""
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -67,8 +68,8 @@ class _Shrunk:
         return self.x is x and self.version == version != -1 and reader in self.readers
 
 
-class FirstPositions:
-    """Which rows of an activation belong to the first tokens of a sequence.
+class FirstPositions(threading.local):
+    """Which rows of an activation belong to the first tokens of a sequence, for each thread.
 
     What a model attends to when it has nothing to attend to ("attention sinks") are its first
     tokens; their activations are much larger than all others.
@@ -76,7 +77,11 @@ class FirstPositions:
 
     def __init__(self, keep_first: int) -> None:
         self.keep_first = keep_first
-        self.first: Tensor | None = None
+        self.first: Tensor | None = None  # of the forward that this thread is in
+
+    def __reduce__(self) -> tuple[type["FirstPositions"], tuple[int]]:
+        """A copy is in no forward."""
+        return FirstPositions, (self.keep_first,)
 
     def start(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Find them from a model's inputs: token ids, attention mask and what is in the cache."""
