@@ -129,29 +129,58 @@ def test_stationary_equals_the_mean_of_all_shifts():
         np.testing.assert_allclose(ours[inner], total[inner] / 16, atol=1e-10)
 
 
-def test_every_shift_of_a_signal_has_its_own_bayes_threshold():
+def alike(values: torch.Tensor, place: int) -> torch.Tensor:
+    """The coefficients of one shift whose neighbours come next to those of `place`, by a loop."""
+    size = [abs(value) for value in values.tolist()]
+    context = [
+        np.mean([size[j] for j in (i - 1, i + 1) if 0 <= j < len(size)]) for i in range(len(size))
+    ]
+    order = np.argsort(context).tolist()
+    rank = order.index(place)
+    reach = max(50, len(size) // 50)
+    return values[order[max(0, rank - reach) : rank + reach + 1]]
+
+
+@pytest.mark.parametrize(("size", "shifts"), [(300, 1), (5200, 1), (601, 2), (702, 5), (37, 4)])
+def test_a_signals_bayes_thresholds_come_from_coefficients_with_neighbours_alike(size, shifts):
     from sparsact.denoise.thresholds import NoisyLevel, bayes
 
-    values = torch.randn(2, 3, 37, dtype=torch.float64)
-    values[1] *= 0.01  # only noise: above all of it
+    torch.manual_seed(0)
+    envelope = torch.linspace(0, 2, size, dtype=torch.float64).sin() ** 4
+    values = 0.45 * torch.randn(2, 3, size, dtype=torch.float64) * (1 + 4 * envelope)
     sigma = torch.full((3, 1), 0.5, dtype=torch.float64)
-    found = bayes(NoisyLevel(values, sigma, 1, shifts=4), 37)
-    for shift in range(4):
-        alone = bayes(NoisyLevel(values[..., shift::4], sigma, 1), 37)
-        torch.testing.assert_close(found[..., shift::4], alone.expand(found[..., shift::4].shape))
+    found = bayes(NoisyLevel(values, sigma, 1, shifts, averaged=True), size)
+    assert found.shape == values.shape
+    for i in range(0, size, 1 + size // 40):
+        excess = alike(values[1, 2, i % shifts :: shifts], i // shifts).square().mean() - 0.25
+        wanted = 0.25 / excess.sqrt() if excess > 0 else values[1, 2].norm()
+        torch.testing.assert_close(found[1, 2, i], wanted)
 
 
-def test_all_shifts_of_a_signal_are_the_mean_of_as_many_spins():
-    """With thresholds and noise estimated for each; apart from what the borders do to these."""
-    noise = SIGMA * np.random.default_rng(0).standard_normal(1024)
-    signal = torch.from_numpy(pywt.data.ecg() / 200 + noise)
-    ours = denoise_wavelet(signal, levels=3, cycle_spins="all", dims=1)
-    spins = denoise_wavelet(signal, levels=3, cycle_spins=7, dims=1)  # 8 are computed as all are
-    padded = torch.from_numpy(np.pad(signal.numpy(), (7, 0), mode="symmetric"))
-    last = denoise_wavelet(padded, levels=3, dims=1)[7:]
-    mean = (7 * spins + last) / 8
-    assert (ours - mean).square().mean().sqrt() < 2e-3
-    assert (ours - spins).square().mean().sqrt() > (ours - mean).square().mean().sqrt()
+def test_all_shifts_of_a_signal_are_the_mean_of_each_with_thresholds_of_its_own():
+    """Exactly where the borders say nothing: zeros, more than a threshold looks at."""
+    torch.manual_seed(0)
+    signal = torch.zeros(2048, dtype=torch.float64)
+    signal[600:1500] = torch.randn(900).double() * torch.linspace(0.5, 5, 900).double()
+    options = {"levels": 3, "sigma": 0.8, "dims": 1}
+    later = torch.cat([torch.zeros(4, dtype=torch.float64), signal])
+    halves = [  # 8 spins would be computed as all are
+        denoise_wavelet(signal, cycle_spins=4, **options),
+        denoise_wavelet(later, cycle_spins=4, **options)[4:],
+    ]
+    every = denoise_wavelet(signal, cycle_spins="all", **options)
+    torch.testing.assert_close(every, torch.stack(halves).mean(0), rtol=0, atol=1e-12)
+    assert (halves[0] - halves[1]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("spins", [2, "all"])
+def test_gradient_through_the_thresholds_of_a_signal(spins):
+    torch.manual_seed(0)
+    signal = torch.randn(2, 131, dtype=torch.float64) * torch.linspace(0.5, 5, 131).double()
+    signal.requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda x: denoise_wavelet(x, "haar", 1, sigma=1.0, cycle_spins=spins, dims=1), signal
+    )
 
 
 @pytest.mark.parametrize("spins", [1, "all"])

@@ -85,8 +85,11 @@ def denoise_wavelet(
             diagonal band, or ``"level"`` to estimate it for each level (coloured noise).
         cycle_spins: 1; or the number of shifts per dim over which the result is averaged; or
             ``"all"``, by the stationary transform: all ``2^levels`` shifts per dim, with
-            thresholds chosen once for all of them (``"bayes"`` on signals: for each shift). That
-            many spins, or more, are computed so.
+            thresholds chosen once for all of them. That many spins, or more, are computed so.
+            Where shifts are averaged, ``"bayes"`` on signals is spatially adaptive: the threshold
+            of a coefficient comes from those 50 (or 2%) on either side of it in its shift, sorted
+            by the mean magnitude of both neighbours. A shift of at most 51 coefficients keeps one
+            threshold; a smooth signal can lose 0.2 dB by it.
         dims: the transformed dims: the number of them, counted from the last, or a tuple.
         channel_dim: dim of the colours, which `dims` as a number leaves out.
         ycbcr: denoise R, G, B (three channels along `channel_dim`) as Y, Cb, Cr.
@@ -113,7 +116,8 @@ def denoise_wavelet(
 
     Source:
         Donoho & Johnstone, Biometrika 81 (1994) and JASA 90 (1995); Chang, Yu & Vetterli,
-        "Adaptive wavelet thresholding", IEEE TIP 9 (2000); Abramovich & Benjamini, CSDA 22
+        "Adaptive wavelet thresholding" and, for signals over shifts, "Spatially adaptive wavelet
+        thresholding with context modeling", IEEE TIP 9 (2000); Abramovich & Benjamini, CSDA 22
         (1996); Coifman & Donoho, "Translation-invariant de-noising" (1995).
     """
     check_input(x, "denoise_wavelet")
@@ -132,7 +136,7 @@ def denoise_wavelet(
     def once(block: Tensor, stationary: bool) -> Tensor:
         bands = decompose(block, bank, levels, ndim, stationary)
         _check_finite(bands)
-        noisy = _noisy_levels(bands, sigma if known is None else known)
+        noisy = _noisy_levels(bands, sigma if known is None else known, cycle_spins != 1)
         chosen = choose(threshold, noisy, math.prod(block.shape[-ndim:]), batch)
         details = [
             shrink_function(level.values, lambd) for level, lambd in zip(noisy, chosen, strict=True)
@@ -184,7 +188,7 @@ def _spin(x: Tensor, spins: int, ndim: int, denoise: Callable[[Tensor], Tensor])
     return mean
 
 
-def _noisy_levels(bands: Bands, sigma: Sigma) -> list[NoisyLevel]:
+def _noisy_levels(bands: Bands, sigma: Sigma, averaged: bool) -> list[NoisyLevel]:
     levels = range(len(bands.details), 0, -1)
     if isinstance(sigma, Tensor):
         estimates = [sigma] * len(levels)
@@ -193,7 +197,7 @@ def _noisy_levels(bands: Bands, sigma: Sigma) -> list[NoisyLevel]:
     else:
         estimates = [robust_sigma(bands, level) for level in levels]
     return [
-        NoisyLevel(values, estimate, bands.ndim, 2**level if bands.stationary else 1)
+        NoisyLevel(values, estimate, bands.ndim, 2**level if bands.stationary else 1, averaged)
         for values, estimate, level in zip(bands.details, estimates, levels, strict=True)
     ]
 
