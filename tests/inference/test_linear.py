@@ -48,6 +48,21 @@ def test_bfloat16_rounds_only_the_weights(x_dtype):
     torch.testing.assert_close(found, rounded.to(x_dtype), rtol=2**-7, atol=1e-5)
 
 
+@pytest.mark.parametrize("x_dtype", [torch.float16, torch.float64], ids=str)
+@pytest.mark.parametrize("largest", [0.5, torch.finfo(torch.float32).max])
+def test_other_dtypes_are_computed_in_float32(x_dtype, largest):
+    source, x = nn.Linear(30, 50), torch.randn(4, 30).to(x_dtype)
+    threshold = torch.full((30,), 0.5)
+    threshold[3] = largest
+    kept = torch.where(x.float().abs() > threshold, x.float(), 0)
+    layer = SparseLinear(source, threshold)
+    found = layer(x)
+    torch.testing.assert_close(found, source(kept).to(x_dtype))
+    assert torch.equal(torch.compile(layer, fullgraph=True)(x), found)
+    with pytest.raises(TypeError, match="x must be float32 or bfloat16"):
+        layer(torch.ones(4, 30, dtype=torch.long))
+
+
 def test_int8_is_within_half_a_step_of_each_weight():
     source = nn.Linear(30, 50)
     source.weight.data[7] = 0

@@ -270,6 +270,24 @@ def test_bfloat16_activations():
     assert (found - wanted).float().norm() < 0.02 * wanted.float().norm()
 
 
+@pytest.mark.parametrize("keep_first", [0, 2])
+@pytest.mark.parametrize("x_dtype", [torch.float16, torch.float64], ids=str)
+def test_activations_of_other_dtypes(x_dtype, keep_first):
+    model, plan = planned("llama", keep_first=keep_first)
+    model.to(x_dtype)
+    inputs = inputs_of(2, 6)
+    options = {"max_new_tokens": 6, "do_sample": False, "min_new_tokens": 6}
+    options |= {"output_logits": True, "return_dict_in_generate": True}
+    with plan.applied(model):
+        wanted = model.generate(**inputs, **options)
+    found = sparsify(model, plan, "float32").generate(**inputs, **options)
+    assert torch.equal(found.sequences, wanted.sequences)
+    rounding = max(torch.finfo(x_dtype).eps, torch.finfo(torch.float32).eps)
+    for mine, theirs in zip(found.logits, wanted.logits, strict=True):
+        assert mine.dtype == theirs.dtype
+        assert (mine - theirs).norm() < 20 * rounding * theirs.norm()
+
+
 def test_head():
     model, plan = planned("llama")
     dense = copy.deepcopy(model)

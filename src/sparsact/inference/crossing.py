@@ -47,7 +47,8 @@ def find_crossing(
     inputs = x.shape[-1]
     if inputs == 0 or product(x, inputs)[0].numel() == 0:
         return inputs
-    active = min(2 * float(level.max()) + 1, torch.finfo(torch.float32).max)
+    largest = min(torch.finfo(x.dtype).max, torch.finfo(torch.float32).max)
+    active = min(2 * float(level.max()) + 1, largest)
     full = torch.full_like(x, active, memory_format=torch.contiguous_format)
     half = full.clone()
     half[..., ::2] = 0

@@ -36,7 +36,8 @@ class SparseLinear(nn.Module):
             output channel, so that the largest weight becomes ±127).
 
     Shape:
-        (..., in_features) to (..., out_features), float32 or bfloat16, as the input.
+        (..., in_features) to (..., out_features), in the dtype of the input; one that is neither
+        float32 nor bfloat16 is computed in float32.
 
     Gradient:
         none: everything it holds is a buffer, and a call that would need a gradient raises.

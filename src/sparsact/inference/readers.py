@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sparsact.calibration.simulate import FirstPositions
 from sparsact.inference.crossing import Shapes, find_crossing, inputs_at_most
-from sparsact.kernels.gather import GatherLinear, multiply
+from sparsact.kernels.gather import GatherLinear, multiply_any
 
 
 class _Held(NamedTuple):
@@ -60,7 +60,7 @@ class Readers:
         if self.whole is not None and whole:
             x = self.whole.restore(x, x.masked_fill(x.abs().float() <= threshold, 0))
             threshold = torch.zeros_like(threshold)
-        return multiply(x, weights_t, threshold, biases, scales, inputs_at_most)
+        return multiply_any(x, weights_t, threshold, biases, scales, inputs_at_most)
 
     def _prepare(self) -> GatherLinear:
         # other tensors in the layers' places, as after `.to`, are prepared anew

@@ -31,7 +31,8 @@ def sparsify(
             its parameters frozen.
         plan: what `sparsact.calibrate` gave.
         dtype: in which the weights of these layers are stored: ``"float32"``, ``"bfloat16"`` or
-            ``"int8"``. Activations keep theirs.
+            ``"int8"``. Activations keep theirs; the layers compute float16 in float32, which takes
+            two casts more for each.
         head: store the output head of a language model in `dtype` too. It reads all of its inputs;
             where its weight is also the embedding's, that one keeps its own.
 

@@ -109,7 +109,7 @@ class GatherLinear:
     """`gather_linear_shared` of the same weights for many `x`, by the shortest way.
 
     A plain float32 or bfloat16 tensor on the CPU goes to the compiled kernel itself: the checks
-    and torch's dispatcher take longer than a small layer.
+    and torch's dispatcher take longer than a small layer. Of other dtypes see `multiply_any`.
 
     Args:
         weights_t: as the arguments of ``torch.ops.sparsact.gather_linear``, known to fit.
@@ -142,7 +142,22 @@ class GatherLinear:
         ):
             found: list[Tensor] = self._compiled(x, inputs_at_most)
             return found
-        return multiply(x, *self._arguments, inputs_at_most)
+        return multiply_any(x, *self._arguments, inputs_at_most)
+
+
+def multiply_any(
+    x: Tensor,
+    weights_t: Sequence[Tensor],
+    threshold: Tensor,
+    biases: Sequence[Tensor | None],
+    scales: Sequence[Tensor | None],
+    inputs_at_most: int,
+) -> list[Tensor]:
+    """`multiply`, for `x` of a floating dtype that has no kernel by way of float32."""
+    if x.dtype in _COMPILED or not x.is_floating_point():
+        return multiply(x, weights_t, threshold, biases, scales, inputs_at_most)
+    outputs = multiply(x.float(), weights_t, threshold, biases, scales, inputs_at_most)
+    return [y.to(x.dtype) for y in outputs]
 
 
 def multiply(
