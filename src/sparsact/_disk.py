@@ -1,6 +1,8 @@
 """Files that are written whole or not at all."""
 
+import errno
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,8 @@ from torch import Tensor
 
 from sparsact._errors import OutputError
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
@@ -20,13 +24,20 @@ def writing(path: Path) -> Iterator[None]:
     except OutputError:
         raise
     except (OSError, SafetensorError) as error:
-        reason = str(error).rpartition("I/O error: ")[2]  # safetensors' way to tell it
-        if isinstance(error, OSError):
-            reason = error.strerror or reason
+        reason, number = _cause(error)
+        advice = ": free some space and go on from there" if number in NO_SPACE else ""
         raise OutputError(
-            f"{path} could not be written ({reason}); what was written before is whole: free "
-            "some space and go on from there"
+            f"{path} could not be written ({reason}); what was written before is whole{advice}"
         ) from error
+
+
+def _cause(error: OSError | SafetensorError) -> tuple[str, int | None]:
+    """What the system says, and its number for it."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error), error.errno
+    reason = str(error).rpartition("I/O error: ")[2]  # safetensors' way to tell it
+    found = re.search(r"\(os error (\d+)\)", reason)
+    return reason, int(found[1]) if found else None
 
 
 def write_text(path: Path, text: str) -> None:
