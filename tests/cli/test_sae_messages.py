@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sparsact.cli import main
-from sparsact.sae import SAETrainer
+from sparsact.sae import SAEConfig, SAETrainer, SparseAutoencoder, load_saelens, save_sae
 
 FLAGS = [
     *("--d-sae", "64", "--k", "4", "--batch-size", "64", "--held-out", "400", "--steps", "12"),
@@ -43,3 +43,59 @@ def test_a_target_that_was_missed_is_told(sparsact, data, tmp_path, monkeypatch)
     status, shown, _ = sparsact(*flags, tmp_path / "missed")
     assert status == 0
     assert "on held-out activations: the target was 6\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--batch-size", "0"], "--batch-size must be at least 1, got 0"),
+        (["--batch-size", "-3"], "--batch-size must be at least 1, got -3"),
+        (["--checkpoint-every", "0"], "--checkpoint-every must be at least 1"),
+        (["--steps", "0"], "--steps must be at least 1"),
+        (["--buffer-rows", "0"], "--buffer-rows must be at least 1"),
+        (["--held-out", "0"], "--held-out must be at least 1"),
+        (["--held-out", "-5"], "--held-out must be at least 1"),
+        (
+            ["--held-out", "1", "--target-l0", "5", "--activation", "relu"],
+            "--held-out must be at least 2",
+        ),
+        (["--out", "{file}"], "is a file: choose another --out"),
+        (["--data", "{file}"], "spoilt.safetensors is no whole safetensors file"),
+    ],
+)
+def test_numbers_and_files_that_cannot_be(flags, message, sparsact, data, tmp_path):
+    spoilt = tmp_path / "spoilt.safetensors"
+    spoilt.write_text("x" * 1000)
+    flags = [flag.format(file=spoilt) for flag in flags]
+    status, _, error = sparsact("train", "--data", data, *FLAGS, "--out", tmp_path / "run", *flags)
+    assert status == 2
+    assert message in error
+    assert "space" not in error
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """What a run leaves, as far as its autoencoder goes."""
+    folder = tmp_path_factory.mktemp("run")
+    save_sae(SparseAutoencoder(SAEConfig(16, 48, k=4)), folder / "sae")
+    (folder / "config.json").write_text('{"run": {}}')
+    return folder
+
+
+def test_a_run_stands_for_its_autoencoder(run, sparsact, data, tmp_path):
+    measured = [sparsact("eval", path, "--data", data) for path in (run, run / "sae")]
+    assert measured[0] == measured[1]
+    assert measured[0][0] == 0
+    assert sparsact("export", run, tmp_path / "out")[0] == 0
+    assert load_saelens(tmp_path / "out").config.d_sae == 48
+
+
+def test_all_rows_are_measured(run, sparsact, data, tmp_path):
+    np.save(tmp_path / "one.npy", np.load(data)[:1])
+    for path, rows in ((data, 2000), (tmp_path / "one.npy", 1)):
+        status, shown, _ = sparsact("eval", run, "--data", path)
+        assert status == 0
+        assert shown.split()[4] == str(rows)
+    status, _, error = sparsact("eval", run, "--data", data, "--rows", "0")
+    assert status == 2
+    assert "--rows must be at least 1, got 0" in error

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,35 @@ def test_what_stands_beside_stays(save, tmp_path):
     save_sae(sae, save_sae(sae, tmp_path / "twice"))
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out", *sorted(names), "twice"]
     assert all((tmp_path / name / "notes.txt").exists() for name in names)
+
+
+def test_a_spoilt_autoencoder_is_named(tmp_path):
+    path = save_sae(SparseAutoencoder(SAEConfig(16, 48, k=4)), tmp_path / "sae")
+    config = json.loads((path / "config.json").read_text())
+    for settings, message in (
+        (config | {"d_sae": 47}, "does not fit .*config.json: .*size mismatch"),
+        (config | {"activation": "gated"}, "does not fit .*config.json: .*Missing"),
+        (config | {"k": 0}, "config.json is not of an autoencoder: k must"),
+        (config | {"d_in": "16"}, "config.json is not of an autoencoder"),
+        ({"run": {}}, "config.json is not of an autoencoder: .*'run'"),
+        ([], "config.json must hold an object"),
+    ):
+        (path / "config.json").write_text(json.dumps(settings))
+        with pytest.raises(ValueError, match=f"(?s){message}"):
+            load_sae(path)
+    (path / "config.json").write_text(json.dumps(config))
+    (path / "sae.safetensors").write_bytes((path / "sae.safetensors").read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"sae\.safetensors is no whole"):
+        load_sae(path)
+
+
+def test_a_spoilt_checkpoint_is_named(batches, tmp_path):
+    trainer = SAETrainer(SparseAutoencoder(SAEConfig(16, 48, k=4)), SAETrainConfig())
+    trainer.step(next(batches))
+    file = save_checkpoint(trainer, tmp_path / "checkpoint") / "state.safetensors"
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"state\.safetensors is no whole"):
+        load_checkpoint(trainer, tmp_path / "checkpoint")
 
 
 def test_nothing_there(tmp_path):

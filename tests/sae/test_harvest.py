@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from sparsact.sae import Tokens, harvest, pack_tokens
+from sparsact.sae.activations.harvest import one_module
 
 
 class Model(nn.Module):
@@ -119,3 +120,9 @@ def test_text_without_tokens(tmp_path):
     empty = Tokens(torch.zeros(2, 3, dtype=torch.long), torch.zeros(2, 3, dtype=torch.bool))
     with pytest.raises(ValueError, match="no tokens"):
         harvest(Model(), "first", empty, tmp_path)
+
+
+def test_a_pattern_that_matches_many_modules_names_a_few(tmp_path):
+    model = torch.nn.Sequential(*[torch.nn.Linear(2, 2) for _ in range(9)])
+    with pytest.raises(ValueError, match=r"matches 9 modules: 0, 1, 2, 3, 4, …; name one"):
+        one_module(model, "?")

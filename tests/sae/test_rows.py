@@ -89,3 +89,49 @@ def test_wrong_sources(matrix, tmp_path):
         open_rows(tmp_path)
     with pytest.raises(ValueError, match="more than 300"):
         next(open_rows(matrix).batches(301))
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.safetensors"])
+@pytest.mark.parametrize("size", [0, 1000])
+def test_a_spoilt_file_is_named(name, size, tmp_path):
+    (tmp_path / name).write_bytes(b"x" * size)
+    with pytest.raises(ValueError, match=rf"{name} is no whole \.?{name[2:]} file"):
+        open_rows(tmp_path / name)
+
+
+def test_half_a_file_is_named(matrix, tmp_path):
+    np.save(tmp_path / "x.npy", matrix.numpy())
+    (tmp_path / "x.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"x\.npy is no whole"):
+        open_rows(tmp_path / "x.npy")
+
+
+def test_numbers_of_other_kinds(matrix, tmp_path):
+    np.save(tmp_path / "wide.npy", matrix.numpy().astype(np.longdouble))
+    with pytest.raises(ValueError, match=r"wide\.npy must hold a matrix.*float128"):
+        open_rows(tmp_path / "wide.npy")
+    np.save(tmp_path / "objects.npy", np.array([{}]))
+    with pytest.raises(ValueError, match=r"objects\.npy is no whole"):
+        open_rows(tmp_path / "objects.npy")
+    np.save(tmp_path / "turned.npy", matrix.numpy().astype(">f4"))
+    assert torch.equal(open_rows(tmp_path / "turned.npy").shards[0].read(), matrix)
+
+
+def test_no_rows(matrix, small_shards, tmp_path):
+    np.save(tmp_path / "none.npy", matrix[:0].numpy())
+    with pytest.raises(ValueError, match=r"none\.npy holds no rows"):
+        open_rows(tmp_path / "none.npy")
+    with pytest.raises(ValueError, match="the tensor holds no rows"):
+        open_rows(matrix[:0])
+    for size in (0, -3):
+        with pytest.raises(ValueError, match="at least 1 row"):
+            next(open_rows(matrix).batches(size))
+        with pytest.raises(ValueError, match="at least 1 row"):
+            open_rows(matrix).split(size)
+
+
+def test_the_last_rows(matrix, small_shards):
+    rows = open_rows(matrix)
+    assert torch.equal(rows.last(50), matrix[250:])
+    for number in (300, 1000):
+        assert torch.equal(rows.last(number), matrix)

@@ -25,8 +25,8 @@ from sparsact.sae import (
 )
 from sparsact.sae.activations.harvest import stream
 from sparsact.sae.reporting import SAEReport, write_report
-from sparsact.sae.run import SAERun, train
-from sparsact.sae.source import Reading
+from sparsact.sae.run import SAERun, autoencoder_in, train
+from sparsact.sae.source import Reading, check_at_least
 
 OFF_TARGET = 0.05
 """Share of the target L0 beyond which a miss is told."""
@@ -37,7 +37,7 @@ class Evaluate:
     """Measure a trained autoencoder on activations."""
 
     path: tyro.conf.Positional[str]
-    """Directory of the autoencoder: RUN/sae."""
+    """Directory of the run, or of an autoencoder by itself."""
     reading: tyro.conf.OmitArgPrefixes[Reading] = field(
         default_factory=lambda: Reading(batch_rows=2)  # whose logits are in memory twice
     )
@@ -53,7 +53,7 @@ class Export:
     """Write a trained autoencoder in the files of another library."""
 
     path: tyro.conf.Positional[str]
-    """Directory of the autoencoder: RUN/sae."""
+    """Directory of the run, or of an autoencoder by itself."""
     out: tyro.conf.Positional[str]
     """Directory to write: a new one."""
     format: Literal["saelens"] = "saelens"
@@ -105,7 +105,8 @@ def _train(command: SAERun, console: Console, first: bool) -> None:
 
 def _evaluate(command: Evaluate, console: Console) -> None:
     with about_the_input(), progress(console) as update:
-        autoencoder = load_sae(command.path)
+        check_at_least("rows", command.rows, 1)
+        autoencoder = load_sae(autoencoder_in(Path(command.path)))
         if (command.data is None) == (command.reading.model is None):
             raise ValueError("give either --data, or --model with --layer and --text")
         if command.data is not None:
@@ -118,7 +119,7 @@ def _evaluate(command: Evaluate, console: Console) -> None:
 def _export(command: Export) -> Path:
     names = {"hook_name": command.hook_name, "model_name": command.model_name}
     given = {key: value for key, value in names.items() if value is not None}
-    return save_saelens(load_sae(command.path), command.out, given)
+    return save_saelens(load_sae(autoencoder_in(Path(command.path))), command.out, given)
 
 
 def _rows(command: Evaluate, autoencoder: SparseAutoencoder) -> Tensor:
@@ -130,7 +131,7 @@ def _rows(command: Evaluate, autoencoder: SparseAutoencoder) -> Tensor:
             f"{command.data} holds rows of width {rows.width}, the autoencoder reads "
             f"{autoencoder.config.d_in}"
         )
-    return rows.split(min(command.rows, rows.total - 1))[1]
+    return rows.last(command.rows)
 
 
 def _in_model(

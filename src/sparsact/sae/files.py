@@ -7,12 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sparsact._disk import write_tensors, write_text, writing
 from sparsact.sae.config import SAEConfig
 from sparsact.sae.model import SparseAutoencoder
+from sparsact.sae.read import read_object, read_tensors
 from sparsact.sae.train import SAETrainer
 
 WEIGHTS, CONFIG = "sae.safetensors", "config.json"
@@ -48,11 +48,19 @@ def load_sae(path: str | Path, activation: nn.Module | None = None) -> SparseAut
 
     Raises:
         FileNotFoundError: there is no autoencoder.
+        ValueError: a file is spoilt, or the weights are not those of the settings.
     """
     path = find_whole(Path(path))
-    _require(path / CONFIG)
-    sae = SparseAutoencoder(SAEConfig(**json.loads((path / CONFIG).read_text())), activation)
-    sae.load_state_dict(load_file(path / WEIGHTS))
+    settings, tensors = read_object(path / CONFIG), read_tensors(path / WEIGHTS)
+    try:
+        config = SAEConfig(**settings)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path / CONFIG} is not of an autoencoder: {error}") from error
+    sae = SparseAutoencoder(config, activation)
+    try:
+        sae.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{path / WEIGHTS} does not fit {path / CONFIG}: {error}") from error
     return sae.eval()
 
 
@@ -77,11 +85,11 @@ def load_checkpoint(trainer: SAETrainer, path: str | Path) -> None:
 
     Raises:
         FileNotFoundError: there is no checkpoint.
+        ValueError: a file is spoilt.
     """
     path = find_whole(Path(path))
-    _require(path / "state.json")
-    tensors = load_file(path / "state.safetensors")
-    trainer.load_state_dict(_nest(json.loads((path / "state.json").read_text()), tensors))
+    plain, tensors = read_object(path / "state.json"), read_tensors(path / "state.safetensors")
+    trainer.load_state_dict(_nest(plain, tensors))
 
 
 def write_whole(path: Path, tensors: dict[str, Tensor], plain: Any, *names: str) -> Path:
@@ -132,11 +140,6 @@ def _check_own(path: Path, names: tuple[str, ...]) -> None:
             f"{path} is not a directory of {' and '.join(names)} alone, and is not replaced: "
             "choose another, or move it away"
         )
-
-
-def _require(file: Path) -> None:
-    if not file.is_file():
-        raise FileNotFoundError(f"{file.parent} holds no {file.name}")
 
 
 def _flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

@@ -22,7 +22,7 @@ from sparsact.sae.joined import make_accelerator
 from sparsact.sae.log import RunLog, Tracker, check_trackers
 from sparsact.sae.metrics import SAEMetrics, evaluate
 from sparsact.sae.model import SparseAutoencoder
-from sparsact.sae.source import Source
+from sparsact.sae.source import Source, check_at_least
 from sparsact.sae.train import SAEStats, SAETrainer
 
 if TYPE_CHECKING:
@@ -66,6 +66,12 @@ class SAERun:
     """Go on with the run in that directory."""
     trackers: tuple[Tracker, ...] = ()
     """Where each step is logged, besides log.jsonl: tensorboard (in the run), wandb."""
+
+
+def autoencoder_in(folder: Path) -> Path:
+    """The directory of a run's autoencoder, or that of one by itself, as which it was given."""
+    inside = find_whole(folder / SAE)
+    return inside if inside.is_dir() else folder
 
 
 Progress = Callable[[int, int, str], None]
@@ -155,6 +161,10 @@ def _check(config: SAERun) -> None:
             f"--target-l0 is sought after the sparsity warmup of {training.sparsity_warmup_steps} "
             f"steps: give more than that as --steps, or a smaller --sparsity-warmup-steps"
         )
+    for name in ("steps", "batch_size", "buffer_rows", "checkpoint_every"):
+        check_at_least(name, getattr(config, name), 1)
+    # of two, one sets the thresholds and one is measured
+    check_at_least("held_out", config.held_out, 1 if training.target_l0 is None else 2)
     _shape(config, 1)
 
 
@@ -221,6 +231,8 @@ def _open(folder: Path, config: SAERun) -> None:
             raise FileExistsError(
                 f"{folder} holds a run: choose another --out, or go on with it by --resume"
             )
+        if folder.exists() and not folder.is_dir():
+            raise FileExistsError(f"{folder} is a file: choose another --out")
         others = {found.name for found in folder.iterdir()} if folder.is_dir() else set()
         if others - {ACTIVATIONS}:  # which a start that was refused may have left
             raise FileExistsError(f"{folder} is not empty, and holds no run: choose another --out")

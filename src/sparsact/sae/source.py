@@ -8,6 +8,12 @@ from torch import nn
 from sparsact.language import DatasetPart, Tokens, load_language_model, read_tokens
 
 
+def check_at_least(flag: str, value: int | None, least: int) -> None:
+    """Raise ValueError for the number of a flag that is too small; None is no number."""
+    if value is not None and value < least:
+        raise ValueError(f"--{flag.replace('_', '-')} must be at least {least}, got {value}")
+
+
 @dataclass(frozen=True)
 class Reading:
     """A language model, one of its layers, and the text it reads."""
@@ -41,9 +47,7 @@ class Reading:
                 "hf:DATASET) go together"
             )
         for name in ("length", "batch_rows", "max_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+            check_at_least(name, getattr(self, name), 1)
 
     def load(self) -> tuple[nn.Module, str, Tokens]:
         """The model, the name of the layer, and the text.

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 MANIFEST = "manifest.json"
+NAMED = 5
+"""Of the modules that match a pattern."""
 
 
 def harvest(
@@ -114,7 +116,8 @@ def one_module(model: nn.Module, layer: str) -> dict[str, nn.Module]:
     """
     chosen = select_modules(model, layer)
     if len(chosen) != 1:
-        raise ValueError(f"{layer!r} matches {len(chosen)} modules: {', '.join(chosen)}; name one")
+        named = ", ".join(list(chosen)[:NAMED]) + (", …" if len(chosen) > NAMED else "")
+        raise ValueError(f"{layer!r} matches {len(chosen)} modules: {named}; name one")
     return chosen
 
 

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 SHARD_ROWS = 65536
 """Rows of an array that are treated as one shard."""
+
+FLOATS = (np.float64, np.float32, np.float16)
+"""Of NumPy's, those that torch has."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,10 @@ class Rows:
             (batch_size / processes, width) in float32.
 
         Raises:
-            ValueError: there are fewer rows than a batch has, or it cannot be divided.
+            ValueError: a batch has no rows, or more than there are, or cannot be divided.
         """
+        if batch_size < 1:
+            raise ValueError(f"a batch must have at least 1 row, got {batch_size}")
         if batch_size % processes:
             raise ValueError(f"a batch of {batch_size} rows has no {processes} equal parts")
         if self.total < batch_size:
@@ -133,11 +138,20 @@ class Rows:
         """All rows but the last, and the last `held_out` in memory.
 
         Raises:
-            ValueError: nothing would be left to train on.
+            ValueError: none are held out, or nothing would be left to train on.
         """
+        if held_out < 1:
+            raise ValueError(f"at least 1 row must be held out, got {held_out}")
         if held_out >= self.total:
             raise ValueError(f"{held_out} held-out rows of {self.total} leave none to train on")
-        kept, taken, missing = list(self.shards), [], held_out
+        return self._without(held_out)
+
+    def last(self, rows: int) -> Tensor:
+        """The last `rows`, or all where there are no more, in memory."""
+        return self._without(min(rows, self.total))[1]
+
+    def _without(self, rows: int) -> tuple["Rows", Tensor]:
+        kept, taken, missing = list(self.shards), [], rows
         while missing:
             last = kept.pop()
             cut = max(last.rows - missing, 0)
@@ -159,7 +173,8 @@ def open_rows(source: Tensor | str | Path) -> Rows:
 
     Raises:
         FileNotFoundError: there is no such file, or none in the directory.
-        ValueError: not a matrix of floating-point numbers, or of different widths.
+        ValueError: not a matrix of floating-point numbers, of different widths, or no rows at all;
+            a file that is spoilt.
 
     Example:
         >>> rows = open_rows(torch.randn(100, 8))
@@ -167,7 +182,7 @@ def open_rows(source: Tensor | str | Path) -> Rows:
         torch.Size([16, 8])
     """
     if isinstance(source, Tensor):
-        return _rows(_tensor_shards(source))
+        return _rows(_tensor_shards(source), "the tensor")
     path = Path(source)
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in (".npy", ".safetensors"))
@@ -177,10 +192,12 @@ def open_rows(source: Tensor | str | Path) -> Rows:
         files = [path]
     else:
         raise FileNotFoundError(f"{path} does not exist")
-    return _rows([shard for file in files for shard in _file_shards(file)])
+    return _rows([shard for file in files for shard in _file_shards(file)], str(path))
 
 
-def _rows(shards: list[Shard]) -> Rows:
+def _rows(shards: list[Shard], where: str) -> Rows:
+    if not shards:
+        raise ValueError(f"{where} holds no rows")
     widths = sorted({shard.width for shard in shards})
     if len(widths) != 1:
         raise ValueError(f"the files hold rows of different widths: {widths}")
@@ -208,19 +225,28 @@ def _file_shards(file: Path) -> list[Shard]:
 
 
 def _npy_shards(file: Path) -> list[Shard]:
-    mapped = np.load(file, mmap_mode="r")
-    _check_matrix(mapped.shape, mapped.dtype, mapped.dtype.kind == "f", str(file))
-    return _cut(mapped.shape, lambda start, stop: torch.from_numpy(np.array(mapped[start:stop])))
+    try:
+        mapped = np.lib.format.open_memmap(file, mode="r")
+    except ValueError as error:
+        raise ValueError(f"{file} is no whole .npy file of numbers: {error}") from error
+    native = mapped.dtype.newbyteorder("=")
+    _check_matrix(mapped.shape, mapped.dtype, native in FLOATS, str(file))
+    return _cut(
+        mapped.shape, lambda start, stop: torch.from_numpy(mapped[start:stop].astype(native))
+    )
 
 
 def _safetensors_shards(file: Path) -> list[Shard]:
-    with safe_open(file, "pt") as opened:
-        names = list(opened.keys())
-        name = names[0] if len(names) == 1 else "activations"
-        if name not in names:
-            raise ValueError(f"{file} holds {len(names)} tensors and none named 'activations'")
-        stored = opened.get_slice(name)
-        shape, kind = tuple(stored.get_shape()), stored.get_dtype()
+    try:
+        with safe_open(file, "pt") as opened:
+            names = list(opened.keys())
+            name = names[0] if len(names) == 1 else "activations"
+            if name not in names:
+                raise ValueError(f"{file} holds {len(names)} tensors and none named 'activations'")
+            stored = opened.get_slice(name)
+            shape, kind = tuple(stored.get_shape()), stored.get_dtype()
+    except SafetensorError as error:
+        raise ValueError(f"{file} is no whole safetensors file: {error}") from error
     _check_matrix(shape, kind, kind in ("F64", "F32", "F16", "BF16"), str(file))
 
     def read(start: int, stop: int) -> Tensor:

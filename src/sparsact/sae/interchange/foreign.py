@@ -1,35 +1,15 @@
 """A directory that another library wrote: its settings and tensors, each asked for by name."""
 
-import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
+from sparsact.sae.read import read_tensors
+
 SETTINGS = "cfg.json"
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """The JSON object in ``cfg.json``.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no JSON object.
-    """
-    file = path / SETTINGS
-    if not file.is_file():
-        raise FileNotFoundError(f"{path} holds no {SETTINGS}: give the directory of an autoencoder")
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is no JSON: {error}") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{file} must hold an object of settings, not a {type(settings).__name__}")
-    return settings
 
 
 class Tensors:
@@ -44,14 +24,8 @@ class Tensors:
     """
 
     def __init__(self, file: Path) -> None:
-        if not file.is_file():
-            raise FileNotFoundError(f"{file.parent} holds no {file.name}")
-        try:
-            found = load_file(file)
-        except SafetensorError as error:
-            raise ValueError(f"{file} is no whole safetensors file: {error}") from error
         self.file = file
-        self._left = {name: tensor.to(torch.float32) for name, tensor in found.items()}
+        self._left = {name: tensor.to(torch.float32) for name, tensor in read_tensors(file).items()}
 
     def __contains__(self, name: str) -> bool:
         return name in self._left

@@ -11,8 +11,9 @@ from sparsact.nn.gate import JumpReLU
 from sparsact.nn.select import BatchTopK
 from sparsact.sae.config import Kind, SAEConfig
 from sparsact.sae.gated import GatedReLU
-from sparsact.sae.interchange.foreign import SETTINGS, Tensors, read_settings, refuse, setting
+from sparsact.sae.interchange.foreign import SETTINGS, Tensors, refuse, setting
 from sparsact.sae.model import SparseAutoencoder
+from sparsact.sae.read import read_object
 
 WEIGHTS = "sae_weights.safetensors"
 SCALER = "activation_scaler.json"
@@ -56,7 +57,7 @@ def load_saelens(path: str | Path) -> SparseAutoencoder:
         setting means; checked against files and outputs that it made.
     """
     path = Path(path)
-    settings, tensors = read_settings(path), Tensors(path / WEIGHTS)
+    settings, tensors = read_object(path / SETTINGS), Tensors(path / WEIGHTS)
     settings = _current(settings, path)
     architecture = settings["architecture"]
     if architecture not in KINDS:

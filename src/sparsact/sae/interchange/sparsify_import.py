@@ -6,8 +6,9 @@ from typing import Any
 import torch
 
 from sparsact.sae.config import SAEConfig
-from sparsact.sae.interchange.foreign import SETTINGS, Tensors, read_settings, refuse, setting
+from sparsact.sae.interchange.foreign import SETTINGS, Tensors, refuse, setting
 from sparsact.sae.model import SparseAutoencoder
+from sparsact.sae.read import read_object
 
 WEIGHTS = "sae.safetensors"
 
@@ -34,7 +35,7 @@ def load_sparsify(path: str | Path) -> SparseAutoencoder:
         against files and outputs that it made.
     """
     path = Path(path)
-    settings, tensors = read_settings(path), Tensors(path / WEIGHTS)
+    settings, tensors = read_object(path / SETTINGS), Tensors(path / WEIGHTS)
     _check(settings, path)
     d_in = setting(settings, "d_in", int, path)
     d_sae = settings.get("num_latents") or d_in * setting(settings, "expansion_factor", int, path)

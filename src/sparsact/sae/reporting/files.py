@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from sparsact.sae.config import SAEConfig
-from sparsact.sae.files import find_whole
-from sparsact.sae.run import ACTIVATIONS, CONFIG, LOG, METRICS, SAE
+from sparsact.sae.run import ACTIVATIONS, CONFIG, LOG, METRICS, autoencoder_in
 
 
 @dataclass(frozen=True)
@@ -69,10 +68,10 @@ def read_run(folder: Path) -> Run:
     Raises:
         FileNotFoundError: a run that has not come to its end.
     """
-    autoencoder = find_whole(folder / SAE)
+    autoencoder = autoencoder_in(folder)
     if not (folder / LOG).exists():
-        return Run(autoencoder if autoencoder.is_dir() else folder, None, (), {})
-    if not autoencoder.is_dir():
+        return Run(autoencoder, None, (), {})
+    if autoencoder == folder:
         raise FileNotFoundError(
             f"the run in {folder} has no autoencoder yet: finish it by --resume"
         )
