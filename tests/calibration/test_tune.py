@@ -107,6 +107,28 @@ def test_saved_applied_and_sparsified(llama, batches, plan, tmp_path):
     torch.testing.assert_close(fast(**batches[0]).logits, wanted, rtol=1e-4, atol=1e-4)
 
 
+def test_updates_are_in_a_model_once_at_a_time(llama, batches, plan):
+    tuned = plan.tune(llama, batches, 10, lr=5e-3)
+    own = {name: tensor.clone() for name, tensor in llama.state_dict().items()}
+    first, applied = plan.apply(llama), tuned.apply(llama)
+    changed = {name: tensor.clone() for name, tensor in llama.state_dict().items()}
+    for use in (
+        lambda: tuned.apply(llama),
+        lambda: tuned.measure(llama, batches),
+        lambda: tuned.tune(llama, batches, 1),
+        lambda: sa.sparsify(llama, tuned),
+        lambda: sa.sparsify(copy.deepcopy(llama), tuned),
+    ):
+        with pytest.raises(RuntimeError, match="updates are in the model already"):
+            use()
+    assert all(torch.equal(found, changed[name]) for name, found in llama.state_dict().items())
+    first.remove()  # an untuned one, in any order
+    applied.remove()
+    assert all(torch.equal(found, own[name]) for name, found in llama.state_dict().items())
+    with tuned.applied(llama):
+        assert torch.equal(llama.model.norm.weight, changed["model.norm.weight"])
+
+
 def test_padding_does_not_count(llama, batches, plan):
     ids = batches[0]["input_ids"]
     padded = {

@@ -44,7 +44,7 @@ class ThresholdPlan:
         score: by which it was calibrated.
         allocate: likewise.
         keep_first: first tokens of a sequence that are left dense.
-        updates: what tuning changes in the model's weights.
+        updates: what compensation and tuning change in the model's weights.
     """
 
     sites: tuple[InputSite, ...]
@@ -76,6 +76,7 @@ class ThresholdPlan:
 
         Raises:
             ValueError: the plan is for another model.
+            RuntimeError: it is tuned, and the updates of a tuned plan are in the model already.
         """
         self.check(model)
         return _Applied(self, model)
@@ -95,6 +96,40 @@ class ThresholdPlan:
         self.check(model)
         with self.updates.write(model):
             return measure(model, self.sites, self.thresholds, batches, self.keep_first)
+
+    def compensate(
+        self,
+        model: nn.Module,
+        batches: Iterable[Batch],
+        *,
+        rank: int = 16,
+        progress: Callable[[int, int, str], None] | None = None,
+    ) -> "ThresholdPlan":
+        """Let the inputs that stay make up for those that are left out, as far as they tell them.
+
+        Of a layer ``W·x`` that is given ``s = x·1[|x|>λ]``, the addition ΔW that comes nearest to
+        what is missing, ``E‖W·(x − s) − ΔW·s‖² + ρ‖ΔW‖²``, is a ridge regression; its best part of
+        rank `rank` is kept. Where the layer has a bias, that takes what is constant. Merged into
+        the weights it costs nothing later. It needs one forward for each batch and no gradient, so
+        that it is much shorter than :meth:`tune`, which may follow.
+
+        Args:
+            model: the model that was calibrated; it is left as it was, and what is found goes into
+                `updates` of the plan.
+            batches: as for :func:`sparsact.calibration.calibrate`, and better more of them: a few
+                tokens do not tell a matrix.
+            rank: of the additions.
+            progress: called with the steps done, their number, and what is being done.
+
+        Returns:
+            the new plan, with `achieved` measured on the first batches.
+
+        Raises:
+            ValueError: no batches, a rank below 1, another model, or a plan with updates.
+        """
+        from sparsact.calibration.compensate import compensate
+
+        return compensate(self, model, batches, rank=rank, progress=progress)
 
     def tune(
         self,
@@ -142,7 +177,11 @@ class ThresholdPlan:
         )
 
     def check(self, model: nn.Module) -> None:
-        """Raise ValueError unless `model` is the one that the plan was made for."""
+        """Raise ValueError unless `model` is the one that the plan was made for.
+
+        A RuntimeError where a tuned plan is to be put into a model that has one's updates.
+        """
+        self.updates.check(model)
         inputs = {reader: site.inputs for site in self.sites for reader in site.readers}
         for name, sample in self.samples.items():
             try:

@@ -9,6 +9,7 @@ from sparsact.calibration.sites import is_conv1d
 from sparsact.taps import Removable
 
 _VALUE, _UP, _DOWN = "value.", "up.", "down."
+_WRITTEN = "_sparsact_updated"  # an attribute of modules: a copy, which has the values, has it too
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,14 @@ class Updates:
         added = up.float() @ down.float()
         return (weight.float() + (added.t() if is_conv1d(linear) else added)).to(weight.dtype)
 
+    def check(self, model: nn.Module) -> None:
+        """Raise RuntimeError where a plan's updates are in the model: they would add up."""
+        if self and any(_WRITTEN in vars(module) for module in model.modules()):
+            raise RuntimeError(
+                "a tuned plan's updates are in the model already: remove that application first, "
+                "and copy the model after it"
+            )
+
     def write(self, model: nn.Module, *, low_rank: bool = True) -> "Written":
         """Put them into a model; what is returned takes them out again.
 
@@ -42,13 +51,15 @@ class Updates:
             model: whose parameters get new data; they stay the same objects.
             low_rank: False leaves the linear layers out.
         """
-        new: list[tuple[nn.Parameter, Tensor]] = []
+        new: list[tuple[nn.Module, str, Tensor]] = []
         for name, value in self.values.items():
+            owner, _, own = name.rpartition(".")
             parameter = model.get_parameter(name)
-            new.append((parameter, value.to(parameter.device, parameter.dtype, copy=True)))
+            value = value.to(parameter.device, parameter.dtype, copy=True)
+            new.append((model.get_submodule(owner), own, value))
         for name in self.low_rank if low_rank else ():
             linear = model.get_submodule(name)
-            new.append((model.get_parameter(f"{name}.weight"), self.weight(name, linear)))
+            new.append((linear, "weight", self.weight(name, linear)))
         return Written(new)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -76,14 +87,17 @@ class Updates:
 class Written(Removable):
     """Parameters that hold other values for a while."""
 
-    def __init__(self, new: Iterable[tuple[nn.Parameter, Tensor]]) -> None:
-        self._before: list[tuple[nn.Parameter, Tensor]] = []
-        for parameter, value in new:
-            self._before.append((parameter, parameter.data))
+    def __init__(self, new: Iterable[tuple[nn.Module, str, Tensor]]) -> None:
+        self._before: list[tuple[nn.Module, nn.Parameter, Tensor]] = []
+        for module, name, value in new:
+            parameter = module.get_parameter(name)
+            self._before.append((module, parameter, parameter.data))
             parameter.data = value
+            vars(module)[_WRITTEN] = True
 
     def remove(self) -> None:
         """Give the parameters their own values back."""
-        for parameter, value in self._before:
+        for module, parameter, value in self._before:
             parameter.data = value
+            vars(module).pop(_WRITTEN, None)
         self._before.clear()
