@@ -319,7 +319,7 @@ def inputs(tmp_path_factory):
         ("text.jpg out.jpg", "text.jpg is not a readable JPEG"),
         ("text.tif out.tif", "text.tif is not a readable TIFF"),
         ("text.wav out.wav", "text.wav is not a readable WAV"),
-        ("text.npy out.npy", "text.npy is not a readable .npy"),
+        ("text.npy out.npy", "text.npy is not a readable NPY"),
         ("words.npy out.npy", "expected an array of integers or floats"),
         ("nan.npy out.npy", "nan.npy holds nan at (3, 5)"),
         ("tiny.png out.png", "3×3 is smaller than the filter of db2"),
@@ -356,6 +356,53 @@ def test_a_mistake_is_one_line(inputs, monkeypatch, flags, message):
     assert "\n" not in str(caught.value)
     assert sorted(path.name for path in inputs.rglob("*")) == before
     assert (inputs / "old.png").read_bytes() == b"precious"
+
+
+def test_a_damaged_file_does_not_stop_a_folder(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in" / "stream.tif", noisy(scene()), compression="zlib")
+    write_png(tmp_path / "in" / "colour.png", noisy(scene(top=65535)))
+    for name, place in (("stream.tif", slice(400, 440)), ("colour.png", slice(25, 26))):
+        raw = bytearray((tmp_path / "in" / name).read_bytes())
+        raw[place] = bytes([7] * len(raw[place]))
+        (tmp_path / "in" / name).write_bytes(raw)
+    (tmp_path / "in" / "bracket.npy").write_bytes(b"\x93NUMPY\x01\x00\x04\x00({[\n")
+    Image.fromarray(noisy(scene())).save(tmp_path / "in" / "whole.png")
+    assert call(tmp_path / "in", tmp_path / "out") == 1
+    done = capsys.readouterr()
+    errors = done.err.splitlines()
+    for line, words in zip(
+        errors,
+        ("bracket.npy is not a readable NPY", "colour.png is", "stream.tif is"),
+        strict=False,
+    ):
+        assert words in line
+    assert errors[3] == "3 of 4 files failed"
+    assert (tmp_path / "out" / "whole.png").exists()
+
+
+@pytest.mark.parametrize("error", [struct.error, TypeError, MemoryError, NotImplementedError])
+def test_whatever_a_reader_raises_is_one_line(tmp_path, monkeypatch, error):
+    def stumble(path):
+        raise error
+
+    tifffile.imwrite(tmp_path / "in.tif", scene())
+    monkeypatch.setattr(tifffile, "TiffFile", stumble)
+    with pytest.raises(InputError, match=rf"in\.tif is not a readable TIFF: {error.__name__}"):
+        call(tmp_path / "in.tif", tmp_path / "out.tif")
+
+
+def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+    def forbid(path):
+        raise PermissionError(13, "Permission denied")
+
+    Image.fromarray(noisy(scene())).save(tmp_path / "in.png")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(InputError, match=r"folder\.png cannot be read: Is a directory"):
+        call(tmp_path / "in.png", tmp_path / "out.png", clean=str(tmp_path / "folder.png"))
+    monkeypatch.setattr(Path, "read_bytes", forbid)
+    with pytest.raises(InputError, match=r"in\.png cannot be read: Permission denied"):
+        call(tmp_path / "in.png", tmp_path / "out.png")
 
 
 def test_a_mistake_has_status_2(inputs):

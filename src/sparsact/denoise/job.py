@@ -13,13 +13,11 @@ import torch
 import tyro
 from torch import Tensor
 
-from sparsact.denoise.files import SUFFIXES, Content, FileError, read
+from sparsact.denoise.files import SUFFIXES, Content, FileError, kind, read
 from sparsact.denoise.files.content import Array
 from sparsact.denoise.picture import save_comparison
 from sparsact.denoise.quality import Quality, mean_quality, quality
 from sparsact.denoise.shrinkage import denoise_wavelet
-
-SPELLINGS = {".jpeg": ".jpg", ".tiff": ".tif"}
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ def denoise_file(paths: Paths, config: DenoiseConfig) -> Done:
     Raises:
         FileError: what is wrong with which file.
     """
-    if _kind(paths.source) != _kind(paths.target):
+    if kind(paths.source) != kind(paths.target):
         raise FileError(
             f"{paths.target} must end in {paths.source.suffix}, as {paths.source} does: "
             "the format is kept"
@@ -261,11 +259,6 @@ def _quality(blocks: list[Array], clean: Content, content: Content) -> Quality:
 
 def _title(what: str, found: Quality | None) -> str:
     return what if found is None else f"{what}: {found}"
-
-
-def _kind(path: Path) -> str:
-    suffix = path.suffix.lower()
-    return SPELLINGS.get(suffix, suffix)
 
 
 @contextmanager

@@ -19,7 +19,13 @@ READERS = {
 }
 SUFFIXES = (*READERS, ".csv")
 
-__all__ = ["SUFFIXES", "Content", "FileError", "read"]
+__all__ = ["SUFFIXES", "Content", "FileError", "kind", "read"]
+
+
+def kind(path: Path) -> str:
+    """The name of a file's format, by its suffix."""
+    suffix = path.suffix[1:].upper()
+    return {"JPG": "JPEG", "TIF": "TIFF"}.get(suffix, suffix)
 
 
 def read(path: Path, column: str | None = None) -> Content:
@@ -38,8 +44,13 @@ def read(path: Path, column: str | None = None) -> Content:
     try:
         if path.stat().st_size == 0:
             raise FileError(f"{path} is empty")
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror}") from error
-    content = read_csv(path, column) if suffix == ".csv" else READERS[suffix](path)
+        content = read_csv(path, column) if suffix == ".csv" else READERS[suffix](path)
+    except (FileError, ImportError):
+        raise
+    except Exception as error:  # parsers of damaged files raise whatever they stumble over
+        if isinstance(error, OSError) and error.strerror:
+            raise FileError(f"{path} cannot be read: {error.strerror}") from error
+        why = str(error) or type(error).__name__
+        raise FileError(f"{path} is not a readable {kind(path)}: {why}") from error
     content.check_finite(path)
     return content

@@ -11,10 +11,7 @@ from sparsact.denoise.files.content import Array, Content, FileError, integer_pe
 
 def read_npy(path: Path) -> Content:
     """An array of integers or floats: a signal if it has one dim, else images (…, H, W)."""
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise FileError(f"{path} is not a readable .npy of plain numbers: {error}") from error
+    values = np.load(path, allow_pickle=False)
     if values.dtype.kind not in "uif" or values.ndim == 0:
         raise FileError(
             f"{path} holds {values.dtype} of shape {values.shape}; expected an array of "
@@ -30,11 +27,8 @@ def read_npy(path: Path) -> Content:
 
 def read_csv(path: Path, column: str | None) -> Content:
     """One column of a CSV with a header, as a signal; the others are kept."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise FileError(f"{path} is not readable as UTF-8 CSV: {error}") from error
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = [row for row in csv.reader(file) if row]
     place = _place(path, rows[0] if rows else [], column)
     signal = np.array([_number(path, row, number, place) for number, row in enumerate(rows[1:], 1)])
 

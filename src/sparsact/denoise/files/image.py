@@ -15,7 +15,6 @@ from sparsact.denoise.files.content import Array, Content, FileError, integer_pe
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # chunks that say how the pixels are coded; all others are carried over as they are
 CODING = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"bKGD", b"hIST", b"sBIT"}
-COLOUR_PLANES = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by PNG colour type
 
 Chunk = tuple[bytes, bytes]
 
@@ -23,14 +22,11 @@ Chunk = tuple[bytes, bytes]
 def read_png(path: Path) -> Content:
     """A PNG of 8 or 16 bits, grey or colour, with or without alpha; palettes become RGB."""
     data = path.read_bytes()
-    try:
-        chunks = list(_chunks(data))
-        depth, colour = chunks[0][1][8:10]
-    except (IndexError, ValueError) as error:
-        raise FileError(f"{path} is not a readable PNG: {error}") from error
+    chunks = list(_chunks(data))
     others = [chunk for chunk in chunks if chunk[0] not in CODING]
+    depth = chunks[0][1][8]
     if depth == 16:
-        pixels = _read_deep(path, data, COLOUR_PLANES[colour])
+        pixels = _read_deep(data)
     else:
         with _open(path, "PNG") as image:
             pixels = _pixels(image, path)
@@ -87,13 +83,8 @@ def _content(pixels: Array, write: Any) -> Content:
 
 
 def _open(path: Path, kind: str) -> Any:
-    image_module = require("PIL.Image", "denoise")
-    unreadable = require("PIL", "denoise").UnidentifiedImageError
-    try:
-        image = image_module.open(path, formats=[kind])
-        image.load()
-    except (unreadable, OSError, SyntaxError, image_module.DecompressionBombError) as error:
-        raise FileError(f"{path} is not a readable {kind}: {error}") from error
+    image = require("PIL.Image", "denoise").open(path, formats=[kind])
+    image.load()
     return image
 
 
@@ -109,14 +100,10 @@ def _pixels(image: Any, path: Path) -> Array:
     return np.asarray(image)
 
 
-def _read_deep(path: Path, data: bytes, planes: int) -> Array:
+def _read_deep(data: bytes) -> Array:
     """16 bits per sample: Pillow would cut colours to 8."""
-    png = require("png", "denoise")
-    try:
-        width, height, rows, info = png.Reader(bytes=data).asDirect()
-        flat = np.vstack([np.asarray(row, np.uint16) for row in rows])
-    except (png.Error, zlib.error) as error:
-        raise FileError(f"{path} is not a readable PNG: {error}") from error
+    width, height, rows, info = require("png", "denoise").Reader(bytes=data).asDirect()
+    flat = np.vstack([np.asarray(row, np.uint16) for row in rows])
     pixels = flat.reshape(height, width, info["planes"])
     return pixels[..., 0] if info["planes"] == 1 else pixels
 

@@ -14,14 +14,11 @@ def read_wav(path: Path) -> Content:
     """Samples between −1 and 1, (frames,) or (frames, tracks), of any depth."""
     soundfile = require("soundfile", "denoise")
     raw = path.read_bytes()
-    try:
-        with soundfile.SoundFile(io.BytesIO(raw)) as file:
-            samples = file.read(dtype="float64")
-            coding = {"format": file.format, "subtype": file.subtype, "endian": file.endian}
-            rate = file.samplerate
-        place = _samples_place(raw)
-    except (soundfile.LibsndfileError, ValueError) as error:
-        raise FileError(f"{path} is not a readable WAV: {error}") from error
+    with soundfile.SoundFile(io.BytesIO(raw)) as file:
+        samples = file.read(dtype="float64")
+        coding = {"format": file.format, "subtype": file.subtype, "endian": file.endian}
+        rate = file.samplerate
+    place = _samples_place(raw)
 
     def write(target: Path, blocks: list[Array]) -> None:
         buffer = io.BytesIO()

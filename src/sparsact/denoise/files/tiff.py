@@ -18,12 +18,9 @@ STRUCTURAL = {
 def read_tiff(path: Path) -> Content:
     """Grey or colour pages of any integer or float depth; extra samples (alpha) are kept."""
     tifffile = require("tifffile", "denoise")
-    try:
-        with tifffile.TiffFile(path) as file:
-            pages = [(page.asarray(), _options(page)) for page in file.pages]
-            big, order = file.is_bigtiff, file.byteorder
-    except (tifffile.TiffFileError, ValueError, OSError, KeyError) as error:
-        raise FileError(f"{path} is not a readable TIFF: {error}") from error
+    with tifffile.TiffFile(path) as file:
+        pages = [(page.asarray(), _options(page)) for page in file.pages]
+        big, order = file.is_bigtiff, file.byteorder
     if not pages:
         raise FileError(f"{path} is a TIFF without pages")
     splits = [_split(pixels, options, path) for pixels, options in pages]
