@@ -99,3 +99,15 @@ def test_all_rows_are_measured(run, sparsact, data, tmp_path):
     status, _, error = sparsact("eval", run, "--data", data, "--rows", "0")
     assert status == 2
     assert "--rows must be at least 1, got 0" in error
+
+
+def test_a_run_goes_on_with_its_own_data_alone(sparsact, data, tmp_path):
+    held = np.load(data)
+    np.save(tmp_path / "x.npy", held)
+    flags = ("train", "--data", tmp_path / "x.npy", *FLAGS, "--out", tmp_path / "run")
+    assert sparsact(*flags)[0] == 0
+    assert sparsact(*flags, "--resume", "--steps", "14")[0] == 0
+    np.save(tmp_path / "x.npy", held[::-1] * 5)
+    status, _, error = sparsact(*flags, "--resume", "--steps", "16")
+    assert status == 2
+    assert "was started on other activations than" in error

@@ -135,3 +135,11 @@ def test_the_last_rows(matrix, small_shards):
     assert torch.equal(rows.last(50), matrix[250:])
     for number in (300, 1000):
         assert torch.equal(rows.last(number), matrix)
+
+
+def test_other_rows_have_another_fingerprint(matrix, small_shards, tmp_path):
+    np.save(tmp_path / "x.npy", matrix.numpy())
+    found = open_rows(tmp_path / "x.npy").fingerprint()
+    assert found == open_rows(matrix).fingerprint()
+    others = [matrix * 5, matrix.flip(0), matrix[:299], matrix.repeat(1, 2)]
+    assert len({found, *(open_rows(other).fingerprint() for other in others)}) == 5

@@ -123,8 +123,9 @@ def _set_up(
             f"--batch-size {config.batch_size} cannot be divided among "
             f"{accelerator.num_processes} processes"
         )
+    data = None if config.source.data is None else open_rows(config.source.data).fingerprint()
     if accelerator.is_main_process:
-        _open(folder, config)
+        _open(folder, config, data)
     accelerator.wait_for_everyone()
     try:
         return _prepared(config, folder, progress, accelerator)
@@ -223,7 +224,8 @@ def _rows(config: SAERun, folder: Path, progress: Progress, accelerator: "Accele
     )
 
 
-def _open(folder: Path, config: SAERun) -> None:
+def _open(folder: Path, config: SAERun, data: str | None) -> None:
+    """Start the directory of a run, or check that what is there is this one's."""
     file = folder / CONFIG
     told = json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(config, resume=False))))
     if not config.resume:
@@ -239,18 +241,23 @@ def _open(folder: Path, config: SAERun) -> None:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         versions = {"sparsact": sparsact.__version__, "torch": torch.__version__}
-        state = {"run": told, "versions": versions, "id": uuid.uuid4().hex}
+        state = {"run": told, "versions": versions, "id": uuid.uuid4().hex, "data": data}
         write_text(file, json.dumps(state, indent=2) + "\n")
         return
     if not file.exists():
         raise FileNotFoundError(f"{folder} holds no run to go on with")
-    found: dict[str, Any] = json.loads(file.read_text())["run"]
-    found, told = _fixed(found), _fixed(told)
+    state = json.loads(file.read_text())
+    found, told = _fixed(state["run"]), _fixed(told)
     differing = [key for key in told if found.get(key) != told[key]]
     if differing:
         raise ValueError(
             f"the run in {folder} was started with another {', '.join(differing)}: give the same "
             "flags (only --steps, --trackers and --shard may change)"
+        )
+    if state["data"] != data:
+        raise ValueError(
+            f"the run in {folder} was started on other activations than {config.source.data} holds "
+            "now: start another"
         )
 
 

@@ -1,5 +1,6 @@
 """Rows of activations that need not fit in memory, and shuffled batches of them."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -13,6 +14,9 @@ from torch import Tensor
 SHARD_ROWS = 65536
 """Rows of an array that are treated as one shard."""
 
+SAMPLED = 32
+"""Shards, and rows of each, that tell one set of rows from another."""
+
 FLOATS = (np.float64, np.float32, np.float16)
 """Of NumPy's, those that torch has."""
 
@@ -24,16 +28,16 @@ class Shard:
     Attributes:
         rows: how many.
         width: of each.
-        read: returns them as (rows, width).
+        take: returns those from one number to another as (rows, width).
     """
 
     rows: int
     width: int
-    read: Callable[[], Tensor]
+    take: Callable[[int, int], Tensor]
 
-
-def _head(shard: Shard, rows: int) -> Tensor:
-    return shard.read()[:rows]
+    def read(self) -> Tensor:
+        """All of them."""
+        return self.take(0, self.rows)
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,14 @@ class Rows:
     def total(self) -> int:
         """Number of rows."""
         return sum(shard.rows for shard in self.shards)
+
+    def fingerprint(self) -> str:
+        """A digest of the sizes, and of some rows."""
+        digest = hashlib.sha256(str([shard.rows for shard in self.shards]).encode())
+        for shard in self.shards[:: max(len(self.shards) // SAMPLED, 1)]:
+            for row in range(0, shard.rows, max(shard.rows // SAMPLED, 1)):
+                digest.update(shard.take(row, row + 1).float().numpy().tobytes())
+        return digest.hexdigest()
 
     def batches(
         self,
@@ -155,10 +167,10 @@ class Rows:
         while missing:
             last = kept.pop()
             cut = max(last.rows - missing, 0)
-            taken.append(last.read()[cut:])
+            taken.append(last.take(cut, last.rows))
             missing -= last.rows - cut
             if cut:
-                kept.append(Shard(cut, self.width, partial(_head, last, cut)))
+                kept.append(Shard(cut, self.width, last.take))
         return Rows(kept, self.width), torch.cat(taken[::-1]).float()
 
 
@@ -207,9 +219,14 @@ def _rows(shards: list[Shard], where: str) -> Rows:
 def _cut(shape: Sequence[int], read: Callable[[int, int], Tensor]) -> list[Shard]:
     """A matrix of which `read` gives a range of rows, as shards of at most SHARD_ROWS."""
     rows, width = shape
-    starts = range(0, rows, SHARD_ROWS)
-    ranges = [(start, min(start + SHARD_ROWS, rows)) for start in starts]
-    return [Shard(stop - start, width, partial(read, start, stop)) for start, stop in ranges]
+    return [
+        Shard(min(SHARD_ROWS, rows - first), width, partial(_beyond, read, first))
+        for first in range(0, rows, SHARD_ROWS)
+    ]
+
+
+def _beyond(read: Callable[[int, int], Tensor], first: int, start: int, stop: int) -> Tensor:
+    return read(first + start, first + stop)
 
 
 def _tensor_shards(tensor: Tensor) -> list[Shard]:
