@@ -309,6 +309,18 @@ def test_a_tied_embedding_keeps_its_weight():
     assert sparse.lm_head.weight.dtype == torch.bfloat16
 
 
+def test_a_tied_head_of_the_asked_dtype_is_not_copied():
+    model, plan = planned("llama", tie_word_embeddings=True)
+    model.bfloat16()
+    inputs = inputs_of(2, 6)
+    wanted = simulated(model, plan, **inputs).logits
+    sparse = sparsify(model, plan, "bfloat16")
+    assert sparse.lm_head.weight is sparse.model.embed_tokens.weight
+    found = sparse(**inputs).logits
+    assert (found - wanted).float().norm() < 0.02 * wanted.float().norm()
+    assert isinstance(sparsify(planned("llama")[0].bfloat16(), plan).lm_head, SparseLinear)
+
+
 @pytest.mark.parametrize("apart", [False, True])
 def test_a_layer_with_two_names(apart):
     shared, x = nn.Linear(6, 6), torch.randn(5, 6)

@@ -34,7 +34,10 @@ def sparsify(
             ``"int8"``. Activations keep theirs; the layers compute float16 in float32, which takes
             two casts more for each.
         head: store the output head of a language model in `dtype` too. It reads all of its inputs;
-            where its weight is also the embedding's, that one keeps its own.
+            where its weight is also the embedding's, that one keeps its own and the head's comes on
+            top, unless it is in `dtype` already: then the two stay one. Where `dtype` is no wider
+            than the model's, that makes it larger in the end only from float16 to bfloat16
+            (SmolLM2-135M: 1.21 times).
 
     Returns:
         the model.
@@ -81,13 +84,21 @@ def sparsify(
     for module in model.modules():
         if isinstance(module, nn.TransformerEncoder):
             module.use_nested_tensor = False  # likewise
-    if head and isinstance(last, nn.Linear) and dtype != "float32":
+    stays = dtype == "float32" or (last is not None and _is_shared_as(last, DTYPES[dtype], model))
+    if head and isinstance(last, nn.Linear) and not stays:
         _swap(last, torch.zeros(()), dtype, places)
     for old in list(model.modules()):
         norm = as_rms_norm(old) if id(old) in places else None
         if norm is not None:
             _put(norm, places[id(old)])
     return model.eval().requires_grad_(False)
+
+
+def _is_shared_as(head: nn.Module, dtype: torch.dtype, model: nn.Module) -> bool:
+    """Whether a copy of a head's weight would stand beside the same in another module."""
+    others = (module for module in model.modules() if module is not head)
+    shared = {id(weight) for module in others for weight in module.parameters(recurse=False)}
+    return head.weight.dtype == dtype and id(head.weight) in shared
 
 
 def _swap(
