@@ -358,6 +358,21 @@ def test_a_mistake_is_one_line(inputs, monkeypatch, flags, message):
     assert (inputs / "old.png").read_bytes() == b"precious"
 
 
+@pytest.mark.parametrize("picture", ["out.png", "in.png", "clean.png", "deep/../out.png"])
+def test_a_picture_does_not_replace_what_is_needed(tmp_path, picture):
+    (tmp_path / "deep").mkdir()
+    for name in ("in.png", "clean.png"):
+        Image.fromarray(noisy(scene())).save(tmp_path / name)
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.png")}
+    flags = {"clean": str(tmp_path / "clean.png"), "force": True}
+    with pytest.raises(InputError, match="would be written over another file of this run"):
+        call(tmp_path / "in.png", tmp_path / "out.png", compare=str(tmp_path / picture), **flags)
+    with pytest.raises(InputError, match="would be written over another file of this run"):
+        call(tmp_path / "in.png", tmp_path / "clean.png", **flags)
+    assert {path: path.read_bytes() for path in tmp_path.glob("*.png")} == before
+    assert call(tmp_path / "in.png", tmp_path / "in.png", **flags) == 0
+
+
 def test_a_damaged_file_does_not_stop_a_folder(tmp_path, capsys):
     (tmp_path / "in").mkdir()
     tifffile.imwrite(tmp_path / "in" / "stream.tif", noisy(scene()), compression="zlib")

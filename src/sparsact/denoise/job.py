@@ -1,9 +1,7 @@
 """Denoising files: one, or all of a folder."""
 
 import math
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,9 @@ import torch
 import tyro
 from torch import Tensor
 
-from sparsact.denoise.files import SUFFIXES, Content, FileError, kind, read
+from sparsact.denoise.files import Content, FileError, read
 from sparsact.denoise.files.content import Array
+from sparsact.denoise.paths import Paths, plan, replacing
 from sparsact.denoise.picture import save_comparison
 from sparsact.denoise.quality import Quality, mean_quality, quality
 from sparsact.denoise.shrinkage import denoise_wavelet
@@ -54,61 +53,12 @@ class DenoiseConfig:
 
 
 @dataclass(frozen=True)
-class Paths:
-    """The files that one input involves."""
-
-    source: Path
-    target: Path
-    clean: Path | None
-    picture: Path | None
-
-
-@dataclass(frozen=True)
 class Done:
     """A denoised file, with the quality before and after if there is a clean original."""
 
     target: Path
     before: Quality | None
     after: Quality | None
-
-
-def plan(config: DenoiseConfig) -> list[Paths]:
-    """What is to be done, in the order of the names.
-
-    Raises:
-        FileError: there is no such input, or no file in the folder that can be read.
-    """
-    source, target = Path(config.input), Path(config.output)
-    clean = None if config.clean is None else Path(config.clean)
-    picture = None if config.compare is None else Path(config.compare)
-    if not source.is_dir():
-        if not source.exists():
-            raise FileError(f"no such file: {source}")
-        return [Paths(source, target / source.name if target.is_dir() else target, clean, picture)]
-    if target.exists() and not target.is_dir():
-        raise FileError(f"{source} is a folder, so {target} must be one as well")
-    outputs = [target.resolve()] + ([] if picture is None else [picture.resolve()])
-    found = [
-        path
-        for path in sorted(source.rglob("*"))
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(path.resolve().is_relative_to(folder) for folder in outputs)
-    ]
-    if not found:
-        raise FileError(f"{source} holds no {', '.join(SUFFIXES)}")
-    paths = []
-    for path in found:
-        name = path.relative_to(source)
-        paths.append(
-            Paths(
-                path,
-                target / name,
-                None if clean is None else clean / name,
-                None if picture is None else picture / name.with_name(name.name + ".png"),
-            )
-        )
-    return paths
 
 
 def check(config: DenoiseConfig) -> None:
@@ -125,15 +75,7 @@ def denoise_file(paths: Paths, config: DenoiseConfig) -> Done:
     Raises:
         FileError: what is wrong with which file.
     """
-    if kind(paths.source) != kind(paths.target):
-        raise FileError(
-            f"{paths.target} must end in {paths.source.suffix}, as {paths.source} does: "
-            "the format is kept"
-        )
-    outputs = [paths.target] + ([] if paths.picture is None else [paths.picture])
-    for path in outputs:
-        if path.exists() and not config.force:
-            raise FileError(f"{path} exists already; overwrite it with --force")
+    paths.check(config.force)
     content = read(paths.source, config.column)
     clean = None if paths.clean is None else _original(paths.clean, content, config)
     results = [_denoise(block, content, config, paths.source) for block in content.blocks]
@@ -141,11 +83,11 @@ def denoise_file(paths: Paths, config: DenoiseConfig) -> Done:
     if clean is not None:
         before = _quality(content.blocks, clean, content)
         after = _quality(results, clean, content)
-    with _replacing(paths.target) as temporary:
+    with replacing(paths.target) as temporary:
         content.save(temporary, results)
     if paths.picture is not None:
         titles = (_title("noisy", before), _title("denoised", after))
-        with _replacing(paths.picture) as temporary:
+        with replacing(paths.picture) as temporary:
             save_comparison(
                 temporary,
                 content.blocks[0],
@@ -168,7 +110,9 @@ def run(
         FileError: a flag or the input is wrong, or the only file fails.
     """
     check(config)
-    todo = plan(config)
+    clean = None if config.clean is None else Path(config.clean)
+    picture = None if config.compare is None else Path(config.compare)
+    todo = plan(Path(config.input), Path(config.output), clean, picture)
     done = []
     for number, paths in enumerate(todo):
         progress(number, len(todo), paths.source.name)
@@ -259,18 +203,3 @@ def _quality(blocks: list[Array], clean: Content, content: Content) -> Quality:
 
 def _title(what: str, found: Quality | None) -> str:
     return what if found is None else f"{what}: {found}"
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` that takes its place when the block ends well, and else vanishes."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield temporary
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise FileError(f"{path} cannot be written: {error.strerror or error}") from error

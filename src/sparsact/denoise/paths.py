@@ -1,0 +1,102 @@
+"""Which files are read and written, and that each is written whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparsact.denoise.files import SUFFIXES, FileError, kind
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The files that one input involves."""
+
+    source: Path
+    target: Path
+    clean: Path | None
+    picture: Path | None
+
+    def check(self, force: bool) -> None:
+        """Raise FileError if the target has another format, or something exists already."""
+        if kind(self.source) != kind(self.target):
+            raise FileError(
+                f"{self.target} must end in {self.source.suffix}, as {self.source} does: "
+                "the format is kept"
+            )
+        for path in (self.target, self.picture):
+            if path is not None and path.exists() and not force:
+                raise FileError(f"{path} exists already; overwrite it with --force")
+
+
+def plan(source: Path, target: Path, clean: Path | None, picture: Path | None) -> list[Paths]:
+    """What is to be done, in the order of the names; each argument is a file or a folder.
+
+    Raises:
+        FileError: there is no such input, no file in the folder that can be read, or one file
+            would be written over another that is needed.
+    """
+    if source.is_dir():
+        todo = _plan_folder(source, target, clean, picture)
+    elif source.exists():
+        todo = [Paths(source, target / source.name if target.is_dir() else target, clean, picture)]
+    else:
+        raise FileError(f"no such file: {source}")
+    _check_apart(todo)
+    return todo
+
+
+def _plan_folder(
+    source: Path, target: Path, clean: Path | None, picture: Path | None
+) -> list[Paths]:
+    if target.exists() and not target.is_dir():
+        raise FileError(f"{source} is a folder, so {target} must be one as well")
+    outputs = [target.resolve()] + ([] if picture is None else [picture.resolve()])
+    found = [
+        path
+        for path in sorted(source.rglob("*"))
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(path.resolve().is_relative_to(folder) for folder in outputs)
+    ]
+    if not found:
+        raise FileError(f"{source} holds no {', '.join(SUFFIXES)}")
+    names = [path.relative_to(source) for path in found]
+    return [
+        Paths(
+            source / name,
+            target / name,
+            None if clean is None else clean / name,
+            None if picture is None else picture / name.with_name(name.name + ".png"),
+        )
+        for name in names
+    ]
+
+
+def _check_apart(todo: list[Paths]) -> None:
+    """Nothing may be written twice, or over what is read; only a result may replace its input."""
+    read = {path.resolve() for paths in todo for path in (paths.source, paths.clean) if path}
+    written: set[Path] = set()
+    for paths in todo:
+        for path, own in ((paths.target, {paths.source.resolve()}), (paths.picture, set[Path]())):
+            if path is None:
+                continue
+            if path.resolve() in (read - own) | written:
+                raise FileError(f"{path} would be written over another file of this run")
+            written.add(path.resolve())
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` that takes its place when the block ends well, and else vanishes."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError(f"{path} cannot be written: {error.strerror or error}") from error
