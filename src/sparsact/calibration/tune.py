@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import kl_div
 
 from sparsact._thresholds.shrink import hardshrink
-from sparsact.calibration.allocate import global_levels
 from sparsact.calibration.batches import Batch, counted, read_twice, rows_of, run, unchanged
+from sparsact.calibration.correct import LARGEST, SMALLEST, corrected
 from sparsact.calibration.plan import ThresholdPlan, byte_sparsity
-from sparsact.calibration.scores import score_histograms
 from sparsact.calibration.simulate import Simulation
 from sparsact.calibration.sites import weight_t
 from sparsact.calibration.updates import Updates
@@ -26,8 +25,6 @@ _WARMUP = 5  # steps
 _BANDWIDTH = 0.2  # of a threshold, within which it receives a gradient
 _THRESHOLD_LR = 0.005  # in a threshold's logarithm
 _HOLD = 0.3  # how much of the sparsity it lacks a step makes up for, in the logarithm likewise
-_CORRECTIONS, _CORRECTED_ON = 2, 8  # at the end, and on how many batches
-_SMALLEST, _LARGEST = 1e-20, 1e20  # of a threshold that is divided by
 
 
 def tune(
@@ -57,7 +54,7 @@ def tune(
             student.step(batch, wanted, lr * slowed, _THRESHOLD_LR * slowed)
             if progress is not None:
                 progress(step + 1, steps, "tuning")
-        return _corrected(student.plan(), model, batches[:_CORRECTED_ON])
+        return corrected(student.plan(), model, batches)
 
 
 class _Student:
@@ -70,7 +67,7 @@ class _Student:
         generator = torch.Generator().manual_seed(seed)
         device = next(model.parameters()).device
         self.thresholds = {
-            name: level.to(device).clamp(_SMALLEST, _LARGEST)
+            name: level.to(device).clamp(SMALLEST, LARGEST)
             for name, level in plan.thresholds.items()
         }
         self.factors = {  # of a site's thresholds, in logarithms
@@ -196,31 +193,6 @@ class _Student:
         with torch.no_grad():
             for factor in self.factors.values():
                 factor += _HOLD * missing
-
-
-def _corrected(plan: ThresholdPlan, model: nn.Module, batches: Sequence[Batch]) -> ThresholdPlan:
-    """All thresholds times the one factor that gives the sparsity which was asked for."""
-    with plan.updates.write(model):
-        for _ in range(_CORRECTIONS if plan.sparsity else 0):
-            scales = {
-                name: 1 / level.clamp(_SMALLEST, _LARGEST)
-                for name, level in plan.thresholds.items()
-            }
-            histograms = score_histograms(
-                model, plan.sites, scales, batches, plan.thresholds, plan.keep_first, _nothing
-            )
-            levels = global_levels(plan.sites, histograms, plan.sparsity)
-            largest = torch.finfo(torch.float32).max
-            thresholds = {
-                name: (level * levels[name]).clamp(max=largest)
-                for name, level in plan.thresholds.items()
-            }
-            plan = replace(plan, thresholds=thresholds)
-    return replace(plan, achieved=plan.measure(model, batches))
-
-
-def _nothing() -> None:
-    pass
 
 
 def _check(steps: int, learn: Sequence[str], rank: int) -> None:

@@ -1,0 +1,167 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+from torch import nn
+
+import sparsact as sa
+import tiny_models
+from sparsact.calibration import compensate
+
+
+@pytest.fixture
+def batches():
+    """Features that tell each other: 6 directions in 16 dims, shifted, and noise."""
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.randn(6, 16, generator=generator)
+    found = torch.randn(6, 200, 6, generator=generator) @ directions / 2
+    noise = 0.1 * torch.randn(6, 200, 16, generator=generator)
+    return list(found + noise + torch.linspace(-0.5, 0.5, 16))
+
+
+def layer(bias=True, outputs=9):
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(16, outputs, bias=bias)).eval()
+
+
+def error(plan, model, batches):
+    total = 0.0
+    with torch.no_grad():
+        for x in batches:
+            dense = model(x)
+            with plan.applied(model):
+                total += float((model(x) - dense).square().sum())
+    return total
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("outputs", [9, 40])
+def test_equals_ridge_regression(bias, outputs, batches):
+    model = layer(bias, outputs)
+    plan = sa.calibrate(model, batches, 0.5, score="weight")
+    found = plan.compensate(model, batches, rank=16).updates
+
+    x = torch.cat(batches).double()
+    kept = x.masked_fill(x.abs() <= plan.thresholds["0"], 0)
+    weight = model[0].weight.detach().double()
+    centred = kept - kept.mean(0) if bias else kept
+    ridge = Ridge(
+        alpha=0.5 * float(centred.square().mean(0).mean()) * len(x), fit_intercept=bias
+    ).fit(kept.numpy(), ((x - kept) @ weight.T).numpy())
+
+    up, down = found.low_rank["0"]
+    np.testing.assert_allclose((up @ down).numpy(), ridge.coef_, atol=1e-4)
+    if bias:
+        added = found.values["0.bias"] - model[0].bias.detach()
+        np.testing.assert_allclose(added.numpy(), ridge.intercept_, atol=1e-4)
+    else:
+        assert found.values == {}
+
+
+@pytest.mark.parametrize("outputs", [9, 40])
+def test_of_a_lower_rank_it_is_the_best_in_the_metric_of_what_stays(outputs, batches):
+    model = layer(False, outputs)
+    plan = sa.calibrate(model, batches, 0.5, score="weight")
+    up, down = plan.compensate(model, batches, rank=3).updates.low_rank["0"]
+    assert up.shape == (outputs, 3)
+    assert down.shape == (3, 16)
+
+    x = torch.cat(batches).double()
+    kept = x.masked_fill(x.abs() <= plan.thresholds["0"], 0)
+    square = kept.T @ kept / len(x)
+    square += 0.5 * square.diagonal().mean() * torch.eye(16)
+    full = model[0].weight.detach().double() @ ((x - kept).T @ kept / len(x)) @ square.inverse()
+    values, vectors = torch.linalg.eigh(square)
+    root = vectors * values.sqrt() @ vectors.T
+    left, sizes, right = torch.linalg.svd(full @ root, full_matrices=False)
+    best = left[:, :3] * sizes[:3] @ right[:3] @ root.inverse()
+    torch.testing.assert_close((up @ down).double(), best, atol=1e-4, rtol=1e-3)
+
+
+def test_the_error_falls_with_the_rank_and_the_sparsity_stays(batches):
+    model = layer()
+    plan = sa.calibrate(model, batches, 0.5, score="weight")
+    errors = [error(plan, model, batches)]
+    for rank in (1, 4, 9):
+        found = plan.compensate(model, batches, rank=rank)
+        errors.append(error(found, model, batches))
+        assert found.achieved_sparsity == pytest.approx(0.5, abs=0.01)
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.85 * errors[0]
+
+
+@pytest.mark.parametrize("make", [tiny_models.llama, tiny_models.gpt2, tiny_models.qwen2])
+def test_a_language_model_is_left_as_it_was_and_sparsify_gives_the_simulation(make):
+    torch.manual_seed(0)
+    model = make()
+    before = copy.deepcopy(model.state_dict())
+    batches = tiny_models.token_batches()
+    plan = sa.calibrate(model, batches, 0.5).compensate(model, batches, rank=4)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name])
+    assert plan.achieved_sparsity == pytest.approx(0.5, abs=0.03)
+    with torch.no_grad():
+        with plan.applied(model):
+            simulated = model(**batches[0]).logits
+        fast = sa.sparsify(model, plan, "float32")(**batches[0]).logits
+    kept = batches[0]["attention_mask"].bool()
+    torch.testing.assert_close(fast[kept], simulated[kept], atol=1e-4, rtol=1e-4)
+
+
+def test_padding_and_first_tokens_do_not_count():
+    torch.manual_seed(0)
+    model = tiny_models.llama()
+    batches = tiny_models.token_batches()
+    plan = sa.calibrate(model, batches, 0.5, keep_first=2)
+    others = copy.deepcopy(batches)
+    for batch in others:
+        batch["input_ids"][batch["attention_mask"] == 0] = 7
+    found, same = (plan.compensate(model, given, rank=2).updates for given in (batches, others))
+    for name, (up, down) in found.low_rank.items():
+        torch.testing.assert_close(up @ down, same.low_rank[name][0] @ same.low_rank[name][1])
+
+
+def test_with_little_memory_it_goes_through_the_batches_again(batches, monkeypatch):
+    model = tiny_models.mlp(16, 32, 24, 5)
+    plan = sa.calibrate(model, batches, 0.5, score="weight")
+    seen = []
+    whole = plan.compensate(model, batches, progress=lambda *step: seen.append(step))
+    assert seen == [(1, 1, "compensation")]
+    monkeypatch.setattr(compensate, "_MOMENTS_BYTES", 8 * 32**2)
+    found = plan.compensate(model, batches, progress=lambda *step: seen.append(step))
+    assert seen[1:] == [(1, 3, "compensation"), (2, 3, "compensation"), (3, 3, "compensation")]
+    plain, together, apart = (error(each, model, batches) for each in (plan, whole, found))
+    assert max(together, apart) < 0.8 * plain
+
+
+def test_a_site_of_which_nothing_stays_is_left_alone(batches):
+    model = layer()
+    plan = sa.calibrate(model, batches, 0.5, score="weight")
+    plan.thresholds["0"].fill_(1e6)
+    assert not plan.compensate(model, batches).updates
+
+
+def test_tuning_goes_on_from_it():
+    torch.manual_seed(0)
+    model = tiny_models.llama()
+    batches = tiny_models.token_batches()
+    plan = sa.calibrate(model, batches, 0.5).compensate(model, batches, rank=3)
+    tuned = plan.tune(model, batches, 2, lr=1e-5)
+    for name, (up, down) in plan.updates.low_rank.items():
+        more, mere = tuned.updates.low_rank[name]
+        torch.testing.assert_close(more @ mere, up @ down, atol=1e-3, rtol=0.05)
+
+
+def test_errors(batches):
+    model = layer()
+    plan = sa.calibrate(model, batches, 0.5, score="weight")
+    with pytest.raises(ValueError, match="rank must be at least 1, got 0"):
+        plan.compensate(model, batches, rank=0)
+    with pytest.raises(ValueError, match="no batches to compensate on"):
+        plan.compensate(model, [])
+    with pytest.raises(ValueError, match="compensate first, then tune"):
+        plan.compensate(model, batches).compensate(model, batches)
+    with pytest.raises(ValueError, match="for another model"):
+        plan.compensate(layer(outputs=10), batches)
