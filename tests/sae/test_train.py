@@ -232,6 +232,21 @@ def test_wrong_batches(batch, message):
         SAETrainer(make(), CONFIG).step(batch)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mixed_precision": "bfloat16"}, "'no' or 'bf16', got 'bfloat16'"),
+        ({"betas": (2, 3)}, "betas"),
+        ({"betas": (0.9,)}, "betas"),
+        ({"lr": math.inf}, "lr must be finite"),
+        ({"lr": math.nan}, "lr must be positive"),
+    ],
+)
+def test_wrong_settings(changes, message):
+    with pytest.raises(ValueError, match=message):
+        SAETrainConfig(**changes)
+
+
 def test_too_few_batches():
     with pytest.raises(ValueError, match="ended after 2 of 5"):
         SAETrainer(make(), CONFIG).fit([torch.randn(8, 16)] * 2, steps=5)

@@ -118,6 +118,14 @@ class SAETrainConfig:
         for name in ("lr", "clip_grad_norm", "dead_after"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.lr == math.inf:
+            raise ValueError("lr must be finite")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be two numbers in [0, 1), got {self.betas}")
+        if self.mixed_precision not in ("no", "bf16"):
+            raise ValueError(
+                f"mixed_precision must be 'no' or 'bf16', got {self.mixed_precision!r}"
+            )
         counted = ("lr_warmup_steps", "sparsity_warmup_steps", "aux_k", "resample_every")
         for name in (*counted, "coefficient", "aux_coefficient"):
             if not 0 <= getattr(self, name) < math.inf:
