@@ -1,5 +1,7 @@
 """What ``sparsact sae`` says when something is not as it was meant; no process is started."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -111,3 +113,14 @@ def test_a_run_goes_on_with_its_own_data_alone(sparsact, data, tmp_path):
     status, _, error = sparsact(*flags, "--resume", "--steps", "16")
     assert status == 2
     assert "was started on other activations than" in error
+
+
+def test_what_is_not_finite_is_null(sparsact, tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((600, 16), np.float32))
+    out = tmp_path / "run"
+    assert sparsact("train", "--data", tmp_path / "x.npy", *FLAGS, "--out", out)[0] == 0
+    lines = [*(out / "log.jsonl").read_text().splitlines(), (out / "metrics.json").read_text()]
+    found = [json.loads(line, parse_constant=pytest.fail) for line in lines]
+    assert found[0]["fvu"] is None
+    assert found[-1]["fvu"] is None
+    assert "nan" in (out / "report.html").read_text(encoding="utf-8")

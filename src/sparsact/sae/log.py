@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -63,7 +64,7 @@ class RunLog:
             return
         values = dataclasses.asdict(stats)
         with writing(self.file):
-            self._lines.write(json.dumps(values) + "\n")
+            self._lines.write(json_line(values))
         step = values.pop("step")
         self.accelerator.log({f"train/{name}": value for name, value in values.items()}, step)
 
@@ -87,6 +88,15 @@ class RunLog:
                 tracker.finish()
             with writing(self.file):
                 self._lines.close()
+
+
+def json_line(values: Mapping[str, Any]) -> str:
+    """A line of JSON, which has no NaN and no infinity: they become null."""
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
+    return json.dumps(finite, allow_nan=False) + "\n"
 
 
 def check_trackers(names: Sequence[Tracker]) -> None:

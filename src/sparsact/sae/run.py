@@ -19,7 +19,7 @@ from sparsact.sae.activations import Rows, harvest, open_rows
 from sparsact.sae.config import Kind, SAEConfig, SAETrainConfig
 from sparsact.sae.files import find_whole, load_checkpoint, save_checkpoint, save_sae
 from sparsact.sae.joined import make_accelerator
-from sparsact.sae.log import RunLog, Tracker, check_trackers
+from sparsact.sae.log import RunLog, Tracker, check_trackers, json_line
 from sparsact.sae.metrics import SAEMetrics, evaluate
 from sparsact.sae.model import SparseAutoencoder
 from sparsact.sae.source import Source, check_at_least
@@ -199,7 +199,7 @@ def _finish(config: SAERun, trainer: SAETrainer, held_out: Tensor, folder: Path)
         with about_the_input():
             save_sae(sae, folder / SAE)
         figures = dataclasses.asdict(metrics) | {"density": metrics.density.tolist()}
-        write_text(folder / METRICS, json.dumps(figures) + "\n")
+        write_text(folder / METRICS, json_line(figures))
     return metrics
 
 

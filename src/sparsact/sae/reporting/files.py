@@ -1,6 +1,7 @@
 """What a training left in its directory, as far as its report shows it."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,12 @@ def read_run(folder: Path) -> Run:
     return Run(
         autoencoder=autoencoder,
         flags=json.loads((folder / CONFIG).read_text(encoding="utf-8"))["run"],
-        log=tuple(json.loads(line) for line in lines),
-        metrics=json.loads((folder / METRICS).read_text(encoding="utf-8")),
+        log=tuple(_numbers(line) for line in lines),
+        metrics=_numbers((folder / METRICS).read_text(encoding="utf-8")),
     )
+
+
+def _numbers(line: str) -> dict[str, Any]:
+    """The figures on a line of JSON, in which null stands for what is not finite."""
+    figures: dict[str, Any] = json.loads(line)
+    return {name: math.nan if value is None else value for name, value in figures.items()}
