@@ -43,3 +43,8 @@ def test_the_mode_is_left_and_nothing_is_an_error():
     with pytest.raises(ValueError, match="NaN or infinity in the 2 rows from row 8 on"):
         evaluate(sae, [torch.randn(8, 4), torch.full((2, 4), torch.nan)])
     assert sae.training
+    with pytest.raises(ValueError, match=r"must be \(batch, 4\), got \(8, 5\)"):
+        evaluate(sae, [torch.randn(8, 5)])
+    assert sae.training
+    with pytest.raises(ValueError, match="a pair"):
+        evaluate(SparseAutoencoder(SAEConfig(4, 8, k=2, d_out=3)), [torch.randn(8, 4)])

@@ -78,7 +78,7 @@ def resample_(
         the input, here its residual, which is what the other latents leave unexplained. There no
         kind selects or has thresholds of its own.
     """
-    centered = sae.centered(x * sae.scale_in)
+    centered = sae.centered(sae.scaled(x))
     pre = sae.encoder(centered)
     with evaluating(sae):  # a running threshold stays where it is
         residual = target * sae.scale_out - sae.reconstruct(sae.activation(pre))

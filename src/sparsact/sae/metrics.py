@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sparsact.sae.batch import Batch, as_pair
 from sparsact.sae.model import SparseAutoencoder, evaluating
-from sparsact.sae.train import Batch
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ def evaluate(sae: SparseAutoencoder, batches: Iterable[Batch]) -> SAEMetrics:
         batches: as for training, ending.
 
     Raises:
-        ValueError: there are no batches, or one has NaN or infinity.
+        ValueError: there are no batches, or one has NaN or infinity, another width, or is no pair
+            where a transcoder needs one.
 
     Example:
         >>> from sparsact.sae import SAEConfig
@@ -68,11 +69,11 @@ def evaluate(sae: SparseAutoencoder, batches: Iterable[Batch]) -> SAEMetrics:
     sums = _Sums(sae.config.d_sae, sae.config.width_out, sae.W_dec.device)
     with evaluating(sae):
         for batch in batches:
-            x, target = (batch, batch) if isinstance(batch, Tensor) else batch
+            x, target = as_pair(batch, sae)
             if not bool(x.isfinite().all() and target.isfinite().all()):
                 raise ValueError(f"NaN or infinity in the {len(x)} rows from row {sums.inputs} on")
-            latents = sae.encode(x.to(sae.W_dec.device))
-            sums.add(latents, sae.decode(latents), target.to(sae.W_dec.device))
+            latents = sae.encode(x)
+            sums.add(latents, sae.decode(latents), target)
     return sums.metrics()
 
 

@@ -81,12 +81,16 @@ class SparseAutoencoder(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """The latents (…, d_sae) of activations `x` (…, d_in), in the scale of training."""
-        latents: Tensor = self.activation(self.pre_activations(x * self.scale_in))
+        latents: Tensor = self.activation(self.pre_activations(self.scaled(x)))
         return latents
 
     def decode(self, latents: Tensor) -> Tensor:
         """The activations (…, d_out) that latents (…, d_sae) stand for."""
         return self.reconstruct(latents) / self.scale_out
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Raw activations in the scale of training and the dtype of the weights."""
+        return x.to(self.W_dec.dtype) * self.scale_in
 
     def pre_activations(self, scaled: Tensor) -> Tensor:
         """What the threshold module receives, for inputs that are scaled already."""

@@ -24,7 +24,8 @@ def start_(sae: SparseAutoencoder, x: Tensor, target: Tensor, normalize_input: b
         normalize_input: whether the scale is set.
 
     Raises:
-        ValueError: all rows are zero; the lengths of a trained dictionary's rows cannot be moved.
+        ValueError: all rows are zero, or too large; the lengths of a trained dictionary's rows
+            cannot be moved.
     """
     if not sae.is_fresh:
         sae.unit_rows_()
@@ -39,7 +40,9 @@ def start_(sae: SparseAutoencoder, x: Tensor, target: Tensor, normalize_input: b
 
 def _unit_scale(x: Tensor) -> Tensor:
     """What makes the mean norm of the rows √d."""
-    mean: Tensor = torch.linalg.vector_norm(x, dim=1).mean()
+    mean: Tensor = torch.linalg.vector_norm(x.float(), dim=1).mean()
     if not bool(mean > 0):
         raise ValueError("the first batch is all zero: it has no scale")
+    if not bool(mean.isfinite()):
+        raise ValueError("the rows of the first batch are too large: their norm overflows")
     return math.sqrt(x.shape[1]) / mean

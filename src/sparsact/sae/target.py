@@ -123,7 +123,7 @@ def level_for(score: Tensor, target: float) -> Tensor:
     """What `target` entries of each row exceed on average."""
     entries = score.flatten().float()
     number = min(max(round(target * len(score)), 1), entries.numel() - 1)
-    return entries.kthvalue(entries.numel() - number).values
+    return entries.kthvalue(entries.numel() - number).values.to(score.dtype)
 
 
 def _raise_levels_(activation: ThresholdModule, shift: Tensor) -> Tensor:

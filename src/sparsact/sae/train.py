@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sparsact.nn.select import BatchTopK
 from sparsact.penalties import Penalty
+from sparsact.sae.batch import Batch, as_pair
 from sparsact.sae.code import SPARSE_BELOW, can_be_sparse
 from sparsact.sae.config import SAETrainConfig
 from sparsact.sae.dead import DeadLatents, forget_, resample_
@@ -36,9 +37,6 @@ from sparsact.sae.target import CoefficientController, check_target, set_l0_
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-Batch = Tensor | tuple[Tensor, Tensor]
-"""(batch, d_in), or for a transcoder the pair of inputs and targets."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +177,8 @@ class SAETrainer:
         Raises:
             ValueError: the batch is of the wrong width, or holds NaN or infinity.
         """
-        x, target = self._pair(batch)
+        x, target = (part.to(self.sae.W_dec.dtype) for part in as_pair(batch, self.sae))
+        check_parts(self.accelerator, x, target, self.steps + 1)
         if self.steps == 0:
             self._start(x, target)
         lr = self._set_lr()
@@ -230,7 +229,7 @@ class SAETrainer:
         processes = self.accelerator.num_processes
         with torch.no_grad(), evaluating(self.sae), edited(self.sae, processes) as sae:
             held_out = held_out.to(sae.W_dec.device)
-            pre = sae.pre_activations(held_out * sae.scale_in)
+            pre = sae.pre_activations(sae.scaled(held_out))
             set_l0_(sae, pre, self.config.target_l0)
             l0 = (sae.encode(held_out) != 0).sum(1).float().mean().item()
         return l0
@@ -266,25 +265,6 @@ class SAETrainer:
         self.steps, self.skipped, self._l0 = state["steps"], state["skipped"], state["l0"]
         self.control.coefficient = state["coefficient"]
         self.control.smoothed = state["smoothed"]
-
-    def _pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        config = self.sae.config
-        if isinstance(batch, Tensor) == config.is_transcoder:
-            wanted = "a pair (input, target)" if config.is_transcoder else "one tensor"
-            raise ValueError(f"each batch must be {wanted} for this autoencoder")
-        x, target = (batch, batch) if isinstance(batch, Tensor) else batch
-        device = self.sae.W_dec.device
-        x, target = x.to(device), target.to(device)
-        for name, tensor, width in (
-            ("input", x, config.d_in),
-            ("target", target, config.width_out),
-        ):
-            if tensor.ndim != 2 or tensor.shape[1] != width:
-                raise ValueError(
-                    f"each {name} batch must be (batch, {width}), got {tuple(tensor.shape)}"
-                )
-        check_parts(self.accelerator, x, target, self.steps + 1)
-        return x, target
 
     def _is_sparse(self) -> bool:
         """Whether the active latents are few enough, by the k or by the last step."""
