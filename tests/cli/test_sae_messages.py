@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from sparsact.cli import main
-from sparsact.sae import SAEConfig, SAETrainer, SparseAutoencoder, load_saelens, save_sae
+from sparsact.sae import (
+    SAEConfig,
+    SAETrainer,
+    SparseAutoencoder,
+    evaluate,
+    load_sae,
+    load_saelens,
+    save_sae,
+)
 
 FLAGS = [
     *("--d-sae", "64", "--k", "4", "--batch-size", "64", "--held-out", "400", "--steps", "12"),
@@ -90,6 +98,17 @@ def test_a_run_stands_for_its_autoencoder(run, sparsact, data, tmp_path):
     assert measured[0][0] == 0
     assert sparsact("export", run, tmp_path / "out")[0] == 0
     assert load_saelens(tmp_path / "out").config.d_sae == 48
+
+
+def test_the_table_says_how_many_latents_fire_how_often(run, sparsact, data):
+    shown = " ".join(sparsact("eval", run, "--data", data)[1].split())
+    density = evaluate(load_sae(run / "sae"), [torch.from_numpy(np.load(data))]).density
+    often = int((density >= 0.1).sum())
+    assert 0 < often < 48
+    assert f"latents of density 10% to 100% {often} latents of density 1% to 10% {48 - often}" in (
+        shown
+    )
+    assert "explained_variance, around the mean" in shown
 
 
 def test_all_rows_are_measured(run, sparsact, data, tmp_path):

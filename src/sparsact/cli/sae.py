@@ -28,6 +28,9 @@ from sparsact.sae.reporting import SAEReport, write_report
 from sparsact.sae.run import SAERun, autoencoder_in, train
 from sparsact.sae.source import Reading, check_at_least
 
+MEANT = {"explained_variance": ", around the mean"}
+"""What a figure's name leaves open."""
+
 OFF_TARGET = 0.05
 """Share of the target L0 beyond which a miss is told."""
 
@@ -156,7 +159,12 @@ def _show(console: Console, metrics: SAEMetrics | SpliceMetrics) -> None:
     for entry in dataclasses.fields(metrics):
         value = getattr(metrics, entry.name)
         if entry.name != "density":
-            table.add_row(entry.name, f"{value:.4g}" if isinstance(value, float) else str(value))
+            name = f"{entry.name}{MEANT.get(entry.name, '')}"
+            table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+    if isinstance(metrics, SAEMetrics):
+        for decade, latents in metrics.latents_by_decade().items():
+            low, high = (f"{100 * 10.0**exponent:g}%" for exponent in (decade, decade + 1))
+            table.add_row(f"latents of density {low} to {high}", str(latents))
     console.print(table)
 
 

@@ -35,6 +35,22 @@ class SAEMetrics:
     dead: float
     density: Tensor
 
+    def latents_by_decade(self) -> dict[int, int]:
+        """Decade n → latents whose density lies from 10ⁿ to 10ⁿ⁺¹, from the most active down.
+
+        The last decade is the lowest that holds a latent; those that never fired are in none.
+
+        Example:
+            >>> density = torch.tensor([0.0, 1.0, 0.1, 0.004])
+            >>> SAEMetrics(1000, 1.104, 0, 1, 0, 1, 0.25, density).latents_by_decade()
+            {-1: 2, -2: 0, -3: 1}
+        """
+        fired = (self.density.double() * self.inputs).round()  # exact again: 1/100 is in 10⁻²
+        decades = (fired[fired > 0] / self.inputs).log10().floor().clamp(max=-1).int().tolist()
+        return {
+            decade: decades.count(decade) for decade in range(-1, min(decades, default=0) - 1, -1)
+        }
+
     def density_histogram(self, bins: int = 40) -> tuple[Tensor, Tensor]:
         """Counts (bins,) and edges (bins + 1,) of log₁₀ density, of the latents that fired."""
         return density_histogram(self.density, bins)
