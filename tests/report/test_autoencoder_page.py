@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sparsact._errors import OutputError
+from sparsact.report.autoencoder import plots
 from sparsact.report.autoencoder.page import save_autoencoder
 from sparsact.report.autoencoder.records import (
     AutoencoderReport,
@@ -172,6 +173,26 @@ def test_what_there_is_not_is_left_out(tmp_path):
     text, _ = written(report(panels=(), figures=()), tmp_path)
     assert len(re.findall(r'Plotly\.newPlot\(\s*"figure-', text)) == 1
     assert "<table" not in text
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ((0.03, math.nan, 0.2), ["0.02", "0.05", "0.1", "0.2", "0.5"]),
+        ((3.0, 3.1), ["2", "5"]),
+        ((1.0, 0.0, 1.0), ["1", "2"]),
+        ((0.001, math.inf, 2.0), ["0.001", "0.01", "0.1", "1", "10"]),
+        ((math.nan, 0.0), None),
+    ],
+)
+def test_a_logarithmic_axis_writes_its_ticks_out(values, texts):
+    axis = plots.curves(Panel("Loss", (1.0,), (Trace("loss", values),), True)).layout.yaxis
+    assert axis.type == "log"
+    assert axis.ticktext == (texts and tuple(texts))
+    if texts:
+        assert axis.tickvals == tuple(map(float, texts))
+        assert 10 ** axis.range[0] == pytest.approx(axis.tickvals[0])
+        assert 10 ** axis.range[1] == pytest.approx(axis.tickvals[-1])
 
 
 def test_a_curve_without_a_finite_value_is_empty(tmp_path):

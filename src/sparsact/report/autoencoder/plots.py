@@ -1,6 +1,8 @@
 """The interactive figures of an autoencoder, small ones side by side."""
 
+import math
 from itertools import pairwise
+from typing import Any
 
 from sparsact.report.autoencoder.records import Bars, Panel
 from sparsact.report.figures import Figure, new_figure
@@ -24,10 +26,32 @@ def curves(panel: Panel) -> Figure:
     figure.update_layout(legend={"orientation": "h", "y": -0.25}, hovermode="x unified")
     figure.update_xaxes(title="step")
     if panel.logarithmic:
-        figure.update_yaxes(type="log", dtick="D2")
+        figure.update_yaxes(type="log", **_ticks(panel))
     else:
         figure.update_yaxes(rangemode="tozero")
     return figure
+
+
+def _ticks(panel: Panel) -> dict[str, Any]:
+    """The range of a logarithmic axis, and every tick written out.
+
+    Plotly's own between decades are digits alone, 5 for 0.05, and it may show no decade at all.
+    """
+    values = [value for trace in panel.traces for value in trace.values]
+    seen = [value for value in values if 0 < value < math.inf]
+    if not seen:
+        return {}
+    low, high = min(seen), max(seen)
+    multiples = (1, 2, 5) if high < 100 * low else (1,)
+    exponents = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 2)
+    ticks = [float(f"{multiple}e{exponent}") for exponent in exponents for multiple in multiples]
+    first, last = max(t for t in ticks if t <= low), min(t for t in ticks if t > high)
+    shown = [tick for tick in ticks if first <= tick <= last]
+    return {
+        "range": [math.log10(first), math.log10(last)],
+        "tickvals": shown,
+        "ticktext": [f"{tick:g}" for tick in shown],
+    }
 
 
 def densities(bars: Bars) -> Figure:
