@@ -441,6 +441,19 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.png", "out.png"]
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyError("b")])
+def test_a_failed_picture_leaves_no_result(tmp_path, monkeypatch, error):
+    def fail(path, *values, **options):
+        path.write_bytes(b"half of it")
+        raise error
+
+    Image.fromarray(noisy(scene())).save(tmp_path / "in.png")
+    monkeypatch.setattr("sparsact.denoise.job.save_comparison", fail)
+    with pytest.raises(InputError, match=r"picture\.png cannot be written: (No space left|'b')"):
+        call(tmp_path / "in.png", tmp_path / "out.png", compare=str(tmp_path / "picture.png"))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
+
+
 def test_interrupt_leaves_whole_files(tmp_path):
     (tmp_path / "in").mkdir()
     for number in range(200):

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from sparsact.denoise.files import Content, FileError, read
 from sparsact.denoise.files.content import Array
-from sparsact.denoise.paths import Paths, plan, replacing
+from sparsact.denoise.paths import Paths, plan, write_all
 from sparsact.denoise.picture import save_comparison
 from sparsact.denoise.quality import Quality, mean_quality, quality
 from sparsact.denoise.shrinkage import denoise_wavelet
@@ -83,19 +84,19 @@ def denoise_file(paths: Paths, config: DenoiseConfig) -> Done:
     if clean is not None:
         before = _quality(content.blocks, clean, content)
         after = _quality(results, clean, content)
-    with replacing(paths.target) as temporary:
-        content.save(temporary, results)
+    writes = [(paths.target, partial(content.save, clean=results))]
     if paths.picture is not None:
         titles = (_title("noisy", before), _title("denoised", after))
-        with replacing(paths.picture) as temporary:
-            save_comparison(
-                temporary,
-                content.blocks[0],
-                results[0],
-                titles,
-                content.dims,
-                content.channel_dim,
-            )
+        draw = partial(
+            save_comparison,
+            noisy=content.blocks[0],
+            clean=results[0],
+            titles=titles,
+            dims=content.dims,
+            channel_dim=content.channel_dim,
+        )
+        writes.append((paths.picture, draw))
+    write_all(writes)
     return Done(paths.target, before, after)
 
 

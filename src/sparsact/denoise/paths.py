@@ -1,7 +1,7 @@
 """Which files are read and written, and that each is written whole or not at all."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,16 +87,32 @@ def _check_apart(todo: list[Paths]) -> None:
             written.add(path.resolve())
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` that takes its place when the block ends well, and else vanishes."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+def write_all(writes: Sequence[tuple[Path, Callable[[Path], None]]]) -> None:
+    """Write all of the files or none of them: beside their places first, then moved there."""
+    moves = [
+        (path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}"), path) for path, _ in writes
+    ]
+    for path, _ in writes:
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield temporary
-            temporary.replace(path)
-        finally:
+        for (temporary, path), (_, write) in zip(moves, writes, strict=True):
+            with _writing(path):
+                write(temporary)
+        for temporary, path in moves:
+            with _writing(path):
+                temporary.replace(path)
+    finally:
+        for temporary, _ in moves:
             temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise FileError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (FileError, ImportError):
+        raise
+    except Exception as error:  # an encoder, too, raises whatever it stumbles over
+        why = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+        raise FileError(f"{path} cannot be written: {why}") from error
