@@ -87,6 +87,19 @@ def test_trained_on_a_dataset_and_measured_in_the_model(trained, sparsact, place
             assert float(told[name]) == pytest.approx(getattr(figures, name), rel=1e-3), name
 
 
+def test_the_bos_may_be_kept(untrained, sparsact, places):
+    measured = {}
+    for flag in ("--drop-bos", "--no-drop-bos"):
+        status, shown, error = sparsact(
+            *("eval", untrained, "--model", places / "model", "--layer", LAYER, flag),
+            *("--text", places / "held.txt", "--length", "16"),
+        )
+        assert status == 0, error
+        measured[flag] = int(re.search(r"inputs (\d+)", shown)[1])
+    rows = -(-measured["--drop-bos"] // 15)
+    assert measured["--no-drop-bos"] == measured["--drop-bos"] + rows
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

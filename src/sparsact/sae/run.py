@@ -254,7 +254,7 @@ def _open(folder: Path, config: SAERun, data: str | None) -> None:
             f"the run in {folder} was started with another {', '.join(differing)}: give the same "
             "flags (only --steps, --trackers and --shard may change)"
         )
-    if state["data"] != data:
+    if state.get("data") != data:
         raise ValueError(
             f"the run in {folder} was started on other activations than {config.source.data} holds "
             "now: start another"

@@ -1,6 +1,6 @@
 """Where activations come from, as flags: files, or a layer of a language model that reads text."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -36,6 +36,8 @@ class Reading:
     """Read no more than this; needed for a dataset, which is streamed."""
     length: int = 512
     """Tokens in a row."""
+    drop_bos: bool = True
+    """Leave the activation at the BOS before each row out."""
     batch_rows: int = 8
     """Rows of tokens in a forward of the model."""
 
@@ -65,7 +67,10 @@ class Reading:
     def tokens(self, tokenizer: Any) -> Tokens:
         """The text, as that tokenizer cuts it."""
         part = DatasetPart(self.text_config, self.text_split, self.text_column)
-        return read_tokens(tokenizer, self.text, self.length, part=part, max_tokens=self.max_tokens)
+        tokens = read_tokens(
+            tokenizer, self.text, self.length, part=part, max_tokens=self.max_tokens
+        )
+        return tokens if self.drop_bos else replace(tokens, skip=0)
 
 
 @dataclass(frozen=True)
