@@ -199,6 +199,21 @@ def test_tiff_pages_of_floats(tmp_path):
         assert error(result, original) < 0.5 * error(image, original)
 
 
+@pytest.mark.parametrize("text", ["Zoë".encode(), "Zoë".encode("latin1"), b"Zo", b"one\0two"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_tiff_text_keeps_its_bytes(tmp_path, text, order):
+    tags = [(270, 2, None, text + b"\0", True), (315, 2, None, b"by " + text + b"\0", True)]
+    tifffile.imwrite(
+        tmp_path / "in.tif", noisy(scene()), byteorder=order, metadata=None, extratags=tags
+    )
+    assert call(tmp_path / "in.tif", tmp_path / "out.tif") == 0
+    with Image.open(tmp_path / "in.tif") as before, Image.open(tmp_path / "out.tif") as after:
+        for code in (270, 315):
+            assert after.tag_v2[code] == before.tag_v2[code]
+    raw = (tmp_path / "out.tif").read_bytes()
+    assert b"by " + text + b"\0" in raw
+
+
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "FLOAT"])
 @pytest.mark.parametrize("tracks", [1, 2])
 def test_wav(tmp_path, tracks, subtype):

@@ -14,6 +14,8 @@ STRUCTURAL = {
     322, 323, 324, 325, 338, 339, 347, 530, 531, 532,
 }  # fmt: skip
 
+ASCII = 2  # the type of a tag
+
 
 def read_tiff(path: Path) -> Content:
     """Grey or colour pages of any integer or float depth; extra samples (alpha) are kept."""
@@ -57,7 +59,7 @@ def _split(pixels: Array, options: dict[str, Any], path: Path) -> tuple[Array, i
 def _options(page: Any) -> dict[str, Any]:
     """What `TiffWriter.write` must be told to write such a page again."""
     tags = [
-        (tag.code, tag.dtype, tag.count, tag.value, True)
+        (tag.code, tag.dtype, tag.count, _value(tag), True)
         for tag in page.tags.values()
         if tag.code not in STRUCTURAL and isinstance(tag.value, (str, bytes, int, float, tuple))
     ]
@@ -71,3 +73,12 @@ def _options(page: Any) -> dict[str, Any]:
         "software": False,
         "extratags": tags,
     }
+
+
+def _value(tag: Any) -> Any:
+    """What a tag holds; text as its own bytes, which may be in any encoding."""
+    if tag.dtype != ASCII:
+        return tag.value
+    file = tag.parent.filehandle
+    file.seek(tag.valueoffset)
+    return file.read(tag.count)
