@@ -3,8 +3,9 @@ import torch
 from torch import nn
 
 import tiny_models
-from sparsact.calibration import find_sites
+from sparsact.calibration import calibrate, find_sites
 from sparsact.calibration.sites import InputSite, output_head
+from sparsact.inference import sparsify
 
 IDS = torch.randint(0, tiny_models.VOCABULARY, (2, 7))
 
@@ -212,6 +213,56 @@ def test_a_quantised_model():
     quantised = torch.ao.quantization.quantize_dynamic(tiny_models.mlp(), {nn.Linear})
     with pytest.raises(ValueError, match="'0' is quantised"):
         find_sites(quantised, torch.ones(1, 16))
+
+
+class Packed(nn.Module):
+    """As of GPTQ: weights in words of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.in_features, self.out_features = 16, 8
+        self.register_buffer("qweight", torch.zeros(2, 8, dtype=torch.int32))
+
+
+class Ternary(nn.Module):
+    """As of BitNet: an integer weight under the usual name."""
+
+    def __init__(self):
+        super().__init__()
+        self.in_features, self.out_features = 16, 8
+        self.register_buffer("weight", torch.zeros(2, 16, dtype=torch.uint8))
+
+
+class Narrow(nn.Linear):
+    """As of fine-grained FP8."""
+
+    def __init__(self):
+        super().__init__(16, 8)
+        self.weight = nn.Parameter(self.weight.to(torch.float8_e4m3fn), requires_grad=False)
+
+
+@pytest.mark.parametrize("kind", [Packed, Ternary, Narrow])
+def test_quantised_layers_of_other_libraries(kind):
+    with pytest.raises(ValueError, match=rf"'1' is quantised \({kind.__name__}\)"):
+        find_sites(nn.Sequential(nn.Linear(16, 16), kind()), torch.ones(1, 16))
+
+
+@pytest.mark.parametrize("told_by", ["model", "config"])
+def test_a_model_that_says_it_is_quantised(told_by):
+    model = tiny_models.llama()
+    if told_by == "model":
+        model.is_quantized = True
+    else:
+        model.config.quantization_config = {"quant_method": "bitnet"}
+    with pytest.raises(ValueError, match=r"the model is quantised \(LlamaForCausalLM\)"):
+        find_sites(model, IDS)
+
+
+def test_a_model_that_is_sparse_already():
+    model, x = tiny_models.mlp(), torch.randn(40, 16)
+    sparse = sparsify(model, calibrate(model, [x], score="weight"))
+    with pytest.raises(ValueError, match=r"'0' is a SparseLinear: .* sparse already"):
+        find_sites(sparse, x)
 
 
 def test_a_site_counts_all_its_weights():

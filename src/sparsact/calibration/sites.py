@@ -124,16 +124,13 @@ def _site(names: list[str], linears: dict[str, nn.Module]) -> InputSite:
 def _choose(
     model: nn.Module, include: str | Iterable[str], exclude: str | Iterable[str]
 ) -> dict[str, nn.Module]:
+    _check_readable(model)
     head = output_head(model)
-    linears: dict[str, nn.Module] = {}
-    for name, module in model.named_modules():
-        if _is_quantised(module):
-            raise ValueError(
-                f"{name!r} is quantised ({type(module).__name__}), and its weights cannot be read: "
-                "calibrate the model in float32 or bfloat16; sparsify can store int8 itself"
-            )
-        if is_linear(module) and module is not head:
-            linears[name] = module
+    linears = {
+        name: module
+        for name, module in model.named_modules()
+        if is_linear(module) and module is not head
+    }
     if not linears:
         raise ValueError(f"{type(model).__name__} has no linear layer to skip the inputs of")
     included, excluded = _matched(model, include), _matched(model, exclude)
@@ -155,12 +152,34 @@ def _matched(model: nn.Module, given: str | Iterable[str]) -> set[int]:
     return {id(found) for pattern in patterns for found in select_modules(model, pattern).values()}
 
 
+def _check_readable(model: nn.Module) -> None:
+    """Raise ValueError where weights are quantised, or made sparse already."""
+    for name, module in model.named_modules():
+        kind = type(module).__name__
+        if kind == "SparseLinear":
+            raise ValueError(f"{name!r} is a {kind}: this model is sparse already")
+        if _is_quantised(module):
+            raise ValueError(
+                f"{repr(name) if name else 'the model'} is quantised ({kind}), and its weights "
+                "cannot be read: calibrate it in float32 or bfloat16; sparsify can store int8 "
+                "itself"
+            )
+
+
 def _is_quantised(module: nn.Module) -> bool:
-    if "quantized" in type(module).__module__.split("."):
-        return hasattr(module, "in_features")
-    if not isinstance(module, nn.Linear):
+    """Whether a layer is, or a model says so."""
+    config = getattr(module, "config", None)
+    if getattr(module, "is_quantized", False) or getattr(config, "quantization_config", None):
+        return True
+    if not hasattr(module, "in_features"):
         return False
-    weight = module.weight
-    expected = (module.out_features, module.in_features)
+    if "quantized" in type(module).__module__.split(".") or hasattr(module, "qweight"):
+        return True
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, Tensor):
+        return False
+    wide = weight.is_floating_point() and weight.element_size() > 1
+    if not isinstance(module, nn.Linear):
+        return not wide
     plain = type(weight.data) in (Tensor, nn.Parameter)
-    return not (plain and weight.is_floating_point() and tuple(weight.shape) == expected)
+    return not (plain and wide and tuple(weight.shape) == (module.out_features, module.in_features))
