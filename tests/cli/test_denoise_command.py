@@ -373,6 +373,20 @@ def test_a_mistake_is_one_line(inputs, monkeypatch, flags, message):
     assert (inputs / "old.png").read_bytes() == b"precious"
 
 
+def test_a_folder_leaves_out_originals_and_hidden_files(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b/a.png", "clean/a.png", "clean/b/a.png", ".a.9.tmp.png", ".git/a.png"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        Image.fromarray(scene() if "clean" in name else noisy(scene())).save(path)
+    assert call(Path(), Path("out"), clean="clean", compare="pictures") == 0
+    assert call(Path(), Path("out"), clean="clean", compare="pictures", force=True) == 0
+    found = sorted(str(path.relative_to("out")) for path in Path("out").rglob("*.*"))
+    assert found == ["a.png", "b/a.png"]
+    assert len([line for line in capsys.readouterr().out.splitlines() if "dB" in line]) == 4
+    assert call(Path("b"), Path("b"), clean=".", force=True) == 0  # in its own place
+
+
 @pytest.mark.parametrize("picture", ["out.png", "in.png", "clean.png", "deep/../out.png"])
 def test_a_picture_does_not_replace_what_is_needed(tmp_path, picture):
     (tmp_path / "deep").mkdir()

@@ -52,17 +52,20 @@ def _plan_folder(
 ) -> list[Paths]:
     if target.exists() and not target.is_dir():
         raise FileError(f"{source} is a folder, so {target} must be one as well")
-    outputs = [target.resolve()] + ([] if picture is None else [picture.resolve()])
-    found = [
-        path
+    others = {path.resolve() for path in (target, clean, picture) if path is not None}
+    names = [
+        path.relative_to(source)
         for path in sorted(source.rglob("*"))
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(path.resolve().is_relative_to(folder) for folder in outputs)
+        if path.suffix.lower() in SUFFIXES and path.is_file()
     ]
-    if not found:
+    names = [
+        name
+        for name in names
+        if not any(part.startswith(".") for part in name.parts)  # hidden, or left by a crash
+        and not any((source / folder).resolve() in others for folder in list(name.parents)[:-1])
+    ]
+    if not names:
         raise FileError(f"{source} holds no {', '.join(SUFFIXES)}")
-    names = [path.relative_to(source) for path in found]
     return [
         Paths(
             source / name,
