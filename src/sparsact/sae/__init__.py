@@ -10,7 +10,8 @@ from sparsact.sae.interchange import load_saelens, load_sparsify, save_saelens
 from sparsact.sae.metrics import SAEMetrics, evaluate
 from sparsact.sae.model import SparseAutoencoder
 from sparsact.sae.splice import SpliceMetrics, evaluate_spliced
-from sparsact.sae.train import SAEStats, SAETrainer
+from sparsact.sae.stats import SAEStats
+from sparsact.sae.train import SAETrainer
 
 __all__ = [
     "GatedReLU",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sparsact._disk import writing
 from sparsact._extras import require
-from sparsact.sae.train import SAEStats
+from sparsact.sae.stats import SAEStats
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -23,7 +23,8 @@ from sparsact.sae.log import RunLog, Tracker, check_trackers, json_line
 from sparsact.sae.metrics import SAEMetrics, evaluate
 from sparsact.sae.model import SparseAutoencoder
 from sparsact.sae.source import Source, check_at_least
-from sparsact.sae.train import SAEStats, SAETrainer
+from sparsact.sae.stats import SAEStats
+from sparsact.sae.train import SAETrainer
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
