@@ -1,5 +1,6 @@
 """``sparsact denoise``: as a user runs it, and its work on files called directly."""
 
+import csv
 import os
 import signal
 import struct
@@ -259,6 +260,45 @@ def test_csv(tmp_path):
         call(tmp_path / "in.csv", tmp_path / "new.csv", column="nott")
     with pytest.raises(InputError, match="row 1 of the column is text: 'x'"):
         call(tmp_path / "in.csv", tmp_path / "new.csv", column="note")
+
+
+@pytest.mark.parametrize("column", [None, "1", "2"])
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_csv_without_a_header(tmp_path, column, separator):
+    clean = np.repeat([0.0, 1.0, 0.5, 2.0], 64)
+    signal = clean + 0.1 * np.random.default_rng(0).standard_normal(256)
+    place = int(column or 1) - 1
+    rows = [["7", "a, b"] if column else [] for _ in signal]
+    for row, value in zip(rows, signal, strict=True):
+        row.insert(place, repr(float(value)))
+    with (tmp_path / "in.csv").open("w", newline="") as file:
+        csv.writer(file, delimiter=separator).writerows(rows)
+    assert call(tmp_path / "in.csv", tmp_path / "out.csv", column=column, wavelet="haar") == 0
+    with (tmp_path / "out.csv").open(newline="") as file:
+        results = list(csv.reader(file, delimiter=separator))
+    assert len(results) == 256
+    assert results[0][place] != rows[0][place]
+    result = np.array([float(row.pop(place)) for row in results])
+    assert all(row == (["7", "a, b"] if column else []) for row in results)
+    assert error(result, clean) < 0.5 * error(signal, clean)
+
+
+def test_csv_columns_by_number(tmp_path):
+    (tmp_path / "in.csv").write_text("1,2\n" * 99)
+    for column, message in [
+        (None, r"choose a --column of 1 to 2 \(it has no header\)"),
+        ("3", "no column '3'; it has 1 to 2"),
+        ("0", "no column '0'; it has 1 to 2"),
+        ("mV", "no column 'mV'; it has 1 to 2"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            call(tmp_path / "in.csv", tmp_path / "out.csv", column=column)
+    (tmp_path / "named.csv").write_text("time;mV\n" + "1;2\n" * 99)
+    with pytest.raises(InputError, match="no column '2'; it has time, mV"):
+        call(tmp_path / "named.csv", tmp_path / "out.csv", column="2")
+    (tmp_path / "blank.csv").write_text("\n\n")
+    with pytest.raises(InputError, match=r"blank\.csv holds no numbers"):
+        call(tmp_path / "blank.csv", tmp_path / "out.csv")
 
 
 def test_a_folder_goes_on_after_a_bad_file(tmp_path):

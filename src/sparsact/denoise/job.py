@@ -44,7 +44,7 @@ class DenoiseConfig:
     ycbcr: bool = False
     """Denoise RGB as brightness and two colour differences."""
     column: str | None = None
-    """Column of a CSV."""
+    """Column of a CSV: its name, or its number from 1 if there is no header."""
     clean: str | None = None
     """The clean original, or a folder of them: PSNR and SSIM are printed."""
     compare: str | None = None

@@ -26,34 +26,54 @@ def read_npy(path: Path) -> Content:
 
 
 def read_csv(path: Path, column: str | None) -> Content:
-    """One column of a CSV with a header, as a signal; the others are kept."""
+    """One column of a CSV, separated by commas or semicolons, as a signal; the others are kept."""
     with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = [row for row in csv.reader(file) if row]
-    place = _place(path, rows[0] if rows else [], column)
-    signal = np.array([_number(path, row, number, place) for number, row in enumerate(rows[1:], 1)])
+        first = file.readline()
+        file.seek(0)
+        separator = ";" if first.count(";") > first.count(",") else ","
+        rows = [row for row in csv.reader(file, delimiter=separator) if row]
+    names = [name.strip() for name in rows[0]] if rows else [""]
+    place = _place(path, names, column)
+    start = 0 if _is_number(names[place]) else 1  # without a header the first row is data
+    body = rows[start:]
+    signal = np.array([_number(path, row, number, place) for number, row in enumerate(body, 1)])
 
     def write(target: Path, blocks: list[Array]) -> None:
-        body = [
+        clean = [
             [*row[:place], repr(float(value)), *row[place + 1 :]]
-            for row, value in zip(rows[1:], blocks[0], strict=True)
+            for row, value in zip(body, blocks[0], strict=True)
         ]
         with target.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows([rows[0], *body])
+            writer = csv.writer(file, delimiter=separator, lineterminator="\n")
+            writer.writerows(rows[:start] + clean)
 
     return Content([signal], 1, None, None, write)
 
 
-def _place(path: Path, header: list[str], column: str | None) -> int:
-    names = [name.strip() for name in header]
+def _place(path: Path, names: list[str], column: str | None) -> int:
+    """Which column: by its name, or from 1 if the first row has a number there."""
+    headless = all(_is_number(name) for name in names)
+    choices = f"1 to {len(names)} (it has no header)" if headless else ", ".join(names)
     if column is None and len(names) == 1:
         return 0
     if column is None:
-        raise FileError(f"{path}: choose a --column of {', '.join(names)}")
-    if column not in names:
-        near = difflib.get_close_matches(column, names, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names)}"
-        raise FileError(f"{path} has no column {column!r}; {hint}")
-    return names.index(column)
+        raise FileError(f"{path}: choose a --column of {choices}")
+    if column in names and not _is_number(column):
+        return names.index(column)
+    place = int(column) - 1 if column.isdecimal() else -1
+    if 0 <= place < len(names) and _is_number(names[place]):
+        return place
+    near = difflib.get_close_matches(column, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near and not headless else f"it has {choices}"
+    raise FileError(f"{path} has no column {column!r}; {hint}")
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _number(path: Path, row: list[str], number: int, place: int) -> float:
