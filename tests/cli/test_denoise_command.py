@@ -15,6 +15,7 @@ import png
 import pytest
 import soundfile
 import tifffile
+import torch
 from PIL import Image, PngImagePlugin
 
 from sparsact._errors import InputError
@@ -243,6 +244,41 @@ def test_npy(tmp_path, dtype):
     assert error(result, clean) < 0.5 * error(image, clean)
 
 
+def test_npy_of_colours_tracks_and_volumes(tmp_path):
+    from sparsact.denoise import denoise_wavelet
+
+    rng = np.random.default_rng(0)
+    for name, shape, flags in [
+        ("rgba", (40, 50, 4), {"channel_dim": -1}),
+        ("first", (3, 40, 50), {"channel_dim": 0}),
+        ("tracks", (300, 4), {"channel_dim": 1, "dims": 1}),
+        ("batch", (5, 300), {"dims": 1}),
+        ("volume", (16, 20, 24), {"dims": 3}),
+    ]:
+        values = rng.standard_normal(shape)
+        np.save(tmp_path / f"{name}.npy", values)
+        picture = str(tmp_path / f"{name}.png")
+        source, target = tmp_path / f"{name}.npy", tmp_path / f"{name}-out.npy"
+        assert call(source, target, levels=1, compare=picture, **flags) == 0
+        wanted = denoise_wavelet(
+            torch.from_numpy(values), levels=1, cycle_spins="all", **{"dims": 2, **flags}
+        )
+        np.testing.assert_allclose(np.load(target), wanted, atol=1e-12)
+
+
+def test_npy_that_may_hold_colours_or_tracks(tmp_path):
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).standard_normal((40, 50, 4)))
+    for flags, message in [
+        ({}, "say so with --channel-dim -1"),
+        ({"channel_dim": 3}, "--channel-dim 3 does not exist"),
+        ({"dims": 0}, "dims=0 must lie between"),
+        ({"dims": 3, "channel_dim": 2}, "dims=3 must lie between"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            call(tmp_path / "a.npy", tmp_path / "b.npy", **flags)
+    assert run(tmp_path, "a.npy", "b.npy", "--channel-dim", "-1").returncode == 0
+
+
 def test_csv(tmp_path):
     clean = np.repeat([0.0, 1.0, 0.5, 2.0], 64)
     signal = clean + 0.1 * np.random.default_rng(0).standard_normal(256)
@@ -394,6 +430,9 @@ def inputs(tmp_path_factory):
         ("good.png out.png --sigma nan", "--sigma takes"),
         ("good.png out.png --spins many", "--spins takes"),
         ("good.png out.png --levels 9", "levels=9 must lie between 1 and 4"),
+        ("good.png out.png --column mV", "--column is for CSV files, and good.png is none"),
+        ("good.png out.png --dims 1", "--dims is for NPY files, and good.png is none"),
+        ("good.png out.png --channel_dim 1", "--channel-dim is for NPY files"),
         ("good.png out.png --clean other.png", "has the shape"),
         ("good.png out.png --clean missing.png", "missing.png cannot be read"),
     ],
@@ -402,8 +441,8 @@ def test_a_mistake_is_one_line(inputs, monkeypatch, flags, message):
     monkeypatch.chdir(inputs)
     source, target, *rest = flags.split()
     options = {rest[i].removeprefix("--"): rest[i + 1] for i in range(0, len(rest), 2)}
-    if "levels" in options:
-        options["levels"] = int(options["levels"])
+    for name in {"levels", "dims", "channel_dim"} & options.keys():
+        options[name] = int(options[name])
     before = sorted(path.name for path in inputs.rglob("*"))
     with pytest.raises(InputError) as caught:
         call(Path(source), Path(target), **options)

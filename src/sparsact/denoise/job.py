@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from sparsact.denoise.files import Content, FileError, read
+from sparsact.denoise.files import Content, FileError, kind, read
 from sparsact.denoise.files.content import Array
 from sparsact.denoise.paths import Paths, plan, write_all
 from sparsact.denoise.picture import save_comparison
@@ -45,6 +45,10 @@ class DenoiseConfig:
     """Denoise RGB as brightness and two colour differences."""
     column: str | None = None
     """Column of a CSV: its name, or its number from 1 if there is no header."""
+    dims: int | None = None
+    """Of an NPY: 1 for signals, 2 for images, 3 for volumes; the last dims, others are a batch."""
+    channel_dim: int | None = None
+    """Of an NPY: dim of the colours or tracks, which `dims` leaves out."""
     clean: str | None = None
     """The clean original, or a folder of them: PSNR and SSIM are printed."""
     compare: str | None = None
@@ -77,7 +81,8 @@ def denoise_file(paths: Paths, config: DenoiseConfig) -> Done:
         FileError: what is wrong with which file.
     """
     paths.check(config.force)
-    content = read(paths.source, config.column)
+    _check_flags(paths.source, config)
+    content = _arranged(read(paths.source, config.column), paths.source, config)
     clean = None if paths.clean is None else _original(paths.clean, content, config)
     results = [_denoise(block, content, config, paths.source) for block in content.blocks]
     before = after = None
@@ -125,6 +130,32 @@ def run(
             failed(error)
     progress(len(todo), len(todo), "")
     return done
+
+
+def _check_flags(path: Path, config: DenoiseConfig) -> None:
+    for flag, value, which in (
+        ("--column", config.column, "CSV"),
+        ("--dims", config.dims, "NPY"),
+        ("--channel-dim", config.channel_dim, "NPY"),
+    ):
+        if value is not None and kind(path) != which:
+            raise FileError(f"{flag} is for {which} files, and {path} is none")
+
+
+def _arranged(content: Content, path: Path, config: DenoiseConfig) -> Content:
+    """What the dims of an NPY are, which the file does not say."""
+    if kind(path) != "NPY":
+        return content
+    shape, channel_dim = content.blocks[0].shape, config.channel_dim
+    if config.dims is None and channel_dim is None and len(shape) > 1 and shape[-1] <= 4:
+        raise FileError(
+            f"{path} has the shape {shape}; if the last dim holds colours or tracks, say so with "
+            "--channel-dim -1 (of signals also --dims 1), if not, with --dims"
+        )
+    if channel_dim is not None and not -len(shape) <= channel_dim < len(shape):
+        raise FileError(f"--channel-dim {channel_dim} does not exist in {path} of shape {shape}")
+    dims = content.dims if config.dims is None else config.dims
+    return replace(content, dims=dims, channel_dim=channel_dim)
 
 
 def _denoise(block: Array, content: Content, config: DenoiseConfig, path: Path) -> Array:

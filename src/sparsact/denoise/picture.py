@@ -28,7 +28,7 @@ def save_comparison(
             leading dims are a batch, of which the first is shown.
         clean: the result, of the same shape.
         titles: of the noisy and the clean panel.
-        dims: 1 for signals, 2 for images.
+        dims: 1 for signals, 2 for images, 3 for volumes, of which the middle image is shown.
         channel_dim: dim of the colours or tracks, or None.
     """
     figure_type = require("matplotlib.figure", "denoise").Figure
@@ -52,7 +52,7 @@ def _first(values: NDArray[Any], dims: int, channel_dim: int | None) -> NDArray[
             values = values[..., 0]
     kept = dims + (channel_dim is not None and values.ndim > dims and values.shape[-1] == 3)
     first: NDArray[Any] = values.reshape(-1, *values.shape[values.ndim - kept :])[0]
-    return first
+    return first[len(first) // 2] if dims == 3 else first
 
 
 def _signals(
