@@ -143,3 +143,15 @@ def test_what_is_not_finite_is_null(sparsact, tmp_path):
     assert found[0]["fvu"] is None
     assert found[-1]["fvu"] is None
     assert "nan" in (out / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("place", ["sae", "checkpoint"])
+def test_a_run_whose_directories_hold_more_does_not_go_on(place, sparsact, data, tmp_path):
+    flags = ("train", "--data", data, *FLAGS, "--out", tmp_path / "run")
+    assert sparsact(*flags)[0] == 0
+    log = (tmp_path / "run" / "log.jsonl").read_text()
+    (tmp_path / "run" / place / "notes.txt").write_text("precious")
+    status, _, error = sparsact(*flags, "--resume", "--steps", "30")
+    assert status == 2
+    assert f"run/{place} is not a directory of" in error
+    assert (tmp_path / "run" / "log.jsonl").read_text() == log

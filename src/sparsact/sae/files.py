@@ -15,7 +15,8 @@ from sparsact.sae.model import SparseAutoencoder
 from sparsact.sae.read import read_object, read_tensors
 from sparsact.sae.train import SAETrainer
 
-WEIGHTS, CONFIG = "sae.safetensors", "config.json"
+SAE_FILES = WEIGHTS, CONFIG = "sae.safetensors", "config.json"
+CHECKPOINT_FILES = STATE, PLAIN = "state.safetensors", "state.json"
 
 
 def save_sae(sae: SparseAutoencoder, path: str | Path) -> Path:
@@ -33,7 +34,7 @@ def save_sae(sae: SparseAutoencoder, path: str | Path) -> Path:
         OutputError: an OSError: the disk is full, or refuses; what stood there is there.
     """
     folded = copy.deepcopy(sae).fold_scale_()
-    return write_whole(Path(path), dict(folded.state_dict()), asdict(sae.config), WEIGHTS, CONFIG)
+    return write_whole(Path(path), dict(folded.state_dict()), asdict(sae.config), SAE_FILES)
 
 
 def load_sae(path: str | Path, activation: nn.Module | None = None) -> SparseAutoencoder:
@@ -76,7 +77,7 @@ def save_checkpoint(trainer: SAETrainer, path: str | Path) -> Path:
     tensors: dict[str, Tensor] = {}
     plain = _flatten(trainer.state_dict(), "", tensors)
     if trainer.accelerator.is_main_process:
-        write_whole(Path(path), tensors, plain, "state.safetensors", "state.json")
+        write_whole(Path(path), tensors, plain, CHECKPOINT_FILES)
     return Path(path)
 
 
@@ -88,11 +89,11 @@ def load_checkpoint(trainer: SAETrainer, path: str | Path) -> None:
         ValueError: a file is spoilt.
     """
     path = find_whole(Path(path))
-    plain, tensors = read_object(path / "state.json"), read_tensors(path / "state.safetensors")
+    plain, tensors = read_object(path / PLAIN), read_tensors(path / STATE)
     trainer.load_state_dict(_nest(plain, tensors))
 
 
-def write_whole(path: Path, tensors: dict[str, Tensor], plain: Any, *names: str) -> Path:
+def write_whole(path: Path, tensors: dict[str, Tensor], plain: Any, names: tuple[str, str]) -> Path:
     """A directory of one safetensors and one JSON file, which takes the place of `path`.
 
     The old directory is moved aside before the new one is renamed, and removed after; whoever
@@ -101,7 +102,7 @@ def write_whole(path: Path, tensors: dict[str, Tensor], plain: Any, *names: str)
     Raises:
         FileExistsError: `path` holds anything but those two files.
     """
-    _check_own(path, names)
+    check_own(path, names)
     new, old = _beside(path, "new"), _beside(path, "old")
     with writing(path):
         shutil.rmtree(new, ignore_errors=True)
@@ -130,7 +131,7 @@ def _beside(path: Path, state: str) -> Path:
     return path.with_name(f".{path.name}.sparsact-{state}")
 
 
-def _check_own(path: Path, names: tuple[str, ...]) -> None:
+def check_own(path: Path, names: tuple[str, str]) -> None:
     """Raise FileExistsError unless nothing would be lost but files of those names."""
     if not path.exists():
         return

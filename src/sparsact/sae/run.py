@@ -17,7 +17,15 @@ from sparsact._disk import write_text, writing
 from sparsact._errors import OutputError, about_the_input
 from sparsact.sae.activations import Rows, harvest, open_rows
 from sparsact.sae.config import Kind, SAEConfig, SAETrainConfig
-from sparsact.sae.files import find_whole, load_checkpoint, save_checkpoint, save_sae
+from sparsact.sae.files import (
+    CHECKPOINT_FILES,
+    SAE_FILES,
+    check_own,
+    find_whole,
+    load_checkpoint,
+    save_checkpoint,
+    save_sae,
+)
 from sparsact.sae.joined import make_accelerator
 from sparsact.sae.log import RunLog, Tracker, check_trackers, json_line
 from sparsact.sae.metrics import SAEMetrics, evaluate
@@ -197,8 +205,7 @@ def _finish(config: SAERun, trainer: SAETrainer, held_out: Tensor, folder: Path)
     sae = trainer.autoencoder()
     metrics = evaluate(sae, held_out[half:].split(config.batch_size))
     if trainer.accelerator.is_main_process:
-        with about_the_input():
-            save_sae(sae, folder / SAE)
+        save_sae(sae, folder / SAE)
         figures = dataclasses.asdict(metrics) | {"density": metrics.density.tolist()}
         write_text(folder / METRICS, json_line(figures))
     return metrics
@@ -260,6 +267,8 @@ def _open(folder: Path, config: SAERun, data: str | None) -> None:
             f"the run in {folder} was started on other activations than {config.source.data} holds "
             "now: start another"
         )
+    check_own(folder / SAE, SAE_FILES)
+    check_own(folder / CHECKPOINT, CHECKPOINT_FILES)
 
 
 def _fixed(run: dict[str, Any]) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def save_saelens(
     settings |= {"architecture": architecture, "metadata": _metadata(metadata or {})}
     if isinstance(folded.activation, TopK):
         settings |= {"k": folded.activation.k, "rescale_acts_by_decoder_norm": False}
-    return write_whole(path, tensors | own, settings, WEIGHTS, SETTINGS)
+    return write_whole(path, tensors | own, settings, (WEIGHTS, SETTINGS))
 
 
 def _shared(sae: SparseAutoencoder) -> tuple[dict[str, Any], dict[str, Tensor]]:
