@@ -185,6 +185,15 @@ def test_tiff(tmp_path, layout, top):
     assert error(pixels, clean) < 0.5 * error(image, clean)
 
 
+def test_tiff_of_no_colours_or_images(tmp_path):
+    image = noisy(scene(3))
+    tifffile.imwrite(tmp_path / "lab.tif", image, photometric="cielab")
+    tifffile.imwrite(tmp_path / "volume.tif", np.stack([image[..., 0]] * 16), volumetric=True)
+    for name, message in (("lab", "is in CIELab"), ("volume", r"of shape \(16, 48, 56")):
+        with pytest.raises(InputError, match=message):
+            call(tmp_path / f"{name}.tif", tmp_path / "out.tif")
+
+
 def test_tiff_pages_of_floats(tmp_path):
     clean = [scene() / np.float32(255), 2 * scene() / np.float32(255)]
     rng = np.random.default_rng(0)

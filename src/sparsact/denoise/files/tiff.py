@@ -14,6 +14,8 @@ STRUCTURAL = {
     322, 323, 324, 325, 338, 339, 347, 530, 531, 532,
 }  # fmt: skip
 
+CIELAB = "is in CIELab"  # whose a* and b* are signed
+NO_COLOURS = {3: "has a palette", 8: CIELAB, 9: CIELAB, 10: CIELAB}  # by photometric
 ASCII = 2  # the type of a tag
 
 
@@ -44,11 +46,11 @@ def _split(pixels: Array, options: dict[str, Any], path: Path) -> tuple[Array, i
     """Colours, the dim they are along, and the extra samples."""
     if pixels.dtype.kind not in "uif":
         raise FileError(f"{path} holds {pixels.dtype} pixels; expected integers or floats")
-    if options["photometric"] == 3:
-        raise FileError(f"{path} has a palette; convert it to RGB")
+    if options["photometric"] in NO_COLOURS:
+        raise FileError(f"{path} {NO_COLOURS[options['photometric']]}; convert it to RGB")
     if pixels.ndim == 2:
         return pixels, None, pixels[:0]
-    if pixels.ndim != 3:
+    if pixels.ndim != 3 or options["planarconfig"] is None:
         raise FileError(f"{path} has pages of shape {pixels.shape}; expected (H, W[, samples])")
     axis = 0 if options["planarconfig"] == 2 else 2
     colours = pixels.shape[axis] - len(options["extrasamples"] or ())
