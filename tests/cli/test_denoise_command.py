@@ -390,6 +390,17 @@ def test_clean_shows_the_quality_that_scikit_image_measures(tmp_path):
     assert (tmp_path / "picture.png").stat().st_size > 0
 
 
+def test_clean_in_other_units(tmp_path):
+    Image.fromarray(noisy(scene())).save(tmp_path / "in.png")
+    write_png(tmp_path / "deep.png", scene(top=65535))
+    np.save(tmp_path / "share.npy", scene() / 255)
+    np.save(tmp_path / "same.npy", scene())
+    for name, dtype in (("deep.png", "uint16"), ("share.npy", "float64")):
+        with pytest.raises(InputError, match=f"holds {dtype}, the noisy file uint8: their units"):
+            call(tmp_path / "in.png", tmp_path / "out.png", clean=str(tmp_path / name))
+    assert call(tmp_path / "in.png", tmp_path / "out.png", clean=str(tmp_path / "same.npy")) == 0
+
+
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")

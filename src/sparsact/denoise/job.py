@@ -219,6 +219,11 @@ def _original(path: Path, noisy: Content, config: DenoiseConfig) -> Content:
     shapes = [block.shape for block in clean.blocks], [block.shape for block in noisy.blocks]
     if shapes[0] != shapes[1]:
         raise FileError(f"{path} has the shape {shapes[0]}, the noisy file {shapes[1]}")
+    if clean.peak != noisy.peak:
+        raise FileError(
+            f"{path} holds {clean.blocks[0].dtype}, the noisy file {noisy.blocks[0].dtype}: "
+            "their units differ, so no quality can be measured"
+        )
     return clean
 
 
