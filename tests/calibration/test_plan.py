@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import json
 import math
 import pickle
@@ -89,6 +90,37 @@ def test_another_model_is_refused(llama_plan):
         plan.apply(fewer)
     assert hooks_of(fewer) == 0
     plan.check(copy.deepcopy(model).bfloat16())
+
+
+@pytest.mark.parametrize(
+    ("pattern", "change"),
+    [
+        ("embed_tokens", lambda weight: weight.roll(1, 0)),
+        ("lm_head", lambda weight: weight.roll(1, 0)),
+        ("norm", lambda weight: -2 * weight),
+        ("proj", lambda weight: weight * (1 + 0.015 * torch.randn_like(weight))),
+    ],
+)
+def test_any_parameter_makes_another_model(llama_plan, tmp_path, pattern, change):
+    model, plan = llama_plan
+    other = copy.deepcopy(model)
+    for name, parameter in other.named_parameters():
+        if pattern in name:
+            parameter.data = change(parameter.data)
+    loaded = ThresholdPlan.load(plan.save(tmp_path))
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        loaded.check(copy.deepcopy(model).to(dtype))
+        with pytest.raises(ValueError, match=f"another model: .*{pattern}"):
+            loaded.check(other.to(dtype))
+
+
+def test_an_old_file_knows_its_model_by_the_layers(llama_plan, tmp_path):
+    model, plan = llama_plan
+    loaded = ThresholdPlan.load(dataclasses.replace(plan, others={}).save(tmp_path))
+    assert loaded.others == {}
+    other = copy.deepcopy(model)
+    other.model.norm.weight.data *= -2
+    loaded.check(other)
 
 
 def test_equal_weights_of_another_shape_are_another_model():

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import gc
 import threading
 import weakref
@@ -50,6 +51,7 @@ def rounded(model, plan, dtype):
 
 
 def simulated(model, plan, **inputs):
+    plan = dataclasses.replace(plan, samples={}, others={})  # rounded weights are another model's
     with plan.applied(model), torch.no_grad():
         return model(**inputs)
 

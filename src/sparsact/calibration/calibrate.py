@@ -22,7 +22,8 @@ from sparsact.calibration.batches import (
     read_twice,
     unchanged,
 )
-from sparsact.calibration.plan import ThresholdPlan, weight_sample
+from sparsact.calibration.plan import ThresholdPlan
+from sparsact.calibration.samples import other_samples, weight_sample
 from sparsact.calibration.scores import (
     SCORES,
     loss_scales,
@@ -132,14 +133,12 @@ def calibrate(
             found = score_histograms(model, sites, scales, some, thresholds, keep_first, steps)
             histograms |= {name: seen for name, seen in found.items() if seen.counts.any()}
             levels = _levels(allocate, sites, histograms, shares, sparsity)
+    readers = [reader for site in sites for reader in site.readers]
     plan = ThresholdPlan(
         sites=tuple(sites),
         thresholds=_thresholds(levels, scales) if sparsity else _none(scales),
-        samples={
-            reader: weight_sample(model.get_submodule(reader))
-            for site in sites
-            for reader in site.readers
-        },
+        samples={reader: weight_sample(model.get_submodule(reader)) for reader in readers},
+        others=other_samples(model, readers),
         sparsity=sparsity,
         score=score,
         allocate=allocate,

@@ -21,14 +21,13 @@ from sparsact.calibration.batches import (
     run_to_head,
     unchanged,
 )
+from sparsact.calibration.samples import check_layers, check_others
 from sparsact.calibration.simulate import Simulation, below
-from sparsact.calibration.sites import InputSite, is_linear, weight_t
+from sparsact.calibration.sites import InputSite
 from sparsact.calibration.updates import Updates
 from sparsact.taps import Removable, Taps
 
 _TENSORS, _DESCRIPTION = "plan.safetensors", "plan.json"
-_SAMPLE = 32  # weights of each layer by which a plan knows its model
-_SAME = 0.02  # by how much they may differ, of their size: a model in bfloat16 is the same model
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,7 @@ class ThresholdPlan:
         score: by which it was calibrated.
         allocate: likewise.
         keep_first: first tokens of a sequence that are left dense.
+        others: some values of every other parameter, likewise; none in an older plan.
         updates: what compensation and tuning change in the model's weights.
     """
 
@@ -55,6 +55,7 @@ class ThresholdPlan:
     allocate: str
     keep_first: int = 0
     achieved: dict[str, float] = field(default_factory=dict)
+    others: dict[str, Tensor] = field(default_factory=dict)
     updates: Updates = field(default_factory=Updates)
 
     @property
@@ -183,21 +184,8 @@ class ThresholdPlan:
         """
         self.updates.check(model)
         inputs = {reader: site.inputs for site in self.sites for reader in site.readers}
-        for name, sample in self.samples.items():
-            try:
-                linear = model.get_submodule(name)
-            except AttributeError as error:
-                raise ValueError(f"the plan is for another model: there is no {name!r}") from error
-            if not is_linear(linear):
-                raise ValueError(
-                    f"the plan is for a model of dense linear layers, and {name!r} is a "
-                    f"{type(linear).__name__}: is this model sparse already?"
-                )
-            found = weight_sample(linear)
-            size = float(sample.abs().mean())
-            same = (found.shape, weight_t(linear).shape[0]) == (sample.shape, inputs[name])
-            if not same or not torch.allclose(found, sample, rtol=_SAME, atol=_SAME * size):
-                raise ValueError(f"the plan is for another model: {name!r} has other weights")
+        check_layers(model, self.samples, inputs)
+        check_others(model, self.others)
 
     def save(self, path: str | Path) -> Path:
         """Write the plan as a directory of safetensors and JSON.
@@ -210,6 +198,7 @@ class ThresholdPlan:
             folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"threshold.{name}": level for name, level in self.thresholds.items()}
         tensors |= {f"sample.{name}": sample for name, sample in self.samples.items()}
+        tensors |= {f"other.{name}": sample for name, sample in self.others.items()}
         tensors |= self.updates.tensors()
         write_tensors(folder / _TENSORS, tensors)
         described = {
@@ -255,6 +244,11 @@ class ThresholdPlan:
             thresholds={site.name: tensors[f"threshold.{site.name}"] for site in found},
             samples={
                 reader: tensors[f"sample.{reader}"] for site in found for reader in site.readers
+            },
+            others={
+                name.removeprefix("other."): tensor
+                for name, tensor in tensors.items()
+                if name.startswith("other.")
             },
             updates=Updates.from_tensors(tensors),
             **described,
@@ -312,9 +306,3 @@ def measure(
     if not any(entries.values()):
         raise ValueError("there are no batches to measure on")
     return {name: zeros[name] / entries[name] for name in zeros if entries[name]}
-
-
-def weight_sample(linear: nn.Module) -> Tensor:
-    """Some weights of a layer, evenly spread."""
-    flat = weight_t(linear).t().flatten()
-    return flat[:: max(1, len(flat) // _SAMPLE)][:_SAMPLE].float().cpu().clone()

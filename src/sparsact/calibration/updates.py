@@ -40,7 +40,7 @@ class Updates:
         """Raise RuntimeError where a plan's updates are in the model: they would add up."""
         if self and any(_WRITTEN in vars(module) for module in model.modules()):
             raise RuntimeError(
-                "a tuned plan's updates are in the model already: remove that application first, "
+                "a plan's updates are in the model already: remove that application first, "
                 "and copy the model after it"
             )
 
