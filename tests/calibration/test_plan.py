@@ -13,6 +13,7 @@ import tiny_models
 from sparsact.calibration import ThresholdPlan, calibrate
 from sparsact.calibration.plan import byte_sparsity
 from sparsact.calibration.simulate import FirstPositions
+from sparsact.inference import sparsify
 
 
 def summed_square(output, batch):
@@ -112,6 +113,32 @@ def test_any_parameter_makes_another_model(llama_plan, tmp_path, pattern, change
         loaded.check(copy.deepcopy(model).to(dtype))
         with pytest.raises(ValueError, match=f"another model: .*{pattern}"):
             loaded.check(other.to(dtype))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda level: level.fill_(float("nan")), "finite and at least 0"),
+        (lambda level: level.fill_(float("inf")), "finite and at least 0"),
+        (lambda level: level.neg(), "finite and at least 0"),
+        (lambda level: level[:-1], r"of shape \(\d+,\), got \(\d+,\)"),
+    ],
+    ids=["nan", "inf", "negative", "short"],
+)
+def test_thresholds_that_are_none(llama_plan, tmp_path, change, message):
+    model, plan = llama_plan
+    name = plan.sites[-1].name
+    level = change(plan.thresholds[name].clone() + 1)
+    wrong = dataclasses.replace(plan, thresholds={**plan.thresholds, name: level})
+    with pytest.raises(ValueError, match=f"thresholds of {name!r} must be {message}"):
+        wrong.apply(model)
+    kinds = [type(module) for module in model.modules()]
+    with pytest.raises(ValueError, match=message):
+        sparsify(model, wrong)
+    assert [type(module) for module in model.modules()] == kinds
+    wrong.save(tmp_path)
+    with pytest.raises(ValueError, match=f"no threshold plan that can be read .*{message}"):
+        ThresholdPlan.load(tmp_path)
 
 
 def test_an_old_file_knows_its_model_by_the_layers(llama_plan, tmp_path):

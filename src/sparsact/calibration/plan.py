@@ -182,6 +182,7 @@ class ThresholdPlan:
 
         A RuntimeError where a tuned plan is to be put into a model that has one's updates.
         """
+        _check_thresholds(self.sites, self.thresholds)
         self.updates.check(model)
         inputs = {reader: site.inputs for site in self.sites for reader in site.readers}
         check_layers(model, self.samples, inputs)
@@ -239,9 +240,11 @@ class ThresholdPlan:
             InputSite(site["name"], tuple(site["readers"]), site["inputs"], site["outputs"])
             for site in described.pop("sites")
         ]
+        thresholds = {site.name: tensors[f"threshold.{site.name}"] for site in found}
+        _check_thresholds(found, thresholds)
         return cls(
             sites=tuple(found),
-            thresholds={site.name: tensors[f"threshold.{site.name}"] for site in found},
+            thresholds=thresholds,
             samples={
                 reader: tensors[f"sample.{reader}"] for site in found for reader in site.readers
             },
@@ -266,6 +269,18 @@ class _Applied(Removable):
         """End it."""
         self._simulation.remove()
         self._written.remove()
+
+
+def _check_thresholds(sites: Iterable[InputSite], thresholds: dict[str, Tensor]) -> None:
+    for site in sites:
+        level = thresholds[site.name]
+        if level.shape != (site.inputs,):
+            raise ValueError(
+                f"the thresholds of {site.name!r} must be of shape ({site.inputs},), got "
+                f"{tuple(level.shape)}"
+            )
+        if not bool(((level >= 0) & level.isfinite()).all()):
+            raise ValueError(f"the thresholds of {site.name!r} must be finite and at least 0")
 
 
 def byte_sparsity(sites: Iterable[InputSite], shares: dict[str, float]) -> float:
