@@ -185,11 +185,44 @@ def test_tiff(tmp_path, layout, top):
     assert error(pixels, clean) < 0.5 * error(image, clean)
 
 
+@pytest.mark.parametrize("compression", ["lzw", "zlib", "packbits", "zstd"])
+@pytest.mark.parametrize("layout", [{"tile": (32, 16)}, {"rowsperstrip": 7}], ids=["tiles", "rows"])
+def test_tiff_layout(tmp_path, compression, layout):
+    image = noisy(scene())
+    predictor = compression != "packbits"
+    tifffile.imwrite(
+        tmp_path / "in.tif", image, compression=compression, predictor=predictor, **layout
+    )
+    assert call(tmp_path / "in.tif", tmp_path / "out.tif") == 0
+    pages = []
+    for name in ("in.tif", "out.tif"):
+        with tifffile.TiffFile(tmp_path / name) as file:
+            tags = file.pages[0].tags
+            pages.append([tags[code].value for code in (259, 317, 322, 323, 278) if code in tags])
+            pixels = file.pages[0].asarray()
+    assert pages[0] == pages[1]
+    assert error(pixels, scene()) < 0.5 * error(image, scene())
+
+
+def test_tiff_with_smaller_images(tmp_path, caplog):
+    with tifffile.TiffWriter(tmp_path / "in.tif") as writer:
+        writer.write(noisy(scene()), subifds=1, metadata=None)
+        writer.write(noisy(scene())[::2, ::2], subfiletype=1, metadata=None)
+    with pytest.raises(InputError, match=r"in\.tif holds a pyramid of images"):
+        call(tmp_path / "in.tif", tmp_path / "out.tif")
+    assert not caplog.records
+
+
 def test_tiff_of_no_colours_or_images(tmp_path):
     image = noisy(scene(3))
     tifffile.imwrite(tmp_path / "lab.tif", image, photometric="cielab")
+    tifffile.imwrite(tmp_path / "jpeg.tif", image, photometric="ycbcr", compression="jpeg")
     tifffile.imwrite(tmp_path / "volume.tif", np.stack([image[..., 0]] * 16), volumetric=True)
-    for name, message in (("lab", "is in CIELab"), ("volume", r"of shape \(16, 48, 56")):
+    for name, message in (
+        ("lab", "is in CIELab"),
+        ("jpeg", "is in YCbCr"),
+        ("volume", r"of shape \(16, 48, 56"),
+    ):
         with pytest.raises(InputError, match=message):
             call(tmp_path / f"{name}.tif", tmp_path / "out.tif")
 
@@ -395,8 +428,9 @@ def test_clean_in_other_units(tmp_path):
     write_png(tmp_path / "deep.png", scene(top=65535))
     np.save(tmp_path / "share.npy", scene() / 255)
     np.save(tmp_path / "same.npy", scene())
-    for name, dtype in (("deep.png", "uint16"), ("share.npy", "float64")):
-        with pytest.raises(InputError, match=f"holds {dtype}, the noisy file uint8: their units"):
+    for name, units in (("deep.png", "uint16 over a range of 65535"), ("share.npy", "float64")):
+        message = f"holds {units}, the noisy file uint8 over a range of 255"
+        with pytest.raises(InputError, match=message):
             call(tmp_path / "in.png", tmp_path / "out.png", clean=str(tmp_path / name))
     assert call(tmp_path / "in.png", tmp_path / "out.png", clean=str(tmp_path / "same.npy")) == 0
 

@@ -221,8 +221,8 @@ def _original(path: Path, noisy: Content, config: DenoiseConfig) -> Content:
         raise FileError(f"{path} has the shape {shapes[0]}, the noisy file {shapes[1]}")
     if clean.peak != noisy.peak:
         raise FileError(
-            f"{path} holds {clean.blocks[0].dtype}, the noisy file {noisy.blocks[0].dtype}: "
-            "their units differ, so no quality can be measured"
+            f"{path} holds {clean.units}, the noisy file {noisy.units}; no quality can be "
+            "measured between them"
         )
     return clean
 

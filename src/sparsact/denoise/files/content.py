@@ -33,6 +33,12 @@ class Content:
     peak: float | None
     write: Callable[[Path, list[Array]], None]
 
+    @property
+    def units(self) -> str:
+        """What the numbers are, in words."""
+        dtype = self.blocks[0].dtype
+        return f"{dtype}" if self.peak is None else f"{dtype} over a range of {self.peak:g}"
+
     def check_finite(self, path: Path) -> None:
         """Raise FileError at the first number that is NaN or infinite."""
         for block in self.blocks:

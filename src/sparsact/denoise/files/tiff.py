@@ -15,7 +15,8 @@ STRUCTURAL = {
 }  # fmt: skip
 
 CIELAB = "is in CIELab"  # whose a* and b* are signed
-NO_COLOURS = {3: "has a palette", 8: CIELAB, 9: CIELAB, 10: CIELAB}  # by photometric
+# by photometric
+NO_COLOURS = {3: "has a palette", 6: "is in YCbCr", 8: CIELAB, 9: CIELAB, 10: CIELAB}
 ASCII = 2  # the type of a tag
 
 
@@ -23,6 +24,8 @@ def read_tiff(path: Path) -> Content:
     """Grey or colour pages of any integer or float depth; extra samples (alpha) are kept."""
     tifffile = require("tifffile", "denoise")
     with tifffile.TiffFile(path) as file:
+        if any(page.subifds for page in file.pages):
+            raise FileError(f"{path} holds a pyramid of images; take out the one to denoise")
         pages = [(page.asarray(), _options(page)) for page in file.pages]
         big, order = file.is_bigtiff, file.byteorder
     if not pages:
@@ -69,6 +72,9 @@ def _options(page: Any) -> dict[str, Any]:
         "photometric": page.photometric,
         "planarconfig": page.planarconfig if page.samplesperpixel > 1 else None,
         "extrasamples": page.extrasamples or None,
+        "tile": (page.tilelength, page.tilewidth) if page.is_tiled else None,
+        "rowsperstrip": None if page.is_tiled else page.rowsperstrip,
+        "predictor": page.predictor if page.predictor != 1 else None,
         "compression": page.compression if page.compression != 1 else None,
         "resolution": page.resolution if 282 in page.tags else None,
         "resolutionunit": page.resolutionunit if 296 in page.tags else None,
