@@ -487,6 +487,7 @@ def inputs(tmp_path_factory):
         ("good.png out.png --column mV", "--column is for CSV files, and good.png is none"),
         ("good.png out.png --dims 1", "--dims is for NPY files, and good.png is none"),
         ("good.png out.png --channel_dim 1", "--channel-dim is for NPY files"),
+        ("good.png out.png --compare out.jpg", "out.jpg must end in .png"),
         ("good.png out.png --clean other.png", "has the shape"),
         ("good.png out.png --clean missing.png", "missing.png cannot be read"),
     ],
@@ -533,6 +534,14 @@ def test_a_picture_does_not_replace_what_is_needed(tmp_path, picture):
         call(tmp_path / "in.png", tmp_path / "clean.png", **flags)
     assert {path: path.read_bytes() for path in tmp_path.glob("*.png")} == before
     assert call(tmp_path / "in.png", tmp_path / "in.png", **flags) == 0
+
+
+def test_a_picture_into_a_folder(tmp_path):
+    Image.fromarray(noisy(scene())).save(tmp_path / "in.png")
+    (tmp_path / "pictures").mkdir()
+    picture = str(tmp_path / "pictures")
+    assert call(tmp_path / "in.png", tmp_path / "out.png", compare=picture, force=True) == 0
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["in.png.png"]
 
 
 def test_a_damaged_file_does_not_stop_a_folder(tmp_path, capsys):

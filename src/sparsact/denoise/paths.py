@@ -19,12 +19,14 @@ class Paths:
     picture: Path | None
 
     def check(self, force: bool) -> None:
-        """Raise FileError if the target has another format, or something exists already."""
+        """Raise FileError if an output has a wrong suffix, or exists already."""
         if kind(self.source) != kind(self.target):
             raise FileError(
                 f"{self.target} must end in {self.source.suffix}, as {self.source} does: "
                 "the format is kept"
             )
+        if self.picture is not None and self.picture.suffix.lower() != ".png":
+            raise FileError(f"{self.picture} must end in .png, as pictures of a comparison do")
         for path in (self.target, self.picture):
             if path is not None and path.exists() and not force:
                 raise FileError(f"{path} exists already; overwrite it with --force")
@@ -40,7 +42,11 @@ def plan(source: Path, target: Path, clean: Path | None, picture: Path | None) -
     if source.is_dir():
         todo = _plan_folder(source, target, clean, picture)
     elif source.exists():
-        todo = [Paths(source, target / source.name if target.is_dir() else target, clean, picture)]
+        if target.is_dir():
+            target = target / source.name
+        if picture is not None and picture.is_dir():
+            picture = picture / f"{source.name}.png"
+        todo = [Paths(source, target, clean, picture)]
     else:
         raise FileError(f"no such file: {source}")
     _check_apart(todo)
