@@ -14,7 +14,7 @@ from sparsact.denoise.files.content import Array, Content, FileError, integer_pe
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # chunks that say how the pixels are coded; all others are carried over as they are
-CODING = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"bKGD", b"hIST", b"sBIT"}
+CODING = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"hIST", b"sBIT"}
 
 Chunk = tuple[bytes, bytes]
 
@@ -23,7 +23,6 @@ def read_png(path: Path) -> Content:
     """A PNG of 8 or 16 bits, grey or colour, with or without alpha; palettes become RGB."""
     data = path.read_bytes()
     chunks = list(_chunks(data))
-    others = [chunk for chunk in chunks if chunk[0] not in CODING]
     depth = chunks[0][1][8]
     if depth == 16:
         pixels = _read_deep(data)
@@ -33,6 +32,9 @@ def read_png(path: Path) -> Content:
 
     def write(target: Path, colours: Array) -> None:
         encoded = list(_chunks(_encode_png(colours)))
+        recoded = encoded[0][1][8:10] != chunks[0][1][8:10]  # another depth or colour type
+        dropped = CODING | {b"bKGD"} if recoded else CODING
+        others = [chunk for chunk in chunks if chunk[0] not in dropped]
         target.write_bytes(
             SIGNATURE + b"".join(_packed(chunk) for chunk in [encoded[0], *others, *encoded[1:]])
         )
@@ -90,7 +92,7 @@ def _open(path: Path, kind: str) -> Any:
 
 def _pixels(image: Any, path: Path) -> Array:
     if getattr(image, "n_frames", 1) > 1:
-        raise FileError(f"{path} is an animation; denoise its frames one by one")
+        raise FileError(f"{path} holds several images; denoise them one by one")
     if image.mode == "P":
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
     elif image.mode == "1":
