@@ -1,11 +1,13 @@
 """``sparsact calibrate`` and ``sparsact bench`` on a tiny model, within this process."""
 
+import dataclasses
 import json
 import re
 from typing import get_args, get_type_hints
 
 import pytest
 import torch
+from transformers import MambaConfig, MambaForCausalLM
 
 from sparsact.calibration import ThresholdPlan, calibrate
 from sparsact.calibration.allocate import ALLOCATIONS
@@ -14,7 +16,7 @@ from sparsact.cli import main
 from sparsact.inference.linear import DTYPES
 from sparsact.llm import BenchConfig, CalibrateConfig
 from sparsact.llm.windows import as_batches, read_rows, split
-from tiny_language import TEXT, llama, save_model, tokenizer
+from tiny_language import SIZE, TEXT, llama, save_model, tokenizer
 
 CALIBRATE = ["calibrate", "--model", "{tiny}", "--text", "{text}", "--length", "64"]
 BENCH = [
@@ -34,7 +36,9 @@ def places(tmp_path_factory):
     (folder / "short.txt").write_text("the quick brown fox")
     (folder / "empty.txt").write_text("")
     batches = [torch.randint(2, 18, (2, 40), generator=torch.Generator().manual_seed(1))]
-    calibrate(model, batches, 0.5).save(folder / "plan")
+    plan = calibrate(model, batches, 0.5)
+    plan.save(folder / "plan")
+    dataclasses.replace(plan, keep_first=64).save(folder / "first")
     named = {name: folder / name for name in ("tiny", "plan", "new")}
     return {**named, "folder": folder, "text": folder / "text.txt"}
 
@@ -181,6 +185,9 @@ def test_mistakes_in_calibrating_end_with_one_line(run, places, flags, message):
         (["--text", "{folder}/short.txt"], "3 rows of 64 need 189 tokens of text, and there are 4"),
         (["--windows", "0"], "--windows must be at least 1"),
         (["--rounds", "0"], "--rounds must be at least 1"),
+        (["--tokens", "3", "--rounds", "1"], "1 time a model is too few"),
+        (["--plan", "{folder}/first"], "leaves the first 64 tokens dense, and there are 64"),
+        (["--model", "{folder}/mamba", "--plan", "{folder}/mamba_plan"], "no past_key_values"),
         (["--prompt", "65"], "--prompt 65"),
         (["--tokens", "121"], "128 positions"),
         (["--curve", "0.3"], "--calibration-text"),
@@ -193,10 +200,22 @@ def test_mistakes_in_calibrating_end_with_one_line(run, places, flags, message):
 def test_mistakes_in_measuring_end_with_one_line(run, places, flags, message):
     if not (places["folder"] / "other").exists():
         save_model(places["folder"] / "other", llama(intermediate_size=48))
+        sizes = {"vocab_size": SIZE, "hidden_size": 16, "state_size": 4, "num_hidden_layers": 1}
+        mamba = MambaForCausalLM(MambaConfig(**sizes)).eval()
+        save_model(places["folder"] / "mamba", mamba)
+        plan = calibrate(mamba, [torch.randint(2, 18, (2, 9))], 0.5, score="weight")
+        plan.save(places["folder"] / "mamba_plan")
     status, _, error = run(*BENCH, "--out", "{new}", *flags)
     assert status == 2
     assert message in error
     assert "Traceback" not in error
+    assert not places["new"].exists()
+
+
+def test_a_report_that_fails_leaves_no_empty_directory(run, places, monkeypatch):
+    monkeypatch.setattr("sparsact.llm.bench.decode_in_turn", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(*BENCH, "--out", "{new}")
     assert not places["new"].exists()
 
 

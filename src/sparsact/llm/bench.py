@@ -4,6 +4,8 @@ import dataclasses
 import gc
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,13 @@ from sparsact.calibration.calibrate import check_sparsity
 from sparsact.inference import sparsify
 from sparsact.llm.calibrating import Progress, check_rows
 from sparsact.llm.config import BenchConfig
-from sparsact.llm.decode import continued, decode_in_turn, layers_apart
+from sparsact.llm.decode import (
+    SETTLING,
+    check_cache,
+    continued,
+    decode_in_turn,
+    layers_apart,
+)
 from sparsact.llm.perplexity import window_losses
 from sparsact.llm.reporting import Findings, Level, make_report
 from sparsact.llm.source import open_model
@@ -94,6 +102,12 @@ class Bench:
 
     def run(self) -> Benched:
         """Measure everything and write ``report.html``, ``sparsity.png`` and ``results.json``."""
+        with _kept_if_used(self._inputs.path):
+            report = self._measure()
+            self._write(report)
+        return Benched(report, self._inputs.path)
+
+    def _measure(self) -> LanguageReport:
         config, given, counter = self.config, self._inputs, self._counter
         plan, reference = given.plan, given.reference
         counter.now("perplexity, dense")
@@ -120,9 +134,7 @@ class Bench:
             },
             apart=layers_apart(sparse, passage),
         )
-        report = make_report(config, plan, self._sparse_label, findings)
-        self._write(report)
-        return Benched(report, given.path)
+        return make_report(config, plan, self._sparse_label, findings)
 
     @property
     def _sparse_label(self) -> str:
@@ -189,6 +201,12 @@ def _check(config: BenchConfig) -> None:
     ):  # fmt: skip
         if getattr(config, name) < least:
             raise ValueError(f"--{name} must be at least {least}, got {getattr(config, name)}")
+    times = (config.tokens - SETTLING) * config.rounds
+    if times < 2:
+        raise ValueError(
+            f"{times} time a model is too few: the first {SETTLING} of the --tokens of a round do "
+            "not count; give more of them, or more --rounds"
+        )
     if not config.dense or len(set(config.dense)) < len(config.dense):
         raise ValueError("--dense needs one dtype or two different ones")
     if config.prompt > config.length:
@@ -205,6 +223,11 @@ def _check(config: BenchConfig) -> None:
 
 def _read(config: BenchConfig) -> _Inputs:
     plan = ThresholdPlan.load(config.plan)
+    if plan.keep_first >= config.length:
+        raise ValueError(
+            f"the plan leaves the first {plan.keep_first} tokens dense, and there are "
+            f"{config.length} in a window: give a longer --length"
+        )
     reference, tokenizer = _load(config, config.dense[0])
     plan.check(reference)
     _check_memory(config, reference)
@@ -225,6 +248,7 @@ def _read(config: BenchConfig) -> _Inputs:
             f"{most} positions"
         )
     prompt = windows[len(windows) // 2 : len(windows) // 2 + 1, : config.prompt]
+    check_cache(reference, prompt)
     return _Inputs(plan, reference, windows, calibration, prompt, _new_folder(config))
 
 
@@ -256,6 +280,16 @@ def _new_folder(config: BenchConfig) -> Path:
     except FileExistsError:
         raise FileExistsError(f"{folder} exists already: choose another --out") from None
     return folder
+
+
+@contextmanager
+def _kept_if_used(folder: Path) -> Iterator[None]:
+    """Remove a directory that is still empty in the end: it would refuse the next run."""
+    try:
+        yield
+    finally:
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _achieved(plan: ThresholdPlan, model: nn.Module, windows: Tensor) -> dict[str, float]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sparsact.inference import SparseLinear
 
 _COMPARED = 3  # tokens
-_SETTLING = 2  # first tokens of a round, not counted: the caches still hold another model's weights
+SETTLING = 2  # first tokens of a round, not counted: the caches still hold another model's weights
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,17 @@ def continued(model: nn.Module, prompt: Tensor, count: int) -> Passage:
                 input_ids=found[-1][:, None], past_key_values=output.past_key_values, use_cache=True
             )
     return Passage(prompt, torch.cat(found).clone())
+
+
+def check_cache(model: nn.Module, prompt: Tensor) -> None:
+    """Raise ValueError unless the model decodes with the cache that most do."""
+    with torch.inference_mode():
+        output: Any = model(input_ids=prompt[:, :1], use_cache=True)
+    if getattr(output, "past_key_values", None) is None:
+        raise ValueError(
+            f"{type(model).__name__} keeps no past_key_values, with which the time a token is "
+            "measured"
+        )
 
 
 def prefill(model: nn.Module, passage: Passage) -> Any:
@@ -96,7 +107,7 @@ def decode_in_turn(
     for _ in range(rounds):
         shuffle(order)
         for name in order:
-            times[name] += decode(models[name], passage, caches[name])[_SETTLING:]
+            times[name] += decode(models[name], passage, caches[name])[SETTLING:]
             step()
     return times
 
