@@ -212,6 +212,18 @@ def test_mistakes_in_measuring_end_with_one_line(run, places, flags, message):
     assert not places["new"].exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "work"),
+    [(CALIBRATE, "calibrating.open_model"), (BENCH, "bench.window_losses")],
+    ids=["calibrate", "bench"],
+)
+def test_a_directory_that_cannot_be_made_is_found_before_the_work(run, monkeypatch, command, work):
+    monkeypatch.setattr(f"sparsact.llm.{work}", lambda *_: 1 / 0)
+    status, _, error = run(*command, "--out", "{text}/new")
+    assert status == 2
+    assert "text.txt/new could not be written (Not a directory)" in error
+
+
 def test_a_report_that_fails_leaves_no_empty_directory(run, places, monkeypatch):
     monkeypatch.setattr("sparsact.llm.bench.decode_in_turn", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):

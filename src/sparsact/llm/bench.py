@@ -4,8 +4,6 @@ import dataclasses
 import gc
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from sparsact.llm.decode import (
     decode_in_turn,
     layers_apart,
 )
+from sparsact.llm.folder import made
 from sparsact.llm.perplexity import window_losses
 from sparsact.llm.reporting import Findings, Level, make_report
 from sparsact.llm.source import open_model
@@ -102,7 +101,7 @@ class Bench:
 
     def run(self) -> Benched:
         """Measure everything and write ``report.html``, ``sparsity.png`` and ``results.json``."""
-        with _kept_if_used(self._inputs.path):
+        with made(self._inputs.path):
             report = self._measure()
             self._write(report)
         return Benched(report, self._inputs.path)
@@ -275,21 +274,9 @@ def _new_folder(config: BenchConfig) -> Path:
     name = Path(config.model).name or "model"
     default = Path("runs") / f"bench-{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = Path(config.out) if config.out else default
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        raise FileExistsError(f"{folder} exists already: choose another --out") from None
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already: choose another --out")
     return folder
-
-
-@contextmanager
-def _kept_if_used(folder: Path) -> Iterator[None]:
-    """Remove a directory that is still empty in the end: it would refuse the next run."""
-    try:
-        yield
-    finally:
-        if not any(folder.iterdir()):
-            folder.rmdir()
 
 
 def _achieved(plan: ThresholdPlan, model: nn.Module, windows: Tensor) -> dict[str, float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from sparsact.calibration import ThresholdPlan, calibrate
 from sparsact.calibration.calibrate import check_sparsity
 from sparsact.llm.config import CalibrateConfig
+from sparsact.llm.folder import made
 from sparsact.llm.kinds import kind_rows, site_rows
 from sparsact.llm.source import open_model
 from sparsact.llm.windows import as_batches, read_rows, split
@@ -47,6 +48,14 @@ def make_plan(config: CalibrateConfig, progress: Progress = lambda *_: None) -> 
     if not config.text:
         raise ValueError("--text needs a file")
     _check_out(Path(config.out), config.force)
+    with made(Path(config.out)):
+        plan, held = _calibrated(config, progress)
+        plan.save(config.out)
+    return Calibrated(plan, kind_rows(site_rows(plan.sites, plan.achieved)), held)
+
+
+def _calibrated(config: CalibrateConfig, progress: Progress) -> tuple[ThresholdPlan, int]:
+    """A plan, and on how many rows it was measured."""
     progress(0, 1, "loading the model")
     model, tokenizer = open_model(config.model, config.gguf)
     held = held_out_rows(config.rows)
@@ -64,8 +73,7 @@ def make_plan(config: CalibrateConfig, progress: Progress = lambda *_: None) -> 
         held_out=as_batches(held_out),
         progress=progress,
     )
-    plan.save(config.out)
-    return Calibrated(plan, kind_rows(site_rows(plan.sites, plan.achieved)), held)
+    return plan, held
 
 
 def held_out_rows(rows: int) -> int:
