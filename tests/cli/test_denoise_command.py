@@ -228,6 +228,20 @@ def test_tiff_layout(tmp_path, compression, layout):
     assert error(pixels, scene()) < 0.5 * error(image, scene())
 
 
+@pytest.mark.parametrize("tag", [305, 279])
+def test_tiff_with_a_broken_tag(tmp_path, tag, caplog):
+    """Which tifffile drops or mends, with a line in its log."""
+    tifffile.imwrite(tmp_path / "in.tif", noisy(scene()), software="a scanner", rowsperstrip=9)
+    with tifffile.TiffFile(tmp_path / "in.tif") as file:
+        place = file.pages[0].tags[tag].offset + (8 if tag == 305 else 4)
+    raw = bytearray((tmp_path / "in.tif").read_bytes())
+    raw[place : place + 4] = (2**31 if tag == 305 else 7).to_bytes(4, "little")
+    (tmp_path / "in.tif").write_bytes(raw)
+    with pytest.raises(InputError, match=r"in\.tif is not a readable TIFF: <.*(offset|count)"):
+        call(tmp_path / "in.tif", tmp_path / "out.tif")
+    assert not caplog.records
+
+
 def test_tiff_with_smaller_images(tmp_path, caplog):
     with tifffile.TiffWriter(tmp_path / "in.tif") as writer:
         writer.write(noisy(scene()), subifds=1, metadata=None)

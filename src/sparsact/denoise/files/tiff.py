@@ -1,5 +1,8 @@
 """TIFF, page by page."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ ASCII = 2  # the type of a tag
 def read_tiff(path: Path) -> Content:
     """Grey or colour pages of any integer or float depth; extra samples (alpha) are kept."""
     tifffile = require("tifffile", "denoise")
-    with tifffile.TiffFile(path) as file:
+    with _strict(), tifffile.TiffFile(path) as file:
         if any(page.subifds for page in file.pages):
             raise FileError(f"{path} holds a pyramid of images; take out the one to denoise")
         pages = [(page.asarray(), _options(page)) for page in file.pages]
@@ -43,6 +46,23 @@ def read_tiff(path: Path) -> Content:
     if len(axes) > 1:
         raise FileError(f"{path} mixes grey and colour pages; split it")
     return Content(colours, 2, axes.pop(), integer_peak(colours[0].dtype), write)
+
+
+@contextmanager
+def _strict() -> Iterator[None]:
+    """Raise what tifffile logs as an error: the tags and pages that it goes on without."""
+
+    def stop(record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.ERROR:
+            raise ValueError(record.getMessage())
+        return False
+
+    logger = logging.getLogger("tifffile")
+    logger.addFilter(stop)
+    try:
+        yield
+    finally:
+        logger.removeFilter(stop)
 
 
 def _split(pixels: Array, options: dict[str, Any], path: Path) -> tuple[Array, int | None, Array]:
