@@ -1,11 +1,12 @@
 """The page and the picture of a sparse language model, from hand-made records."""
 
+from dataclasses import replace
 from html import escape
 
 import pytest
 
 from sparsact.report.language.page import save_language
-from sparsact.report.language.plots import by_layer, curve, decode, loss
+from sparsact.report.language.plots import by_layer, curves, decode, loss
 from sparsact.report.language.records import (
     DecodeRow,
     Estimate,
@@ -84,7 +85,7 @@ def test_cells_match_their_headers(report):
 def test_figures_show_the_records(report):
     (line,) = by_layer(report).data
     assert (list(line.x), list(line.y), line.name) == ([0, 1], [0.4, 0.6], "q|k|v")
-    assert [row.sparsity for row in curve(report)] == [0.0, 0.3, 0.5]
+    assert [[row.sparsity for row in rows] for rows in curves(report)] == [[0.0, 0.3, 0.5]]
     (line,) = loss(report).data
     assert list(line.y) == [1.0, 1.05, 1.25]
     assert list(line.error_y.array) == [0.0, 0.0, 0.01]
@@ -93,8 +94,19 @@ def test_figures_show_the_records(report):
     assert list(bars.error_x.array) == [2.0, 3.0]
 
 
+def test_other_weights_are_on_no_line(report):
+    dense, sparse, level = report.quality
+    tuned = replace(report, quality=(dense, replace(sparse, apart=True), level))
+    line, alone = loss(tuned).data
+    assert list(line.x) == [0.0, 0.3]
+    assert (list(alone.x), alone.name) == ([0.5], "tuned")
+
+
 @pytest.mark.parametrize("blocks", [True, False])
-def test_the_picture_is_a_png(report, blocks, tmp_path):
+@pytest.mark.parametrize("apart", [True, False])
+def test_the_picture_is_a_png(report, blocks, apart, tmp_path):
+    dense, sparse, level = report.quality
+    report = replace(report, quality=(dense, replace(sparse, apart=apart), level))
     bare = LanguageReport(report.title, (), "", report.quality, (), (), ())
     save_sparsity(report if blocks else bare, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

@@ -29,7 +29,7 @@ from sparsact.llm.folder import made
 from sparsact.llm.perplexity import window_losses
 from sparsact.llm.reporting import Findings, Level, make_report
 from sparsact.llm.source import open_model
-from sparsact.llm.weights import weight_bytes
+from sparsact.llm.weights import dense_layers, has_experts, share_of_sites, weight_bytes
 from sparsact.llm.windows import as_batches, choose, read_rows, reference_rows
 from sparsact.report.language.page import save_language
 from sparsact.report.language.records import LanguageReport
@@ -132,6 +132,9 @@ class Bench:
                 for name, model in models.items()
             },
             apart=layers_apart(sparse, passage),
+            share=share_of_sites(reference, plan.sites),
+            left=dense_layers(sparse),
+            experts=has_experts(reference),
         )
         return make_report(config, plan, self._sparse_label, findings)
 

@@ -36,6 +36,9 @@ class Findings:
         times: milliseconds a token of each model, by label.
         weight_bytes: read for a token, likewise.
         apart: how far a sparse layer's output is at most from the simulation's on its input.
+        share: of what a token reads of the dense model that belongs to the plan's sites.
+        left: linear layers of the sparse model that are dense, by their place in a block.
+        experts: whether the model has some, of which a token uses a few.
     """
 
     dense: Tensor
@@ -45,6 +48,9 @@ class Findings:
     times: Mapping[str, list[float]]
     weight_bytes: Mapping[str, int]
     apart: float
+    share: float
+    left: tuple[str, ...]
+    experts: bool
 
 
 def make_report(
@@ -60,10 +66,11 @@ def make_report(
     """
     found = replace(plan, achieved=dict(findings.achieved))
     sites = site_rows(plan.sites, findings.achieved)
-    quality = _quality(f"dense {config.dense[0]}", sparse, found.achieved_sparsity, findings)
+    quality = _quality(f"dense {config.dense[0]}", sparse, found, findings)
     decode = _decode(sparse, findings)
     return LanguageReport(
-        title=f"{Path(config.model).name}: {found.achieved_sparsity:.0%} of the weights not read",
+        title=f"{Path(config.model).name}: {found.achieved_sparsity:.0%} of the weights of "
+        "its sites not read",
         facts=_facts(config, plan, findings),
         conclusion=_conclusion(sparse, quality, decode),
         quality=quality,
@@ -74,16 +81,17 @@ def make_report(
 
 
 def _quality(
-    dense: str, sparse: str, sparsity: float, findings: Findings
+    dense: str, sparse: str, plan: ThresholdPlan, findings: Findings
 ) -> tuple[QualityRow, ...]:
-    levels = [
-        (f"calibrated at {level.sparsity:.0%}", level.achieved, level.losses)
-        for level in findings.curve
-    ]
     rows = [QualityRow(dense, 0.0, perplexity(findings.dense), None)]
-    for label, achieved, losses in [(sparse, sparsity, findings.sparse), *levels]:
+
+    def add(label: str, achieved: float, losses: Tensor, apart: bool) -> None:
         ratio = perplexity_ratio(losses, findings.dense)
-        rows.append(QualityRow(label, achieved, perplexity(losses), ratio))
+        rows.append(QualityRow(label, achieved, perplexity(losses), ratio, apart))
+
+    add(sparse, plan.achieved_sparsity, findings.sparse, bool(plan.updates))
+    for level in findings.curve:
+        add(f"calibrated at {level.sparsity:.0%}", level.achieved, level.losses, False)
     return tuple(rows)
 
 
@@ -92,7 +100,7 @@ def _decode(sparse: str, findings: Findings) -> tuple[DecodeRow, ...]:
     best = min(ms for label, ms in medians.items() if label != sparse)
     rows = []
     for label, times in findings.times.items():
-        low, _, high = statistics.quantiles(times, n=4)
+        low, _, high = statistics.quantiles(times, n=4, method="inclusive")
         rows.append(
             DecodeRow(
                 label=label,
@@ -108,24 +116,49 @@ def _decode(sparse: str, findings: Findings) -> tuple[DecodeRow, ...]:
 
 def _facts(config: BenchConfig, plan: ThresholdPlan, findings: Findings) -> tuple[str, ...]:
     text = ", ".join(config.text) or "every second topic of Python's reference"
-    dense = plan.keep_first
+    error = (
+        "; ± is the standard error over windows, of the ratio window by window"
+        if config.windows > 1
+        else ""
+    )
     facts = [
         f"model: {config.model}",
-        f"plan: {config.plan}, calibrated for {plan.sparsity:.0%} with the score {plan.score}, "
-        f"shared out {plan.allocate}" + (f", the first {dense} tokens dense" if dense else ""),
-        f"text: {text}; {config.windows} windows of {config.length} tokens spread over it; ± is "
-        "the standard error over windows, of the ratio window by window",
-        f"sparsity: on {min(4, config.windows)} of these windows, all tokens",
-        f"decode: batch 1, {config.rounds} rounds of {config.tokens} tokens after a prompt of "
-        f"{config.prompt}, in turn in one process, {torch.get_num_threads()} threads, torch "
-        f"{torch.__version__}; median; the weights of embeddings are not counted as read",
+        _plan_fact(config, plan),
+        f"text: {text}; {_count(config.windows, 'window')} of {config.length} tokens spread over "
+        f"it{error}",
+        f"sparsity: on {min(4, config.windows)} of these windows, all tokens; of the weights of "
+        f"the plan's sites, which are {findings.share:.0%} of what a dense token reads",
+        f"decode: batch 1, {_count(config.rounds, 'round')} of {config.tokens} tokens after a "
+        f"prompt of {config.prompt}, in turn in one process, "
+        f"{_count(torch.get_num_threads(), 'thread')}, torch {torch.__version__}; median; the "
+        "weights of embeddings are not counted as read"
+        + ("; those of all experts are, of which a token uses some" if findings.experts else ""),
         f"outputs of the timed sparse layers differ from the simulation's on the same inputs by at "
         f"most {findings.apart:.2g} of their norm",
     ]
+    if findings.left and config.dense[0] != config.dtype:
+        facts.append(
+            f"the sparse model is made of the {config.dense[0]} one, and layers that are not the "
+            f"plan's stay so: {', '.join(findings.left)}"
+        )
     if findings.curve:
         facts.append("other sparsities are simulated in the dense model, recalibrated on "
                      f"{', '.join(config.calibration_text)}")  # fmt: skip
     return tuple(facts)
+
+
+def _plan_fact(config: BenchConfig, plan: ThresholdPlan) -> str:
+    dense = plan.keep_first
+    return (
+        f"plan: {config.plan}, calibrated for {plan.sparsity:.0%} with the score {plan.score}, "
+        f"shared out {plan.allocate}"
+        + (f", the first {_count(dense, 'token')} dense" if dense else "")
+        + (", tuned: weights are changed too" if plan.updates else "")
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _conclusion(sparse: str, quality: Sequence[QualityRow], decode: Sequence[DecodeRow]) -> str:

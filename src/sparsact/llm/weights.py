@@ -1,8 +1,12 @@
 """How much of a model's weights a token reads."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import nn
+
+from sparsact.calibration import InputSite
+from sparsact.calibration.allocate import blocks_around
+from sparsact.calibration.sites import is_linear
 
 
 def weight_bytes(model: nn.Module, skipped: Mapping[str, float] | None = None) -> int:
@@ -22,3 +26,24 @@ def weight_bytes(model: nn.Module, skipped: Mapping[str, float] | None = None) -
         own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
         total += sum(tensor.nbytes for tensor in own) * (1 - (skipped or {}).get(name, 0.0))
     return round(total)
+
+
+def share_of_sites(model: nn.Module, sites: Iterable[InputSite]) -> float:
+    """Of what a token reads of a dense model, the share that belongs to layers of these sites."""
+    readers = [reader for site in sites for reader in site.readers]
+    return 1 - weight_bytes(model, dict.fromkeys(readers, 1.0)) / weight_bytes(model)
+
+
+def dense_layers(model: nn.Module) -> tuple[str, ...]:
+    """The linear layers of a sparse model that are dense, by their place in a block."""
+    found: dict[str, None] = {}
+    for name, module in model.named_modules():
+        if is_linear(module):
+            block = blocks_around(name)[0]
+            found[name.removeprefix(f"{block}.") if block else name] = None
+    return tuple(found)
+
+
+def has_experts(model: nn.Module) -> bool:
+    """Whether a token goes to some of several parts."""
+    return any("experts" in name.split(".") for name, _ in model.named_modules())

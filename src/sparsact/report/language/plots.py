@@ -35,28 +35,29 @@ def layers(report: LanguageReport) -> dict[str, list[SiteRow]]:
 def loss(report: LanguageReport) -> Figure:
     """Perplexity, as a multiple of the dense model's, against sparsity."""
     figure = new_figure("perplexity against sparsity, with standard errors", height=460)
-    rows = curve(report)
-    figure.add_scatter(
-        x=[row.sparsity for row in rows],
-        y=[1.0 if row.ratio is None else row.ratio.value for row in rows],
-        error_y={
-            "array": [0.0 if row.ratio is None else row.ratio.error or 0.0 for row in rows],
-            "thickness": 1,
-        },
-        text=[row.label for row in rows],
-        mode="lines+markers",
-        line={"color": FRONT, "dash": "dot"},
-        marker={"color": INK, "size": 9},
-        name="perplexity / dense",
-    )
+    for rows in curves(report):
+        figure.add_scatter(
+            x=[row.sparsity for row in rows],
+            y=[1.0 if row.ratio is None else row.ratio.value for row in rows],
+            error_y={
+                "array": [0.0 if row.ratio is None else row.ratio.error or 0.0 for row in rows],
+                "thickness": 1,
+            },
+            text=[row.label for row in rows],
+            mode="lines+markers",
+            line={"color": FRONT, "dash": "dot"},
+            marker={"color": INK, "size": 9, "symbol": "diamond" if rows[0].apart else "circle"},
+            name="tuned" if rows[0].apart else "perplexity / dense",
+        )
     figure.update_xaxes(title="share of the weights not read", tickformat=".0%")
     figure.update_yaxes(title="perplexity / dense perplexity")
     return figure
 
 
-def curve(report: LanguageReport) -> list[QualityRow]:
-    """The models from dense to sparse."""
-    return sorted(report.quality, key=lambda row: row.sparsity)
+def curves(report: LanguageReport) -> list[list[QualityRow]]:
+    """The models from dense to sparse, and those with other weights one by one."""
+    rows = sorted(report.quality, key=lambda row: row.sparsity)
+    return [[row for row in rows if not row.apart], *([row] for row in rows if row.apart)]
 
 
 def decode(report: LanguageReport) -> Figure:

@@ -20,12 +20,14 @@ class QualityRow:
         sparsity: share of the weight bytes of the sites that it does not read, on this text.
         perplexity: its own error is that of the choice of windows.
         ratio: to the dense model's, window by window; None for the dense model itself.
+        apart: whether its weights are changed too: it is on no line with what is calibrated alone.
     """
 
     label: str
     sparsity: float
     perplexity: Estimate
     ratio: Estimate | None
+    apart: bool = False
 
 
 @dataclass(frozen=True)

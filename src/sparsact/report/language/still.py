@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsact._extras import require
-from sparsact.report.language.plots import curve, layers
+from sparsact.report.language.plots import curves, layers
 from sparsact.report.language.records import LanguageReport
 from sparsact.report.style import FRONT, INK, colours
 
@@ -44,13 +44,16 @@ def _by_layer(report: LanguageReport, axes: Any) -> None:
 
 
 def _loss(report: LanguageReport, axes: Any) -> None:
-    rows = curve(report)
-    axes.errorbar(
-        [row.sparsity for row in rows],
-        [1.0 if row.ratio is None else row.ratio.value for row in rows],
-        yerr=[0.0 if row.ratio is None else row.ratio.error or 0.0 for row in rows],
-        fmt="o:",
-        color=FRONT,
-        elinewidth=0.8,
-    )
+    for rows in curves(report):
+        axes.errorbar(
+            [row.sparsity for row in rows],
+            [1.0 if row.ratio is None else row.ratio.value for row in rows],
+            yerr=[0.0 if row.ratio is None else row.ratio.error or 0.0 for row in rows],
+            fmt="D" if rows[0].apart else "o:",
+            color=FRONT,
+            elinewidth=0.8,
+            label="tuned" if rows[0].apart else "calibrated",
+        )
+    if any(row.apart for row in report.quality):
+        axes.legend(fontsize=8, frameon=False)
     axes.set(xlabel="share of the weights not read", ylabel="perplexity / dense perplexity")
