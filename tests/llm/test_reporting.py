@@ -88,5 +88,7 @@ def test_shares_and_layers_of_a_model():
     assert not has_experts(model)
     sparse = sparsify(model, plan, "bfloat16")
     assert dense_layers(sparse) == tuple(f"self_attn.{name}_proj" for name in "qkvo")
-    model.model.layers[0].mlp.experts = torch.nn.ModuleList()
+    model.model.layers[0].mlp.experts = torch.nn.Module()
     assert has_experts(model)
+    model.model.layers[0].mlp.experts.up_proj = torch.nn.Parameter(torch.zeros(2, 3, 4))
+    assert dense_layers(sparse)[-1] == "mlp.experts"

@@ -37,7 +37,7 @@ class Findings:
         weight_bytes: read for a token, likewise.
         apart: how far a sparse layer's output is at most from the simulation's on its input.
         share: of what a token reads of the dense model that belongs to the plan's sites.
-        left: linear layers of the sparse model that are dense, by their place in a block.
+        left: layers of the sparse model that are dense, by their place in a block.
         experts: whether the model has some, of which a token uses a few.
     """
 

@@ -6,7 +6,6 @@ from torch import nn
 
 from sparsact.calibration import InputSite
 from sparsact.calibration.allocate import blocks_around
-from sparsact.calibration.sites import is_linear
 
 
 def weight_bytes(model: nn.Module, skipped: Mapping[str, float] | None = None) -> int:
@@ -35,10 +34,11 @@ def share_of_sites(model: nn.Module, sites: Iterable[InputSite]) -> float:
 
 
 def dense_layers(model: nn.Module) -> tuple[str, ...]:
-    """The linear layers of a sparse model that are dense, by their place in a block."""
+    """What multiplies densely in a sparse model, experts too, by its place in a block."""
     found: dict[str, None] = {}
     for name, module in model.named_modules():
-        if is_linear(module):
+        own = module.parameters(recurse=False)
+        if not isinstance(module, nn.Embedding) and any(weight.ndim > 1 for weight in own):
             block = blocks_around(name)[0]
             found[name.removeprefix(f"{block}.") if block else name] = None
     return tuple(found)
