@@ -42,7 +42,8 @@ class ThresholdPlan:
         achieved: the share of its weights that each site did not read, where that was measured.
         score: by which it was calibrated.
         allocate: likewise.
-        keep_first: first tokens of a sequence that are left dense.
+        keep_first: first tokens of a sequence that are left dense. They are found where the model
+            itself is called: a call of a part of it, ``model.model(ids)``, has zeros in all.
         others: some values of every other parameter, likewise; none in an older plan.
         updates: what compensation and tuning change in the model's weights.
     """
