@@ -131,6 +131,8 @@ def _choose(
         for name, module in model.named_modules()
         if is_linear(module) and module is not head
     }
+    if not linears and _says_quantised(model):
+        raise _quantised(f"the model is quantised ({type(model).__name__})")
     if not linears:
         raise ValueError(f"{type(model).__name__} has no linear layer to skip the inputs of")
     included, excluded = _matched(model, include), _matched(model, exclude)
@@ -159,18 +161,25 @@ def _check_readable(model: nn.Module) -> None:
         if kind == "SparseLinear":
             raise ValueError(f"{name!r} is a {kind}: this model is sparse already")
         if _is_quantised(module):
-            raise ValueError(
-                f"{repr(name) if name else 'the model'} is quantised ({kind}), and its weights "
-                "cannot be read: calibrate it in float32 or bfloat16; sparsify can store int8 "
-                "itself"
-            )
+            raise _quantised(f"{name!r} is quantised ({kind})")
+
+
+def _quantised(what: str) -> ValueError:
+    return ValueError(
+        f"{what}, and its weights cannot be read: calibrate it in float32 or bfloat16; sparsify "
+        "can store int8 itself"
+    )
+
+
+def _says_quantised(model: nn.Module) -> bool:
+    """What a model says of itself: one of a GGUF file says so too, and its weights are plain."""
+    config = getattr(model, "config", None)
+    return bool(
+        getattr(model, "is_quantized", False) or getattr(config, "quantization_config", None)
+    )
 
 
 def _is_quantised(module: nn.Module) -> bool:
-    """Whether a layer is, or a model says so."""
-    config = getattr(module, "config", None)
-    if getattr(module, "is_quantized", False) or getattr(config, "quantization_config", None):
-        return True
     if not hasattr(module, "in_features"):
         return False
     if "quantized" in type(module).__module__.split(".") or hasattr(module, "qweight"):
