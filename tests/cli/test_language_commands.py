@@ -85,6 +85,20 @@ def test_calibrate_writes_a_plan_once(run, places, tmp_path):
     assert len(plan.sites) == 6
 
 
+def test_calibrate_compensates(run, places, tmp_path):
+    out = tmp_path / "plan"
+    status, _, error = run(*CALIBRATE, "--out", out, "--compensate", "3")
+    assert status == 0, error
+    plan = ThresholdPlan.load(out)
+    assert {up.shape[1] for up, _ in plan.updates.low_rank.values()} == {3}
+    rows = read_rows(llama(), tokenizer(), [str(places["text"])], 64, 8)
+    assert plan.achieved == pytest.approx(plan.measure(llama(), as_batches(split(rows, 6, 2)[1])))
+    status, _, error = run(*CALIBRATE, "--out", tmp_path / "other", "--compensate", "-1")
+    assert status == 2
+    assert "--compensate takes a rank, or 0 for none; got -1" in error
+    assert not (tmp_path / "other").exists()
+
+
 def test_calibrate_takes_the_rows_it_says(run, places, tmp_path):
     """The plan is that of the library on these rows."""
     status, _, error = run(*CALIBRATE, "--out", tmp_path / "plan", "--rows", "3")

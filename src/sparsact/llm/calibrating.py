@@ -1,7 +1,7 @@
 """`sparsact calibrate`: from the flags to a plan."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sparsact.calibration import ThresholdPlan, calibrate
@@ -45,6 +45,8 @@ def make_plan(config: CalibrateConfig, progress: Progress = lambda *_: None) -> 
     """
     check_rows(config.rows)
     check_sparsity(config.sparsity)
+    if config.compensate < 0:
+        raise ValueError(f"--compensate takes a rank, or 0 for none; got {config.compensate}")
     if not config.text:
         raise ValueError("--text needs a file")
     _check_out(Path(config.out), config.force)
@@ -73,6 +75,11 @@ def _calibrated(config: CalibrateConfig, progress: Progress) -> tuple[ThresholdP
         held_out=as_batches(held_out),
         progress=progress,
     )
+    if config.compensate:
+        plan = plan.compensate(
+            model, as_batches(calibrated), rank=config.compensate, progress=progress
+        )
+        plan = replace(plan, achieved=plan.measure(model, as_batches(held_out)))
     return plan, held
 
 

@@ -31,6 +31,9 @@ class CalibrateConfig:
     """Tokens in a row."""
     keep_first: int = 0
     """First tokens of a sequence that are left dense."""
+    compensate: int = 0
+    """Rank of an addition to the weight of each layer by which the inputs that stay make up for
+    those that are left out; 0: none. It costs nothing later, and more rows make it better."""
     include: tuple[str, ...] = ("*",)
     """Globs on the names of the layers that may become sparse."""
     exclude: tuple[str, ...] = ()
