@@ -48,7 +48,7 @@ def test_equals_ridge_regression(bias, outputs, batches):
     weight = model[0].weight.detach().double()
     centred = kept - kept.mean(0) if bias else kept
     ridge = Ridge(
-        alpha=0.5 * float(centred.square().mean(0).mean()) * len(x), fit_intercept=bias
+        alpha=0.1 * float(centred.square().mean(0).mean()) * len(x), fit_intercept=bias
     ).fit(kept.numpy(), ((x - kept) @ weight.T).numpy())
 
     up, down = found.low_rank["0"]
@@ -71,7 +71,7 @@ def test_of_a_lower_rank_it_is_the_best_in_the_metric_of_what_stays(outputs, bat
     x = torch.cat(batches).double()
     kept = x.masked_fill(x.abs() <= plan.thresholds["0"], 0)
     square = kept.T @ kept / len(x)
-    square += 0.5 * square.diagonal().mean() * torch.eye(16)
+    square += 0.1 * square.diagonal().mean() * torch.eye(16)
     full = model[0].weight.detach().double() @ ((x - kept).T @ kept / len(x)) @ square.inverse()
     values, vectors = torch.linalg.eigh(square)
     root = vectors * values.sqrt() @ vectors.T

@@ -17,7 +17,7 @@ from sparsact.taps import Taps
 
 Progress = Callable[[int, int, str], None]
 
-_RIDGE = 0.5  # of the mean square of an input that stays
+_RIDGE = 0.1  # of the mean square of an input that stays
 _MOMENTS_BYTES = 2**30  # that are held at once: beyond, the batches are gone through again
 
 

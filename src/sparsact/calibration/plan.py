@@ -104,7 +104,7 @@ class ThresholdPlan:
         model: nn.Module,
         batches: Iterable[Batch],
         *,
-        rank: int = 16,
+        rank: int = 32,
         progress: Callable[[int, int, str], None] | None = None,
     ) -> "ThresholdPlan":
         """Let the inputs that stay make up for those that are left out, as far as they tell them.
