@@ -32,7 +32,7 @@ def random_direction(output, batch):
     return (found * (2 * signs - 1)).sum()
 
 
-@pytest.mark.xfail(strict=True, reason="a cosine of 0.94 was measured, not yet the 0.98 aimed at")
+@pytest.mark.xfail(strict=True, reason="a cosine of 0.97 was measured, not yet the 0.98 aimed at")
 def test_embeddings_at_40_percent():
     from transformers import AutoModel, AutoTokenizer
 
@@ -43,16 +43,17 @@ def test_embeddings_at_40_percent():
             dict(tokenizer(found[start : start + 16], padding=True, return_tensors="pt"))
             for start in range(0, len(found), 16)
         ]
-        for found in (sentences("calibrate", 64), sentences("held_out", 64))
+        for found in (sentences("calibrate", 256), sentences("held_out", 64))
     )
     plan = calibrate(
         model,
-        seen,
+        seen[::4],
         0.4,
         loss_fn=random_direction,
         exclude="pooler.*",
         held_out=others,
     )
+    plan = plan.compensate(model, seen)
     assert plan.achieved_sparsity == pytest.approx(0.4, abs=0.02)
     cosines = []
     with torch.no_grad():
@@ -61,4 +62,6 @@ def test_embeddings_at_40_percent():
             with plan.applied(model):
                 sparse = embedding(model(**batch), batch)
             cosines.append((dense * sparse).sum(1))
-    assert torch.cat(cosines).mean() >= 0.98
+    cosine = float(torch.cat(cosines).mean())
+    print(f"cosine {cosine:.4f}")
+    assert cosine >= 0.98
