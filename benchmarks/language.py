@@ -12,6 +12,7 @@ The output head, 128256 × 2048 and tied to the embedding as in the original, is
 """
 
 import copy
+import json
 import os
 import statistics
 import sys
@@ -23,7 +24,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from harness import write
+from harness import RESULTS, write
 from sparsact.calibration import ThresholdPlan, calibrate
 from sparsact.calibration.plan import byte_sparsity
 from sparsact.inference import SparseLinear, sparsify
@@ -206,16 +207,21 @@ def llama_1b() -> None:
     write("language_llama1b", found)
 
 
-def quality() -> None:
-    """Perplexity at 40, 50 and 60% with the default settings, and with uniform magnitude."""
+def quality(*sparsities: float) -> None:
+    """Perplexity with the default settings, compensated, and with uniform magnitude.
+
+    The file keeps the figures of other sparsities.
+    """
     model, rows = smollm2()
     batches = as_batches(rows("calibrate.txt", 512, 6))
     more = as_batches(rows("calibrate.txt", 512, COMPENSATED_ON))
     windows = rows("held_out.txt", 512, 16)
     dense = window_losses(model, windows)
-    found: dict[str, object] = {"dense perplexity": figures(perplexity(dense))}
+    file = RESULTS / "language_quality.json"
+    found = json.loads(file.read_text())["results"] if file.exists() else {}
+    found["dense perplexity"] = figures(perplexity(dense))
     few = as_batches(choose(windows, 4))
-    for sparsity in (0.4, 0.5, 0.6):
+    for sparsity in sparsities:
         plans = {name: calibrate(model, batches, sparsity, **rule) for name, rule in RULES.items()}
         plans["compensated"] = plans["default settings"].compensate(model, more)
         for name, plan in plans.items():
@@ -226,8 +232,7 @@ def quality() -> None:
                 "achieved": round(achieved, 4),
                 "perplexity, times dense": figures(ratio),
             }
-            print(name, sparsity, found[f"{name} at {sparsity:.0%}"], flush=True)
-    write("language_quality", found)
+        write("language_quality", found)
 
 
 def tuned(sparsity: float = 0.5, steps: int = 60) -> None:
@@ -272,5 +277,7 @@ if __name__ == "__main__":
     run, *given = sys.argv[1:]
     if run == "tuned":
         tuned(*map(float, given[:1]), *map(int, given[1:]))
+    elif run == "quality":
+        quality(*(map(float, given) if given else (0.4, 0.5, 0.6)))
     else:
-        {"decode": decode_smollm2, "llama1b": llama_1b, "quality": quality}[run]()
+        {"decode": decode_smollm2, "llama1b": llama_1b}[run]()
