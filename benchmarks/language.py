@@ -4,7 +4,7 @@
 fetches) at 50% sparsity and at none, and says how much of it the linear layers are; `llama1b` the
 same for random weights in the shapes of Llama-3.2-1B; `quality` measures what 40, 50 and 60% cost
 in perplexity on text that was not calibrated on, and with what is left out compensated; `tuned 0.5
-60` what 60 steps of tuning make of that.
+60` what 60 steps of tuning make of it instead.
 
 In the Llama every fourth block has the same dense weights, so that building it is cheap: four
 blocks are 0.9 GB in float32 and far more than any cache; sparse layers have weights of their own.
@@ -236,7 +236,7 @@ def quality(*sparsities: float) -> None:
 
 
 def tuned(sparsity: float = 0.5, steps: int = 60) -> None:
-    """Perplexity calibrated, compensated and then tuned, and how long each took."""
+    """Perplexity before and after tuning, and how long that took."""
     model, rows = smollm2()
     every = rows("calibrate.txt", 512, 120)
     windows = rows("held_out.txt", 512, 16)
@@ -245,17 +245,14 @@ def tuned(sparsity: float = 0.5, steps: int = 60) -> None:
     start = time.perf_counter()
     plan = calibrate(model, as_batches(choose(every, 6)), sparsity)
     calibrated = time.perf_counter()
-    compensated = plan.compensate(model, as_batches(choose(every, COMPENSATED_ON)))
-    started = time.perf_counter()
-    better = compensated.tune(model, as_batches(every), steps)
+    better = plan.tune(model, as_batches(every), steps)
     end = time.perf_counter()
     found: dict[str, object] = {
         "steps": steps,
         "seconds to calibrate": round(calibrated - start),
-        "seconds to compensate": round(started - calibrated),
-        "seconds to tune": round(end - started),
+        "seconds to tune": round(end - calibrated),
     }
-    for name, each in (("calibrated", plan), ("compensated", compensated), ("tuned", better)):
+    for name, each in (("calibrated", plan), ("tuned", better)):
         with each.applied(model):
             ratio = perplexity_ratio(window_losses(model, windows), dense)
         held_out = byte_sparsity(each.sites, each.measure(model, few))

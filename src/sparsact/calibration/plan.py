@@ -113,7 +113,7 @@ class ThresholdPlan:
         what is missing, ``E‖W·(x − s) − ΔW·s‖² + ρ‖ΔW‖²``, is a ridge regression; its best part of
         rank `rank` is kept. Where the layer has a bias, that takes what is constant. Merged into
         the weights it costs nothing later. It needs one forward for each batch and no gradient, so
-        that it is much shorter than :meth:`tune`, which may follow.
+        that it is much shorter than :meth:`tune`, which may follow, at a lower rate.
 
         Args:
             model: the model that was calibrated; it is left as it was, and what is found goes into
