@@ -6,7 +6,6 @@ import re
 import pytest
 import torch
 
-from sparsact.cli import main
 from sparsact.language import load_language_model, read_tokens
 from sparsact.sae import (
     SAEConfig,
@@ -27,15 +26,12 @@ FLAGS = [
 
 
 @pytest.fixture
-def sparsact(monkeypatch, capsys):
-    """Run the command; its status, and what it said on a line."""
+def sae(sparsact):
+    """Runs one of its commands; what it shows is on one line."""
 
     def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["sparsact", "sae", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capsys.readouterr()
-        return end.value.code, " ".join(out.split()), " ".join(err.split())
+        status, shown, error = sparsact("sae", *arguments)
+        return status, " ".join(shown.split()), error
 
     return run
 
@@ -57,18 +53,18 @@ def places(tmp_path_factory):
 
 
 @pytest.fixture
-def trained(sparsact, places, tmp_path):
+def trained(sae, places, tmp_path):
     out = tmp_path / "run"
     source = ("--model", places / "model", "--layer", LAYER)
     text = ("--text", f"hf:{places / 'corpus'}", "--max-tokens", "900")
-    status, _, error = sparsact("train", *source, *text, *FLAGS, "--out", out)
+    status, _, error = sae("train", *source, *text, *FLAGS, "--out", out)
     assert status == 0, error
     return out / "sae"
 
 
-def test_trained_on_a_dataset_and_measured_in_the_model(trained, sparsact, places, tmp_path):
+def test_trained_on_a_dataset_and_measured_in_the_model(trained, sae, places, tmp_path):
     text = places / "held.txt"
-    status, shown, error = sparsact(
+    status, shown, error = sae(
         *("eval", trained, "--model", places / "model", "--layer", LAYER, "--length", "16"),
         *("--text", text),
     )
@@ -87,10 +83,10 @@ def test_trained_on_a_dataset_and_measured_in_the_model(trained, sparsact, place
             assert float(told[name]) == pytest.approx(getattr(figures, name), rel=1e-3), name
 
 
-def test_the_bos_may_be_kept(untrained, sparsact, places):
+def test_the_bos_may_be_kept(untrained, sae, places):
     measured = {}
     for flag in ("--drop-bos", "--no-drop-bos"):
-        status, shown, error = sparsact(
+        status, shown, error = sae(
             *("eval", untrained, "--model", places / "model", "--layer", LAYER, flag),
             *("--text", places / "held.txt", "--length", "16"),
         )
@@ -117,7 +113,7 @@ def test_the_bos_may_be_kept(untrained, sparsact, places):
     ],
 )
 @pytest.mark.parametrize("verb", ["train", "eval"])
-def test_mistakes_end_with_one_line(verb, changes, message, sparsact, places, tmp_path, request):
+def test_mistakes_end_with_one_line(verb, changes, message, sae, places, tmp_path, request):
     flags = {"--model": "{places}/model", "--layer": LAYER, "--text": "{places}/text.txt"}
     given = {name: value for name, value in {**flags, **changes}.items() if value is not None}
     words = [word.format(places=places) for pair in given.items() for word in pair]
@@ -125,17 +121,17 @@ def test_mistakes_end_with_one_line(verb, changes, message, sparsact, places, tm
         command = ("train", *FLAGS, "--out", tmp_path / "run", *words)
     else:
         command = ("eval", request.getfixturevalue("untrained"), *words)
-    status, _, error = sparsact(*command)
+    status, _, error = sae(*command)
     assert status == 2
     assert message in error
     assert "Traceback" not in error
 
 
-def test_a_mistake_can_be_corrected(sparsact, places, tmp_path):
+def test_a_mistake_can_be_corrected(sae, places, tmp_path):
     flags = ("train", "--model", places / "model", "--text", places / "text.txt", *FLAGS)
     flags = (*flags, "--out", tmp_path / "run", "--layer")
-    assert sparsact(*flags, "model.layer.1")[0] == 2
-    assert sparsact(*flags, LAYER)[0] == 0
+    assert sae(*flags, "model.layer.1")[0] == 2
+    assert sae(*flags, LAYER)[0] == 0
 
 
 @pytest.fixture(scope="module")
@@ -144,9 +140,9 @@ def untrained(tmp_path_factory):
     return save_sae(sae, tmp_path_factory.mktemp("untrained") / "sae")
 
 
-def test_an_autoencoder_of_another_width(sparsact, places, tmp_path):
+def test_an_autoencoder_of_another_width(sae, places, tmp_path):
     wide = save_sae(SparseAutoencoder(SAEConfig(WIDTH + 1, 64, k=4)), tmp_path / "sae")
-    status, _, error = sparsact(
+    status, _, error = sae(
         *("eval", wide, "--model", places / "model", "--layer", LAYER),
         *("--text", places / "held.txt", "--length", "16"),
     )
@@ -154,7 +150,7 @@ def test_an_autoencoder_of_another_width(sparsact, places, tmp_path):
     assert "16, 17)" in error
 
 
-def test_data_or_a_model(sparsact, untrained):
-    status, _, error = sparsact("eval", untrained)
+def test_data_or_a_model(sae, untrained):
+    status, _, error = sae("eval", untrained)
     assert status == 2
     assert "either --data, or --model" in error

@@ -10,7 +10,6 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sparsact.cli import main
 from two_processes import run_on_two
 
 FLAGS = [
@@ -26,25 +25,18 @@ def data(tmp_path_factory):
     return path
 
 
-def sparsact(monkeypatch, *arguments):
-    monkeypatch.setattr("sys.argv", ["sparsact", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        main()
-    return end.value.code
-
-
 def curve(out):
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="torch was built without gloo")
-def test_two_processes_write_what_one_does(data, tmp_path, monkeypatch):
+def test_two_processes_write_what_one_does(data, sparsact, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     two, one = tmp_path / "two", tmp_path / "one"
     command = ("sae", "train", "--data", data, *FLAGS)
     trackers = ("--trackers", "tensorboard", "wandb")
     run_on_two("-m", "sparsact.cli", *command, "--out", two, "--shard", *trackers)
-    assert sparsact(monkeypatch, *command, "--out", one) == 0
+    assert sparsact(*command, "--out", one)[0] == 0
     expected = curve(one)
     assert [line["step"] for line in curve(two)] == list(range(1, 31))
     for found, line in zip(curve(two), expected, strict=True):
@@ -59,17 +51,17 @@ def test_two_processes_write_what_one_does(data, tmp_path, monkeypatch):
     assert list(two.glob("wandb/offline-run-*/*.wandb"))
     assert logged(two) == pytest.approx([line["loss"] for line in expected], rel=1e-4)
     for out in (two, one):  # neither processes nor sharding are needed to go on
-        assert sparsact(monkeypatch, *command, "--out", out, "--resume", "--steps", 40) == 0
+        assert sparsact(*command, "--out", out, "--resume", "--steps", 40)[0] == 0
     assert curve(two)[-1] == pytest.approx(curve(one)[-1], rel=1e-5, abs=1e-6)
 
 
-def test_a_resumed_run_replaces_the_points_of_the_steps_it_does_again(data, tmp_path, monkeypatch):
+def test_a_resumed_run_replaces_the_points_of_the_steps_it_does_again(data, sparsact, tmp_path):
     out = tmp_path / "run"
     command = ("sae", "train", "--data", data, *FLAGS, "--out", out)
     tracked = (*command, "--trackers", "tensorboard")
-    assert sparsact(monkeypatch, *tracked, "--steps", 25) == 0
+    assert sparsact(*tracked, "--steps", 25)[0] == 0
     (out / "log.jsonl").write_text((out / "log.jsonl").read_text() + '{"step": 26, "lo')
-    assert sparsact(monkeypatch, *tracked, "--resume") == 0
+    assert sparsact(*tracked, "--resume")[0] == 0
     assert [line["step"] for line in curve(out)] == list(range(1, 31))
     assert logged(out) == pytest.approx([line["loss"] for line in curve(out)], rel=1e-4)
 
@@ -79,19 +71,21 @@ def logged(out):
     return [event.value for event in events.Scalars("train/loss")]
 
 
-def test_a_batch_that_cannot_be_divided_is_refused(data, tmp_path, monkeypatch, capsys):
+def test_a_batch_that_cannot_be_divided_is_refused(data, sparsact, tmp_path, monkeypatch):
     class Three:
         num_processes = 3
 
     monkeypatch.setattr("sparsact.sae.run.make_accelerator", lambda **_: Three())
     flags = ("--data", data, *FLAGS, "--out", tmp_path / "run")
-    assert sparsact(monkeypatch, "sae", "train", *flags) == 2
-    assert "64 cannot be divided among 3" in capsys.readouterr().err
+    status, _, error = sparsact("sae", "train", *flags)
+    assert status == 2
+    assert "64 cannot be divided among 3" in error
     assert not (tmp_path / "run").exists()
 
 
-def test_a_tracker_that_is_not_installed(data, tmp_path, monkeypatch, capsys):
+def test_a_tracker_that_is_not_installed(data, sparsact, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     flags = ("--data", data, *FLAGS, "--out", tmp_path / "run", "--trackers", "wandb")
-    assert sparsact(monkeypatch, "sae", "train", *flags) == 2
-    assert "sparsact[wandb]" in capsys.readouterr().err
+    status, _, error = sparsact("sae", "train", *flags)
+    assert status == 2
+    assert "sparsact[wandb]" in error

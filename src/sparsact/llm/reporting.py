@@ -153,7 +153,7 @@ def _plan_fact(config: BenchConfig, plan: ThresholdPlan) -> str:
         f"plan: {config.plan}, calibrated for {plan.sparsity:.0%} with the score {plan.score}, "
         f"shared out {plan.allocate}"
         + (f", the first {_count(dense, 'token')} dense" if dense else "")
-        + (", tuned: weights are changed too" if plan.updates else "")
+        + (", compensated or tuned: weights are changed too" if plan.updates else "")
     )
 
 

@@ -47,7 +47,7 @@ def loss(report: LanguageReport) -> Figure:
             mode="lines+markers",
             line={"color": FRONT, "dash": "dot"},
             marker={"color": INK, "size": 9, "symbol": "diamond" if rows[0].apart else "circle"},
-            name="tuned" if rows[0].apart else "perplexity / dense",
+            name="compensated or tuned" if rows[0].apart else "perplexity / dense",
         )
     figure.update_xaxes(title="share of the weights not read", tickformat=".0%")
     figure.update_yaxes(title="perplexity / dense perplexity")

@@ -52,7 +52,7 @@ def _loss(report: LanguageReport, axes: Any) -> None:
             fmt="D" if rows[0].apart else "o:",
             color=FRONT,
             elinewidth=0.8,
-            label="tuned" if rows[0].apart else "calibrated",
+            label="compensated or tuned" if rows[0].apart else "calibrated",
         )
     if any(row.apart for row in report.quality):
         axes.legend(fontsize=8, frameon=False)
