@@ -11,7 +11,7 @@ from torch import nn
 
 import tiny_models
 from sparsact.calibration import ThresholdPlan, calibrate
-from sparsact.calibration.plan import byte_sparsity
+from sparsact.calibration.measure import byte_sparsity
 from sparsact.calibration.simulate import FirstPositions
 from sparsact.inference import sparsify
 
@@ -232,6 +232,25 @@ def test_padding_is_not_measured(llama_plan):
     alone, among = (plan.measure(model, [batch]) for batch in (whole, padded))
     for name, share in alone.items():
         assert among[name] == pytest.approx(share, abs=2e-3)
+
+
+def test_what_needs_the_dense_model_refuses_a_simulated_one():
+    model, x, plan = simple()
+    uses = (
+        lambda model: calibrate(model, [x], 0.5, score="weight"),
+        lambda model: plan.measure(model, [x]),
+        lambda model: plan.compensate(model, [x], rank=2),
+        lambda model: plan.tune(model, [x], 1),
+    )
+    first, second = plan.apply(model), plan.apply(model)
+    second.remove()
+    for use in uses:
+        with pytest.raises(RuntimeError, match="a plan is applied to the model"):
+            use(model)
+        use(copy.deepcopy(model))  # which has no hook
+    first.remove()
+    for use in uses:
+        use(model)
 
 
 def test_a_copy_of_a_simulated_model_is_dense():

@@ -6,6 +6,7 @@ from itertools import islice
 
 from torch import Tensor, nn, zeros_like
 
+from sparsact._progress import Progress
 from sparsact.calibration.allocate import (
     ALLOCATIONS,
     Histograms,
@@ -31,9 +32,9 @@ from sparsact.calibration.scores import (
     score_histograms,
     weight_scales,
 )
+from sparsact.calibration.simulate import check_dense
 from sparsact.calibration.sites import InputSite, find_sites
 
-Progress = Callable[[int, int, str], None]
 _CORRECTIONS = (3, 1)
 """A sparse model's activations differ from the dense one's: they are looked at twice again, first
 in every third batch."""
@@ -86,6 +87,7 @@ def calibrate(
     Raises:
         ValueError: sparsity outside [0, 1), unknown names, no batches, a model without linear
             layers or with quantised ones, NaN activations or weights (where), an unknown loss.
+        RuntimeError: a plan is applied to the model.
 
     Example:
         >>> import torch
@@ -100,6 +102,7 @@ def calibrate(
         loss's gradient and the level over the whole network are ours.
     """
     _check(sparsity, score, allocate, keep_first)
+    check_dense(model)
     batches = read_twice(batches)
     first = _first(batches, "calibrate")
     measured = batches if held_out is None else read_twice(held_out)

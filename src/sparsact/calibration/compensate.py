@@ -1,21 +1,20 @@
 """What the zeros take away is made up for by the inputs that stay, as far as these tell it."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
 from torch import Tensor, nn
 
+from sparsact._progress import Progress
 from sparsact.calibration.batches import Batch, counted, read_twice, rows_of, run_to_head, unchanged
 from sparsact.calibration.correct import corrected
 from sparsact.calibration.plan import ThresholdPlan
-from sparsact.calibration.simulate import Simulation, below
+from sparsact.calibration.simulate import Simulation, below, check_dense
 from sparsact.calibration.sites import InputSite, weight_t
 from sparsact.calibration.updates import Updates
 from sparsact.taps import Taps
-
-Progress = Callable[[int, int, str], None]
 
 _RIDGE = 0.1  # of the mean square of an input that stays
 _MOMENTS_BYTES = 2**30  # that are held at once: beyond, the batches are gone through again
@@ -38,6 +37,7 @@ def compensate(
     if not batches:
         raise ValueError("there are no batches to compensate on")
     plan.check(model)
+    check_dense(model)
     groups = list(_groups(plan.sites))
     with unchanged(model):
         for number, sites in enumerate(groups):

@@ -1,31 +1,25 @@
 """What calibration gives: a threshold for every input channel of every site."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sparsact._disk import write_tensors, write_text, writing
-from sparsact.calibration.batches import (
-    Batch,
-    check_batches,
-    counted,
-    rows_of,
-    run_to_head,
-    unchanged,
-)
+from sparsact._progress import Progress
+from sparsact.calibration.batches import Batch
+from sparsact.calibration.measure import byte_sparsity, measure
 from sparsact.calibration.samples import check_layers, check_others
-from sparsact.calibration.simulate import Simulation, below
+from sparsact.calibration.simulate import Simulation, below, check_dense
 from sparsact.calibration.sites import InputSite
 from sparsact.calibration.updates import Updates
-from sparsact.taps import Removable, Taps
+from sparsact.taps import Removable
 
 _TENSORS, _DESCRIPTION = "plan.safetensors", "plan.json"
 
@@ -94,8 +88,10 @@ class ThresholdPlan:
 
         Raises:
             ValueError: the plan is for another model, or there are no batches.
+            RuntimeError: a plan is applied to the model.
         """
         self.check(model)
+        check_dense(model)
         with self.updates.write(model):
             return measure(model, self.sites, self.thresholds, batches, self.keep_first)
 
@@ -104,8 +100,8 @@ class ThresholdPlan:
         model: nn.Module,
         batches: Iterable[Batch],
         *,
-        rank: int = 32,
-        progress: Callable[[int, int, str], None] | None = None,
+        rank: int = 64,
+        progress: Progress | None = None,
     ) -> "ThresholdPlan":
         """Let the inputs that stay make up for those that are left out, as far as they tell them.
 
@@ -113,7 +109,7 @@ class ThresholdPlan:
         what is missing, ``E‖W·(x − s) − ΔW·s‖² + ρ‖ΔW‖²``, is a ridge regression; its best part of
         rank `rank` is kept. Where the layer has a bias, that takes what is constant. Merged into
         the weights it costs nothing later. It needs one forward for each batch and no gradient, so
-        that it is much shorter than :meth:`tune`, which may follow, at a lower rate.
+        that it is much shorter than :meth:`tune`, which may follow and goes on from here.
 
         Args:
             model: the model that was calibrated; it is left as it was, and what is found goes into
@@ -128,6 +124,7 @@ class ThresholdPlan:
 
         Raises:
             ValueError: no batches, a rank below 1, another model, or a plan with updates.
+            RuntimeError: a plan is applied to the model.
         """
         from sparsact.calibration.compensate import compensate
 
@@ -140,10 +137,10 @@ class ThresholdPlan:
         steps: int,
         *,
         learn: Sequence[str] = ("norms", "low_rank"),
-        lr: float = 2e-3,
+        lr: float | None = None,
         rank: int = 16,
         seed: int = 0,
-        progress: Callable[[int, int, str], None] | None = None,
+        progress: Progress | None = None,
     ) -> "ThresholdPlan":
         """Learn to be sparse: a plan whose model predicts more nearly what the dense one does.
 
@@ -160,8 +157,9 @@ class ThresholdPlan:
                 rank `rank` to the weight of every layer; merged, it costs nothing later) and
                 ``"thresholds"`` (a factor for the thresholds of each site, by a straight-through
                 gradient within a tenth of the threshold, along what leaves the sparsity alone).
-            lr: of Adam; it rises for five steps and falls as a cosine.
-            rank: of the additions.
+            lr: of Adam; it rises for five steps and falls as a cosine. By default 2e-4 from a
+                compensated or tuned plan, and 2e-3 where the additions begin at zero.
+            rank: of additions that the plan does not have yet.
             seed: of the order and of the factors' beginning.
             progress: called with the steps done, their number, and what is being done.
 
@@ -171,6 +169,7 @@ class ThresholdPlan:
         Raises:
             ValueError: no batches, an unknown name in `learn`, another model, or a loss that
                 becomes NaN.
+            RuntimeError: a plan is applied to the model.
         """
         from sparsact.calibration.tune import tune
 
@@ -282,43 +281,3 @@ def _check_thresholds(sites: Iterable[InputSite], thresholds: dict[str, Tensor])
             )
         if not bool(((level >= 0) & level.isfinite()).all()):
             raise ValueError(f"the thresholds of {site.name!r} must be finite and at least 0")
-
-
-def byte_sparsity(sites: Iterable[InputSite], shares: dict[str, float]) -> float:
-    """The mean of the sites' sparsities, each counted by its weights."""
-    pairs = [(site.weights, shares[site.name]) for site in sites if site.name in shares]
-    total = sum(weights for weights, _ in pairs)
-    return sum(weights * share for weights, share in pairs) / total if total else float("nan")
-
-
-def measure(
-    model: nn.Module,
-    sites: Iterable[InputSite],
-    thresholds: dict[str, Tensor],
-    batches: Iterable[Batch],
-    keep_first: int = 0,
-) -> dict[str, float]:
-    """The share of zeros at each site under thresholds, over all tokens that are thresholded."""
-    check_batches(batches)
-    zeros = {site.name: 0 for site in sites}
-    entries = dict.fromkeys(zeros, 0)
-    kept: Tensor | None = None
-
-    def count(name: str, x: Tensor) -> None:
-        rows = rows_of(x, kept)
-        entries[name] += rows.numel()
-        zeros[name] += rows.numel() - int(torch.count_nonzero(rows))
-
-    simulation = Simulation(model, sites, below(thresholds), keep_first)
-    taps = Taps({name: model.get_submodule(name) for name in zeros}, count, "input")
-    try:
-        with unchanged(model), torch.no_grad():
-            for batch in batches:
-                kept = counted(batch, keep_first)
-                run_to_head(model, batch)
-    finally:
-        taps.remove()
-        simulation.remove()
-    if not any(entries.values()):
-        raise ValueError("there are no batches to measure on")
-    return {name: zeros[name] / entries[name] for name in zeros if entries[name]}

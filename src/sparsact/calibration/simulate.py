@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -45,14 +46,30 @@ class Simulation(Removable):
             return last.shrunk
 
         readers = {name: model.get_submodule(name) for name in site_of}
+        self._readers = set(readers.values())
         self._taps = Taps(readers, replace, "input")
         if keep_first:
             self._taps.around(model, self._whole.start, self._whole.end)
+        _LIVE.add(self)
+
+    def within(self, model: nn.Module) -> bool:
+        """Whether it puts zeros into this model."""
+        return not self._readers.isdisjoint(model.modules())
 
     def remove(self) -> None:
         """Take the hooks away."""
+        _LIVE.discard(self)
         self._taps.remove()
         self._last = None
+
+
+_LIVE: WeakSet[Simulation] = WeakSet()  # a hook holds its own, until that is removed
+
+
+def check_dense(model: nn.Module) -> None:
+    """Raise RuntimeError where a simulation is at work: activations are not the dense model's."""
+    if any(simulation.within(model) for simulation in _LIVE):
+        raise RuntimeError("a plan is applied to the model: remove that application first")
 
 
 @dataclass

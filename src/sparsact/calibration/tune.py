@@ -9,19 +9,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import kl_div
 
+from sparsact._progress import Progress
 from sparsact._thresholds.shrink import hardshrink
 from sparsact.calibration.batches import Batch, counted, read_twice, rows_of, run, unchanged
 from sparsact.calibration.correct import LARGEST, SMALLEST, corrected
-from sparsact.calibration.plan import ThresholdPlan, byte_sparsity
-from sparsact.calibration.simulate import Simulation
+from sparsact.calibration.measure import byte_sparsity
+from sparsact.calibration.plan import ThresholdPlan
+from sparsact.calibration.simulate import Simulation, check_dense
 from sparsact.calibration.sites import weight_t
 from sparsact.calibration.updates import Updates
 from sparsact.taps import first_tensor
 
 LEARNED = ("norms", "low_rank", "thresholds")
-Progress = Callable[[int, int, str], None]
 
 _WARMUP = 5  # steps
+_FIRST_LR, _FURTHER_LR = 2e-3, 2e-4  # the first has all the way to go
 _BANDWIDTH = 0.2  # of a threshold, within which it receives a gradient
 _THRESHOLD_LR = 0.005  # in a threshold's logarithm
 _HOLD = 0.3  # how much of the sparsity it lacks a step makes up for, in the logarithm likewise
@@ -34,7 +36,7 @@ def tune(
     steps: int,
     *,
     learn: Sequence[str],
-    lr: float,
+    lr: float | None,
     rank: int,
     seed: int,
     progress: Progress | None,
@@ -45,6 +47,9 @@ def tune(
     if not batches:
         raise ValueError("there are no batches to tune on")
     plan.check(model)
+    check_dense(model)
+    if lr is None:
+        lr = _FURTHER_LR if plan.updates else _FIRST_LR
     with unchanged(model):
         student = _Student(model, plan, learn, rank, seed)
         for step, batch in enumerate(_in_turn(batches, steps, seed)):

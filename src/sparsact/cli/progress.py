@@ -1,19 +1,19 @@
 """The bar that every verb shows while it works."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
-Update = Callable[[int, int, str], None]
-"""Called with how much is done, of how much, and what is being done."""
+from sparsact._progress import Progress
 
 
 @contextmanager
-def progress(console: Console, amount: ProgressColumn | None = None) -> Iterator[Update]:
+def progress(console: Console, amount: ProgressColumn | None = None) -> Iterator[Progress]:
     """Show a bar until the block ends; `amount` is how what is done is told, by default in %."""
-    with Progress(
+    with Bar(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         amount or TextColumn("{task.percentage:>3.0f}%"),

@@ -12,7 +12,8 @@ from rich.table import Table
 from torch import Tensor
 
 from sparsact._errors import about_the_input
-from sparsact.cli.progress import Update, progress
+from sparsact._progress import Progress
+from sparsact.cli.progress import progress
 from sparsact.sae import (
     SAEMetrics,
     SparseAutoencoder,
@@ -138,7 +139,7 @@ def _rows(command: Evaluate, autoencoder: SparseAutoencoder) -> Tensor:
 
 
 def _in_model(
-    reading: Reading, autoencoder: SparseAutoencoder, update: Update
+    reading: Reading, autoencoder: SparseAutoencoder, update: Progress
 ) -> tuple[SAEMetrics, SpliceMetrics]:
     """The figures on the layer's activations, and what the model makes of the reconstruction."""
     update(0, 1, "loading the model")
@@ -155,7 +156,7 @@ def _in_model(
 
 
 def _show(console: Console, metrics: SAEMetrics | SpliceMetrics) -> None:
-    table = Table("held-out figure", "value", box=None, pad_edge=False)
+    table = Table("figure", "value", box=None, pad_edge=False)
     for entry in dataclasses.fields(metrics):
         value = getattr(metrics, entry.name)
         if entry.name != "density":

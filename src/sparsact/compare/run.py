@@ -1,11 +1,11 @@
 """A whole comparison, from the flags to the report."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sparsact._errors import InputError
+from sparsact._progress import Progress
 from sparsact.compare.config import CompareConfig, Setting, make_plan
 from sparsact.compare.data import load
 from sparsact.compare.model import save_model
@@ -18,8 +18,6 @@ from sparsact.compare.trial import TrialRecord, train
 from sparsact.report.comparison.page import save_comparison
 from sparsact.report.comparison.records import ComparisonReport
 from sparsact.report.comparison.still import save_frontier
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

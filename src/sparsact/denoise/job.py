@@ -12,6 +12,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from sparsact._progress import Progress
 from sparsact.denoise.files import Content, FileError, kind, read
 from sparsact.denoise.files.content import Array
 from sparsact.denoise.paths import Paths, plan, write_all
@@ -107,7 +108,7 @@ def denoise_file(paths: Paths, config: DenoiseConfig) -> Done:
 
 def run(
     config: DenoiseConfig,
-    progress: Callable[[int, int, str], None],
+    progress: Progress,
     failed: Callable[[FileError], None],
 ) -> list[Done]:
     """Denoise all files; of a folder, one that fails is reported and the others go on.

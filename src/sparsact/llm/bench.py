@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 import sparsact
 from sparsact._extras import require
+from sparsact._progress import Progress
 from sparsact.calibration import ThresholdPlan, calibrate
 from sparsact.calibration.calibrate import check_sparsity
 from sparsact.inference import sparsify
-from sparsact.llm.calibrating import Progress, check_rows
+from sparsact.llm.calibrating import check_rows
 from sparsact.llm.config import BenchConfig
 from sparsact.llm.decode import (
     SETTLING,

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +15,7 @@ from torch import Tensor
 import sparsact
 from sparsact._disk import write_text, writing
 from sparsact._errors import OutputError, about_the_input
+from sparsact._progress import Progress
 from sparsact.sae.activations import Rows, harvest, open_rows
 from sparsact.sae.config import Kind, SAEConfig, SAETrainConfig
 from sparsact.sae.files import (
@@ -81,10 +82,6 @@ def autoencoder_in(folder: Path) -> Path:
     """The directory of a run's autoencoder, or that of one by itself, as which it was given."""
     inside = find_whole(folder / SAE)
     return inside if inside.is_dir() else folder
-
-
-Progress = Callable[[int, int, str], None]
-"""Called with how much is done, of how much, and what is being done."""
 
 
 def train(config: SAERun, progress: Progress = lambda *_: None) -> SAEMetrics:

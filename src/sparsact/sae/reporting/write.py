@@ -1,6 +1,6 @@
 """The report of a run, or of an autoencoder by itself, as a file."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ import tyro
 from torch import Tensor
 
 from sparsact._errors import about_the_input
+from sparsact._progress import Progress
 from sparsact.language import load_language_model
 from sparsact.report.autoencoder.page import save_autoencoder
 from sparsact.report.autoencoder.records import AutoencoderReport, LatentGroup
@@ -29,9 +30,6 @@ from sparsact.sae.reporting.training import (
 from sparsact.sae.source import Source
 
 REPORT = "report.html"
-
-Progress = Callable[[int, int, str], None]
-"""Called with how much is done, of how much, and what is being done."""
 
 
 @dataclass(frozen=True)
