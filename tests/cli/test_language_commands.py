@@ -12,10 +12,9 @@ from transformers import MambaConfig, MambaForCausalLM
 from sparsact.calibration import ThresholdPlan, calibrate
 from sparsact.calibration.allocate import ALLOCATIONS
 from sparsact.calibration.scores import SCORES
-from sparsact.cli import main
 from sparsact.inference.linear import DTYPES
 from sparsact.llm import BenchConfig, CalibrateConfig
-from sparsact.llm.windows import as_batches, read_rows, split
+from sparsact.llm.windows import as_batches, choose, read_rows, split
 from tiny_language import SIZE, TEXT, llama, save_model, tokenizer
 
 CALIBRATE = ["calibrate", "--model", "{tiny}", "--text", "{text}", "--length", "64"]
@@ -44,19 +43,9 @@ def places(tmp_path_factory):
 
 
 @pytest.fixture
-def run(places, monkeypatch, capsys):
-    """Runs a command; gives its status and what it printed."""
-
-    def run(*arguments):
-        command = [str(argument).format(**places) for argument in arguments]
-        monkeypatch.setattr("sys.argv", ["sparsact", *command])
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        out, err = capsys.readouterr()
-        return exit_.value.code, out, " ".join(err.split())
-
-    return run
+def run(places, sparsact):
+    """Runs a command, with the names of places in it."""
+    return lambda *arguments: sparsact(*(str(each).format(**places) for each in arguments))
 
 
 def test_calibrate_writes_a_plan_once(run, places, tmp_path):
@@ -85,17 +74,30 @@ def test_calibrate_writes_a_plan_once(run, places, tmp_path):
     assert len(plan.sites) == 6
 
 
-def test_calibrate_compensates(run, places, tmp_path):
+def test_calibrate_compensates_and_tunes(run, places, tmp_path):
+    """As the library does, and the sparsity is that on rows that none of it saw."""
     out = tmp_path / "plan"
-    status, _, error = run(*CALIBRATE, "--out", out, "--compensate", "3")
+    status, _, error = run(*CALIBRATE, "--out", out, "--compensate", "3", "--tune", "4")
     assert status == 0, error
-    plan = ThresholdPlan.load(out)
-    assert {up.shape[1] for up, _ in plan.updates.low_rank.values()} == {3}
-    rows = read_rows(llama(), tokenizer(), [str(places["text"])], 64, 8)
-    assert plan.achieved == pytest.approx(plan.measure(llama(), as_batches(split(rows, 6, 2)[1])))
-    status, _, error = run(*CALIBRATE, "--out", tmp_path / "other", "--compensate", "-1")
+    found = ThresholdPlan.load(out)
+    model = llama()
+    rows, held_out = split(read_rows(model, tokenizer(), [str(places["text"])], 64, 8), 2)
+    wanted = calibrate(model, as_batches(choose(rows, 6)), 0.5)
+    wanted = wanted.compensate(model, as_batches(choose(rows, 24)), rank=3)
+    wanted = wanted.tune(model, as_batches(choose(rows, 4)), 4)
+    for name, (up, down) in wanted.updates.low_rank.items():
+        torch.testing.assert_close(found.updates.low_rank[name], (up, down))
+    assert found.updates.values.keys() == wanted.updates.values.keys()
+    assert found.achieved == pytest.approx(found.measure(model, as_batches(held_out)))
+
+
+@pytest.mark.parametrize(
+    ("flag", "what"), [("--compensate", "a rank"), ("--tune", "a number of steps")]
+)
+def test_calibrate_refuses_negative_numbers(run, tmp_path, flag, what):
+    status, _, error = run(*CALIBRATE, "--out", tmp_path / "other", flag, "-1")
     assert status == 2
-    assert "--compensate takes a rank, or 0 for none; got -1" in error
+    assert f"{flag} takes {what}, or 0 for none; got -1" in error
     assert not (tmp_path / "other").exists()
 
 
@@ -105,7 +107,7 @@ def test_calibrate_takes_the_rows_it_says(run, places, tmp_path):
     assert status == 0, error
     model = llama()
     rows = read_rows(model, tokenizer(), [str(places["text"])], 64, 4)
-    wanted = calibrate(model, as_batches(split(rows, 3, 1)[0]), 0.5)
+    wanted = calibrate(model, as_batches(choose(split(rows, 1)[0], 3)), 0.5)
     found = ThresholdPlan.load(tmp_path / "plan")
     for name, level in wanted.thresholds.items():
         assert torch.allclose(found.thresholds[name], level)

@@ -1,23 +1,23 @@
 """`sparsact calibrate`: from the flags to a plan."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from torch import Tensor
+
+from sparsact._progress import Progress
 from sparsact.calibration import ThresholdPlan, calibrate
 from sparsact.calibration.calibrate import check_sparsity
 from sparsact.llm.config import CalibrateConfig
 from sparsact.llm.folder import made
 from sparsact.llm.kinds import kind_rows, site_rows
 from sparsact.llm.source import open_model
-from sparsact.llm.windows import as_batches, read_rows, split
+from sparsact.llm.windows import as_batches, choose, read_rows, split
 from sparsact.report.language.records import KindRow
 
 PLAN = "plan.json"
 _HELD_OUT = 3  # rows that are calibrated on for one that the sparsity is measured on
-
-Progress = Callable[[int, int, str], None]
-"""Called with how much is done, of how much, and what is being done."""
+_COMPENSATED_ON = 4  # rows for one that is calibrated on
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ def make_plan(config: CalibrateConfig, progress: Progress = lambda *_: None) -> 
     check_sparsity(config.sparsity)
     if config.compensate < 0:
         raise ValueError(f"--compensate takes a rank, or 0 for none; got {config.compensate}")
+    if config.tune < 0:
+        raise ValueError(f"--tune takes a number of steps, or 0 for none; got {config.tune}")
     if not config.text:
         raise ValueError("--text needs a file")
     _check_out(Path(config.out), config.force)
@@ -61,11 +63,15 @@ def _calibrated(config: CalibrateConfig, progress: Progress) -> tuple[ThresholdP
     progress(0, 1, "loading the model")
     model, tokenizer = open_model(config.model, config.gguf)
     held = held_out_rows(config.rows)
-    rows = read_rows(model, tokenizer, config.text, config.length, config.rows + held)
-    calibrated, held_out = split(rows, config.rows, held)
+    text = read_rows(model, tokenizer, config.text, config.length, config.rows + held)
+    rows, held_out = split(text, held)
+
+    def batches(count: int) -> list[dict[str, Tensor]]:
+        return as_batches(choose(rows, min(count, len(rows))))
+
     plan = calibrate(
         model,
-        as_batches(calibrated),
+        batches(config.rows),
         config.sparsity,
         score=config.score,
         allocate=config.allocate,
@@ -76,9 +82,11 @@ def _calibrated(config: CalibrateConfig, progress: Progress) -> tuple[ThresholdP
         progress=progress,
     )
     if config.compensate:
-        plan = plan.compensate(
-            model, as_batches(calibrated), rank=config.compensate, progress=progress
-        )
+        seen = batches(_COMPENSATED_ON * config.rows)
+        plan = plan.compensate(model, seen, rank=config.compensate, progress=progress)
+    if config.tune:
+        plan = plan.tune(model, batches(config.tune), config.tune, progress=progress)
+    if plan.updates:
         plan = replace(plan, achieved=plan.measure(model, as_batches(held_out)))
     return plan, held
 

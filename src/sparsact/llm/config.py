@@ -33,7 +33,10 @@ class CalibrateConfig:
     """First tokens of a sequence that are left dense."""
     compensate: int = 0
     """Rank of an addition to the weight of each layer by which the inputs that stay make up for
-    those that are left out; 0: none. It costs nothing later, and more rows make it better."""
+    those that are left out, as four times the rows tell; 0: none. It costs nothing later."""
+    tune: int = 0
+    """Steps of training, each on a row of the text, towards the dense model's predictions; 0:
+    none. It learns the norms and such additions, and costs nothing later."""
     include: tuple[str, ...] = ("*",)
     """Globs on the names of the layers that may become sparse."""
     exclude: tuple[str, ...] = ()

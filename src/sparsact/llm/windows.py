@@ -54,12 +54,11 @@ def choose(rows: Tensor, count: int) -> Tensor:
     return rows[spread(len(rows), count)]
 
 
-def split(rows: Tensor, count: int, held_out: int) -> tuple[Tensor, Tensor]:
-    """`count` of the rows and `held_out` others, both spread evenly."""
-    chosen = choose(rows, count + held_out)
-    apart = torch.zeros(len(chosen), dtype=torch.bool)
-    apart[spread(len(chosen), held_out)] = True
-    return chosen[~apart], chosen[apart]
+def split(rows: Tensor, held_out: int) -> tuple[Tensor, Tensor]:
+    """All rows but some, and the `held_out` ones, which are spread evenly."""
+    apart = torch.zeros(len(rows), dtype=torch.bool)
+    apart[spread(len(rows), held_out)] = True
+    return rows[~apart], rows[apart]
 
 
 def spread(total: int, count: int) -> list[int]:
