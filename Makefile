@@ -13,9 +13,10 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses 2
 
-# on real models, fetched once into models/ (or $SPARSACT_MODELS)
+# on real models, fetched once into models/ (or $SPARSACT_MODELS); about six minutes
 test-models: $(VENV)/.dev
 	$(BIN)/python scripts/fetch_models.py "$${SPARSACT_MODELS:-models}"
+	$(BIN)/python scripts/gather_text.py "$${SPARSACT_MODELS:-models}/docstrings"
 	$(BIN)/python -m pytest tests -m models
 
 lint: $(VENV)/.dev

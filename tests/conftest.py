@@ -13,12 +13,24 @@ collect_ignore = ["sae/peers"]  # run by hand, in an environment that has the ot
 # a first call compiles, and machines are shared: time decides nothing
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+_ALL_THREADS = torch.get_num_threads()
 torch.set_num_threads(1)  # small tensors; parallel test workers would starve each other
 
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _threads(request):
+    """Real models, which are tested one by one, have the whole machine."""
+    if request.node.get_closest_marker("models") is None:
+        yield
+        return
+    torch.set_num_threads(_ALL_THREADS)
+    yield
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

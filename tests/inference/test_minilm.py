@@ -6,17 +6,28 @@ import pytest
 import torch
 
 from sparsact.calibration import calibrate
+from sparsact.calibration.measure import byte_sparsity
 
 MODELS = Path(os.environ.get("SPARSACT_MODELS", Path(__file__).parents[2] / "models"))
 pytestmark = pytest.mark.models
 
 
-def sentences(name, count):
-    """Sentences spread over a text."""
-    text = (MODELS / "text" / f"{name}.txt").read_text(encoding="utf-8")
+def sentences(file):
+    """The sentences of a text."""
+    text = (MODELS / file).read_text(encoding="utf-8")
     found = [" ".join(part.split()) for part in re.split(r"(?<=\.)\s+", text)]
-    found = [part for part in found if 40 < len(part) < 200]
-    return found[:: len(found) // count][:count]
+    return [part for part in found if 40 < len(part) < 200]
+
+
+def batches(tokenizer, texts):
+    """By length, so that there is little padding, and then in any order."""
+    texts = sorted(texts, key=len)
+    found = [
+        dict(tokenizer(texts[start : start + 32], padding=True, return_tensors="pt"))
+        for start in range(0, len(texts), 32)
+    ]
+    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))
+    return [found[place] for place in order.tolist()]
 
 
 def embedding(output, batch):
@@ -32,36 +43,36 @@ def random_direction(output, batch):
     return (found * (2 * signs - 1)).sum()
 
 
-@pytest.mark.xfail(strict=True, reason="a cosine of 0.97 was measured, not yet the 0.98 aimed at")
+def cosine(model, plan, given):
+    """Of the sparse model's embeddings with the dense one's, the mean."""
+    found = []
+    with torch.no_grad():
+        for batch in given:
+            dense = embedding(model(**batch), batch)
+            with plan.applied(model):
+                found.append((dense * embedding(model(**batch), batch)).sum(1))
+    return float(torch.cat(found).mean())
+
+
 def test_embeddings_at_40_percent():
     from transformers import AutoModel, AutoTokenizer
 
     model = AutoModel.from_pretrained(MODELS / "minilm").eval()
     tokenizer = AutoTokenizer.from_pretrained(MODELS / "minilm")
-    seen, others = (
-        [
-            dict(tokenizer(found[start : start + 16], padding=True, return_tensors="pt"))
-            for start in range(0, len(found), 16)
-        ]
-        for found in (sentences("calibrate", 256), sentences("held_out", 64))
+    held_out = sentences("text/held_out.txt")
+    known = set(held_out)
+    seen = sentences("text/calibrate.txt") + sentences("docstrings/train.txt")
+    seen = batches(tokenizer, [text for text in seen if text not in known])
+    others = batches(tokenizer, held_out[::4])
+    steps = {}
+    steps["calibrated"] = plan = calibrate(
+        model, seen[:4], 0.4, loss_fn=random_direction, exclude="pooler.*"
     )
-    plan = calibrate(
-        model,
-        seen[::4],
-        0.4,
-        loss_fn=random_direction,
-        exclude="pooler.*",
-        held_out=others,
-    )
-    plan = plan.compensate(model, seen)
-    assert plan.achieved_sparsity == pytest.approx(0.4, abs=0.02)
-    cosines = []
-    with torch.no_grad():
-        for batch in others:
-            dense = embedding(model(**batch), batch)
-            with plan.applied(model):
-                sparse = embedding(model(**batch), batch)
-            cosines.append((dense * sparse).sum(1))
-    cosine = float(torch.cat(cosines).mean())
-    print(f"cosine {cosine:.4f}")
-    assert cosine >= 0.98
+    steps["compensated"] = plan = plan.compensate(model, seen[:16])
+    steps["tuned"] = plan = plan.tune(model, seen, 240, lr=7e-4)
+    cosines = {name: cosine(model, each, others) for name, each in steps.items()}
+    print({name: round(value, 4) for name, value in cosines.items()})
+    achieved = byte_sparsity(plan.sites, plan.measure(model, others))
+    assert achieved == pytest.approx(0.4, abs=0.01)
+    assert 0.9 < cosines["calibrated"] < cosines["compensated"] < cosines["tuned"]
+    assert cosines["tuned"] >= 0.98
