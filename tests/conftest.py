@@ -51,3 +51,19 @@ def text(tmp_path_factory):
     words = torch.randint(len(TEXT), (4096,), generator=generator)
     file.write_text(" ".join(TEXT[i] for i in words), encoding="utf-8")
     return file
+
+
+@pytest.fixture
+def sparsact(monkeypatch, capsys):
+    """Runs a command in this process; its status, what it showed, what it said, on one line."""
+    from sparsact.cli import main
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["sparsact", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capsys.readouterr()
+        return end.value.code, out, " ".join(err.split())
+
+    return run

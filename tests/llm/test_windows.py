@@ -1,8 +1,10 @@
 import itertools
+import re
 
 import pytest
 import torch
 
+from sparsact.llm.reference import reference_text
 from sparsact.llm.windows import as_batches, choose, read_rows, reference_rows, split, spread
 from tiny_language import llama, tokenizer
 
@@ -71,3 +73,12 @@ def test_a_batch_for_each_row():
 
 def test_the_reference_of_python_is_there(model):
     assert len(reference_rows(model, tokenizer(), 64, 100)) > 100
+
+
+def test_the_two_parts_of_the_reference_share_no_text():
+    """By runs of eight words: a few formulas of the language remain."""
+    seen, held_out = (re.findall(r"\w+", part) for part in reference_text())
+    runs = [list(zip(*(words[i:] for i in range(8)), strict=False)) for words in (seen, held_out)]
+    assert min(map(len, runs)) > 20_000
+    known = set(runs[0])
+    assert sum(run in known for run in runs[1]) < 0.01 * len(runs[1])

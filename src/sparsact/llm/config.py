@@ -56,7 +56,7 @@ class BenchConfig:
     gguf: str | None = None
     """File of the model, if its weights are in that format."""
     text: tuple[str, ...] = ()
-    """Text files other than those of the calibration; by default every second topic of Python's
+    """Text files other than those of the calibration; by default half of the paragraphs of Python's
     own reference."""
     dtype: Literal["bfloat16", "float32", "int8"] = "bfloat16"
     """In which the weights of the sparse layers are stored."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from pydoc_data.topics import topics
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsact.language import read_tokens
+from sparsact.llm.reference import reference_text
 
 
 def read_rows(
@@ -41,11 +41,10 @@ def read_rows(
 
 
 def reference_rows(model: nn.Module, tokenizer: Any, length: int, count: int) -> Tensor:
-    """The same from every second topic of the reference that comes with Python."""
-    names = sorted(topics)[1::2]
+    """The same from the second part of the reference that comes with Python."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / "topics.txt"
-        file.write_text("\n".join(topics[name] for name in names), encoding="utf-8")
+        file.write_text(reference_text()[1], encoding="utf-8")
         return read_rows(model, tokenizer, [str(file)], length, count)
 
 
