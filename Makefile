@@ -35,7 +35,7 @@ bench: $(VENV)/.dev
 	    learned_thresholds.py 'denoise.py quality' 'denoise.py starts' 'denoise.py speed'; \
 	    do ../$(BIN)/python $$run || exit 1; done
 	$(BIN)/python scripts/fetch_models.py
-	cd benchmarks && for run in decode llama1b quality; \
+	cd benchmarks && for run in decode llama1b 'quality 0.4' 'quality 0.5 140' 'quality 0.6'; \
 	    do ../$(BIN)/python language.py $$run || exit 1; done
 	$(BIN)/python benchmarks/table.py
 

@@ -2,9 +2,9 @@
 
 `python benchmarks/language.py decode` times a token of SmolLM2 (which `scripts/fetch_models.py`
 fetches) at 50% sparsity and at none, and says how much of it the linear layers are; `llama1b` the
-same for random weights in the shapes of Llama-3.2-1B; `quality` measures what 40, 50 and 60% cost
-in perplexity on text that was not calibrated on, and with what is left out compensated; `tuned 0.5
-140` what 140 steps of tuning then make of it.
+same for random weights in the shapes of Llama-3.2-1B; `quality 0.5 140` measures what 50% cost
+in perplexity on text that was not calibrated on, then with what is left out compensated, then after
+140 steps of tuning.
 
 In the Llama every fourth block has the same dense weights, so that building it is cheap: four
 blocks are 0.9 GB in float32 and far more than any cache; sparse layers have weights of their own.
@@ -12,7 +12,6 @@ The output head, 128256 × 2048 and tied to the embedding as in the original, is
 """
 
 import copy
-import json
 import os
 import statistics
 import sys
@@ -24,7 +23,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from harness import RESULTS, write
+from harness import write
 from sparsact.calibration import ThresholdPlan, calibrate
 from sparsact.calibration.measure import byte_sparsity
 from sparsact.inference import SparseLinear, sparsify
@@ -44,10 +43,6 @@ from sparsact.report.language.records import Estimate
 
 MODELS = Path(os.environ.get("SPARSACT_MODELS") or Path(__file__).parents[1] / "models")
 COMPENSATED_ON = 24  # rows
-RULES = {
-    "default settings": {},
-    "uniform magnitude": {"score": "magnitude", "allocate": "uniform"},
-}
 
 
 def smollm2() -> tuple[nn.Module, Callable[[str, int, int], Tensor]]:
@@ -207,63 +202,40 @@ def llama_1b() -> None:
     write("language_llama1b", found)
 
 
-def quality(*sparsities: float) -> None:
-    """Perplexity with the default settings, compensated, and with uniform magnitude.
-
-    The file keeps the figures of other sparsities.
-    """
+def quality(sparsity: float = 0.5, steps: int = 0) -> None:
+    """Perplexity by uniform magnitude, calibrated, compensated and tuned; how long each took."""
     model, rows = smollm2()
-    batches = as_batches(rows("calibrate.txt", 512, 6))
-    more = as_batches(rows("calibrate.txt", 512, COMPENSATED_ON))
+    every = rows("calibrate.txt", 512, 80)
     windows = rows("held_out.txt", 512, 16)
+    few, more = as_batches(choose(every, 6)), as_batches(choose(every, COMPENSATED_ON))
+    makers: dict[str, Callable[[], ThresholdPlan]] = {
+        "uniform magnitude": lambda: calibrate(
+            model, few, sparsity, score="magnitude", allocate="uniform"
+        ),
+        "calibrated": lambda: calibrate(model, few, sparsity),
+        "compensated": lambda: plan.compensate(model, more),
+    }
+    if steps:
+        makers["tuned"] = lambda: plan.tune(model, as_batches(every), steps)
     dense = window_losses(model, windows)
-    file = RESULTS / "language_quality.json"
-    found = json.loads(file.read_text())["results"] if file.exists() else {}
-    found["dense perplexity"] = figures(perplexity(dense))
-    few = as_batches(choose(windows, 4))
-    for sparsity in sparsities:
-        plans = {name: calibrate(model, batches, sparsity, **rule) for name, rule in RULES.items()}
-        plans["compensated"] = plans["default settings"].compensate(model, more)
-        for name, plan in plans.items():
-            with plan.applied(model):
-                ratio = perplexity_ratio(window_losses(model, windows), dense)
-            achieved = byte_sparsity(plan.sites, plan.measure(model, few))
-            found[f"{name} at {sparsity:.0%}"] = {
-                "achieved": round(achieved, 4),
-                "perplexity, times dense": figures(ratio),
-            }
-        write("language_quality", found)
-
-
-def tuned(sparsity: float = 0.5, steps: int = 140) -> None:
-    """Perplexity calibrated, compensated and tuned, and how long each took."""
-    model, rows = smollm2()
-    every = rows("calibrate.txt", 512, 120)
-    windows = rows("held_out.txt", 512, 16)
-    dense = window_losses(model, windows)
-    few = as_batches(choose(windows, 4))
-    marks, plans = [time.perf_counter()], {}
-
-    def made(name: str, plan: ThresholdPlan) -> ThresholdPlan:
-        marks.append(time.perf_counter())
-        plans[name] = plan
-        return plan
-
-    plan = made("calibrated", calibrate(model, as_batches(choose(every, 6)), sparsity))
-    more = as_batches(choose(every, COMPENSATED_ON))
-    plan = made("compensated", plan.compensate(model, more))
-    made("tuned", plan.tune(model, as_batches(every), steps))
-    found: dict[str, object] = {"steps": steps}
-    for (name, plan), start, end in zip(plans.items(), marks, marks[1:], strict=False):
+    found: dict[str, object] = {
+        "dense perplexity": figures(perplexity(dense)),
+        "steps of tuning": steps,
+    }
+    for name, make in makers.items():
+        start = time.perf_counter()
+        plan = make()
+        seconds = time.perf_counter() - start
         with plan.applied(model):
             ratio = perplexity_ratio(window_losses(model, windows), dense)
-        held_out = byte_sparsity(plan.sites, plan.measure(model, few))
+        held_out = plan.measure(model, as_batches(choose(windows, 4)))
         found[name] = {
-            "seconds": round(end - start),
-            "sparsity on held-out text": round(held_out, 4),
+            "seconds": round(seconds),
+            "sparsity on held-out text": round(byte_sparsity(plan.sites, held_out), 4),
             "perplexity, times dense": figures(ratio),
         }
-    write(f"language_tuned_{sparsity:.0%}".rstrip("%"), found)
+        print(name, found[name], flush=True)
+    write(f"language_quality_{sparsity:.0%}".rstrip("%"), found)
 
 
 def figures(estimate: Estimate) -> dict[str, float | None]:
@@ -275,9 +247,7 @@ if __name__ == "__main__":
     torch.manual_seed(0)
     torch.set_num_threads(2)
     run, *given = sys.argv[1:]
-    if run == "tuned":
-        tuned(*map(float, given[:1]), *map(int, given[1:]))
-    elif run == "quality":
-        quality(*(map(float, given) if given else (0.4, 0.5, 0.6)))
+    if run == "quality":
+        quality(*map(float, given[:1]), *map(int, given[1:]))
     else:
         {"decode": decode_smollm2, "llama1b": llama_1b}[run]()

@@ -184,3 +184,52 @@ def test_wrong_use(llama, batches, plan):
         plan.tune(other, batches, 3)
     with pytest.raises(ValueError, match="smaller lr"):
         plan.tune(llama, batches, 30, lr=1e30)
+
+
+def test_a_target_is_brought_nearer_than_what_is_none():
+    """Half of the outputs are to stay; the other half is free to go."""
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 8))
+    batches = list(torch.randn(4, 64, 16))
+    plan = sa.calibrate(model, batches, 0.6, score="weight")
+
+    def first_half(output, batch):
+        assert output.shape == (len(batch), 8)
+        return output[:, :4]
+
+    def errors(found):
+        with torch.no_grad():
+            wanted = model(batches[0])
+            with found.applied(model):
+                apart = (model(batches[0]) - wanted).square()
+        return apart[:, :4].mean(), apart[:, 4:].mean()
+
+    options = {"learn": ["low_rank"], "lr": 1e-2, "rank": 4}
+    before = errors(plan)
+    tuned = errors(plan.tune(model, batches, 60, target=first_half, **options))
+    whole = errors(plan.tune(model, batches, 60, **options))
+    assert tuned[0] < 0.9 * before[0]
+    assert tuned[0] < whole[0]
+    assert tuned[1] > whole[1]
+
+
+def test_a_target_takes_the_place_of_logits(llama, batches, plan):
+    def last(output, batch):
+        return output.logits[:, -1]
+
+    tuned = plan.tune(llama, batches, 20, target=last, lr=5e-3)
+
+    def apart(found):
+        with torch.no_grad():
+            wanted = last(llama(**batches[0]), batches[0])
+            with found.applied(llama):
+                return (last(llama(**batches[0]), batches[0]) - wanted).square().mean()
+
+    assert apart(tuned) < apart(plan)
+
+
+def test_the_rate_is_smaller_where_the_plan_was_changed_already(llama, batches, plan):
+    compensated = plan.compensate(llama, batches, rank=2)
+    for start, lr in ((plan, 2e-3), (compensated, 2e-4)):
+        found, same = start.tune(llama, batches, 2), start.tune(llama, batches, 2, lr=lr)
+        for name, value in same.updates.values.items():
+            assert torch.equal(found.updates.values[name], value)

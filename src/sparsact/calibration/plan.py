@@ -1,7 +1,7 @@
 """What calibration gives: a threshold for every input channel of every site."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -139,14 +139,16 @@ class ThresholdPlan:
         learn: Sequence[str] = ("norms", "low_rank"),
         lr: float | None = None,
         rank: int = 16,
+        target: Callable[[Any, Batch], Tensor] | None = None,
         seed: int = 0,
         progress: Progress | None = None,
     ) -> "ThresholdPlan":
         """Learn to be sparse: a plan whose model predicts more nearly what the dense one does.
 
         Each step takes one batch, in an order drawn anew for every pass, and lowers the KL
-        divergence of the sparse model from the dense one (without logits the relative squared error
-        of the first output). All thresholds move by a common factor that holds the sparsity.
+        divergence of the sparse model from the dense one. Where there are no logits, or a `target`
+        says what counts, it is the squared error, relative to the square. All thresholds move by a
+        common factor that holds the sparsity.
 
         Args:
             model: the model that was calibrated; it is left as it was, and what is learned goes
@@ -160,6 +162,9 @@ class ThresholdPlan:
             lr: of Adam; it rises for five steps and falls as a cosine. By default 2e-4 from a
                 compensated or tuned plan, and 2e-3 where the additions begin at zero.
             rank: of additions that the plan does not have yet.
+            target: takes the model's output and the batch, and gives the tensor that is to stay as
+                the dense model has it, as a sentence's embedding. By default the logits, or the
+                first output.
             seed: of the order and of the factors' beginning.
             progress: called with the steps done, their number, and what is being done.
 
@@ -174,7 +179,16 @@ class ThresholdPlan:
         from sparsact.calibration.tune import tune
 
         return tune(
-            self, model, batches, steps, learn=learn, lr=lr, rank=rank, seed=seed, progress=progress
+            self,
+            model,
+            batches,
+            steps,
+            learn=learn,
+            lr=lr,
+            rank=rank,
+            target=target,
+            seed=seed,
+            progress=progress,
         )
 
     def check(self, model: nn.Module) -> None:

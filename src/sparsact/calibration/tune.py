@@ -20,6 +20,9 @@ from sparsact.calibration.sites import weight_t
 from sparsact.calibration.updates import Updates
 from sparsact.taps import first_tensor
 
+Target = Callable[[Any, Batch], Tensor]
+"""Takes the model's output and the batch; gives what is to stay as the dense model has it."""
+
 LEARNED = ("norms", "low_rank", "thresholds")
 
 _WARMUP = 5  # steps
@@ -38,6 +41,7 @@ def tune(
     learn: Sequence[str],
     lr: float | None,
     rank: int,
+    target: Target | None,
     seed: int,
     progress: Progress | None,
 ) -> ThresholdPlan:
@@ -51,10 +55,10 @@ def tune(
     if lr is None:
         lr = _FURTHER_LR if plan.updates else _FIRST_LR
     with unchanged(model):
-        student = _Student(model, plan, learn, rank, seed)
+        student = _Student(model, plan, learn, rank, target, seed)
         for step, batch in enumerate(_in_turn(batches, steps, seed)):
             with torch.no_grad():
-                wanted = _predicted(run(model, batch), batch, plan.keep_first)
+                wanted = student.predicted(run(model, batch), batch)
             slowed = min(1, (step + 1) / _WARMUP) * (1 + math.cos(math.pi * step / steps)) / 2
             student.step(batch, wanted, lr * slowed, _THRESHOLD_LR * slowed)
             if progress is not None:
@@ -66,9 +70,15 @@ class _Student:
     """The sparse model, and what of it is learned; between steps the model is the dense one."""
 
     def __init__(
-        self, model: nn.Module, plan: ThresholdPlan, learn: Sequence[str], rank: int, seed: int
+        self,
+        model: nn.Module,
+        plan: ThresholdPlan,
+        learn: Sequence[str],
+        rank: int,
+        target: Target | None,
+        seed: int,
     ) -> None:
-        self.model, self.before, self.learn = model, plan, learn
+        self.model, self.before, self.learn, self.target = model, plan, learn, target
         generator = torch.Generator().manual_seed(seed)
         device = next(model.parameters()).device
         self.thresholds = {
@@ -115,6 +125,12 @@ class _Student:
         self.optimizer.step()
         self._hold_the_sparsity()
 
+    def predicted(self, output: Any, batch: Batch) -> Tensor:
+        """What of the output is to stay as the dense model has it."""
+        if self.target is not None:
+            return self.target(output, batch).float()
+        return _predicted(output, batch, self.before.keep_first)
+
     def plan(self) -> ThresholdPlan:
         """The plan with everything that was learned."""
         thresholds = {
@@ -150,7 +166,7 @@ class _Student:
         return [group for group in groups if group["params"]]
 
     def _loss(self, batch: Batch, wanted: Tensor) -> Tensor:
-        """The KL divergence from the dense model, or without logits the relative squared error."""
+        """The KL divergence from the dense model, or where not logits count, the squared error."""
         self._kept = counted(batch, self.before.keep_first)
         handles = [
             self.model.get_submodule(reader).register_forward_hook(_adding(*factors))
@@ -163,8 +179,8 @@ class _Student:
             simulation.remove()
             for handle in handles:
                 handle.remove()
-        found = _predicted(output, batch, self.before.keep_first)
-        if isinstance(getattr(output, "logits", None), Tensor):
+        found = self.predicted(output, batch)
+        if self.target is None and isinstance(getattr(output, "logits", None), Tensor):
             return kl_div(found, wanted, reduction="batchmean", log_target=True)
         return (found - wanted).square().sum() / wanted.square().sum()
 
