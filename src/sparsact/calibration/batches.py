@@ -22,6 +22,9 @@ NO_SEQUENCE = (
 LossFunction = Callable[[Any, Batch], Tensor]
 """Takes the model's output and the batch; gives the loss summed over what counts."""
 
+Target = Callable[[Any, Batch], Tensor]
+"""Takes the model's output and the batch; gives what is to stay as the dense model has it."""
+
 
 def run(model: nn.Module, batch: Batch, values: dict[str, Tensor] | None = None) -> Any:
     """The model's output for one batch, moved to the model's device.

@@ -1,7 +1,7 @@
 """What calibration gives: a threshold for every input channel of every site."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sparsact._disk import write_tensors, write_text, writing
 from sparsact._progress import Progress
-from sparsact.calibration.batches import Batch
+from sparsact.calibration.batches import Batch, Target
 from sparsact.calibration.measure import byte_sparsity, measure
 from sparsact.calibration.samples import check_layers, check_others
 from sparsact.calibration.simulate import Simulation, below, check_dense
@@ -139,7 +139,7 @@ class ThresholdPlan:
         learn: Sequence[str] = ("norms", "low_rank"),
         lr: float | None = None,
         rank: int = 16,
-        target: Callable[[Any, Batch], Tensor] | None = None,
+        target: Target | None = None,
         seed: int = 0,
         progress: Progress | None = None,
     ) -> "ThresholdPlan":

@@ -11,7 +11,7 @@ from torch.nn.functional import kl_div
 
 from sparsact._progress import Progress
 from sparsact._thresholds.shrink import hardshrink
-from sparsact.calibration.batches import Batch, counted, read_twice, rows_of, run, unchanged
+from sparsact.calibration.batches import Batch, Target, counted, read_twice, rows_of, run, unchanged
 from sparsact.calibration.correct import LARGEST, SMALLEST, corrected
 from sparsact.calibration.measure import byte_sparsity
 from sparsact.calibration.plan import ThresholdPlan
@@ -19,9 +19,6 @@ from sparsact.calibration.simulate import Simulation, check_dense
 from sparsact.calibration.sites import weight_t
 from sparsact.calibration.updates import Updates
 from sparsact.taps import first_tensor
-
-Target = Callable[[Any, Batch], Tensor]
-"""Takes the model's output and the batch; gives what is to stay as the dense model has it."""
 
 LEARNED = ("norms", "low_rank", "thresholds")
 
