@@ -201,6 +201,11 @@ def check_hookable(model: nn.Module) -> None:
             raise RuntimeError(_DATA_PARALLEL)
 
 
+def version_of(x: Tensor) -> int:
+    """How often a tensor was changed in place; -1 where that is not counted, in inference mode."""
+    return -1 if x.is_inference() else x._version
+
+
 def first_tensor(value: object) -> Tensor | None:
     """The first tensor in what a module takes or returns: a tensor, tuple, dict or nesting."""
     if isinstance(value, Tensor):

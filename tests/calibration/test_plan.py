@@ -372,6 +372,90 @@ def test_keep_first_where_tokens_are_flattened():
     assert plan.achieved_sparsity == pytest.approx(0.5, abs=0.02)
 
 
+def test_keep_first_in_generate_from_embeddings():
+    """Which gives input_ids too, as None."""
+    torch.manual_seed(0)
+    model = tiny_models.llama()
+    batches = tiny_models.token_batches(rows=2)
+    plan = calibrate(model, batches, 0.5, score="weight", keep_first=2)
+    ids = batches[0]["input_ids"]
+    embeddings = model.get_input_embeddings()(ids)
+    kwargs = {"max_new_tokens": 4, "do_sample": False}
+    with plan.applied(model), torch.no_grad():
+        wanted = model.generate(ids, **kwargs)[:, ids.shape[1] :]
+        found = model.generate(inputs_embeds=embeddings, **kwargs)
+    assert torch.equal(found, wanted)
+
+
+def test_keep_first_in_an_encoder_and_decoder():
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    torch.manual_seed(0)
+    config = T5Config(vocab_size=61, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4,
+                      decoder_start_token_id=0)  # fmt: skip
+    model = tiny_models.spread(T5ForConditionalGeneration(config))
+    ids = torch.randint(4, 61, (2, 9))
+    batch = {"input_ids": ids, "decoder_input_ids": ids[:, :5]}
+    plan = calibrate(model, [batch], 0.5, score="weight", keep_first=1)
+    whole = FirstPositions(1)
+    with plan.applied(model):
+        assert model.generate(ids, max_new_tokens=4).shape[0] == 2
+    encoded = {"encoder_outputs": (torch.randn(2, 9, 32),), "attention_mask": torch.ones(2, 9)}
+    whole.start(model, (), {**encoded, "decoder_input_ids": ids[:, :1]})
+    assert whole.first.tolist() == [[True], [True]]
+
+
+def test_keep_first_with_a_cache_that_counts_nothing():
+    from transformers import MambaConfig, MambaForCausalLM
+
+    torch.manual_seed(0)
+    config = MambaConfig(vocab_size=61, hidden_size=16, num_hidden_layers=2, state_size=4)
+    model = tiny_models.spread(MambaForCausalLM(config))
+    ids = torch.randint(4, 61, (2, 9))
+    plan = calibrate(model, [{"input_ids": ids}], 0.6, score="weight", keep_first=1)
+    zeros = []
+    reader = model.get_submodule(plan.sites[0].name)
+    with plan.applied(model):
+        handle = reader.register_forward_pre_hook(lambda _, args: zeros.append(args[0] == 0))
+        model.generate(ids, max_new_tokens=3, do_sample=False)
+        handle.remove()
+    assert not zeros[0][:, 0].any()
+    assert zeros[0][:, 1:].any()
+    assert all(found.any() for found in zeros[1:])
+
+
+@pytest.mark.parametrize("keep_first", [0, 1])
+def test_models_that_have_the_length_first(keep_first):
+    class LengthFirst(nn.Module):
+        def __init__(self, swapped):
+            super().__init__()
+            self.embed, self.linear = nn.Embedding(30, 8), nn.Linear(8, 5)
+            self.swapped = swapped
+
+        def forward(self, input_ids, attention_mask):
+            x = self.embed(input_ids)
+            return (
+                self.linear(x.transpose(0, 1)).transpose(0, 1) if self.swapped else self.linear(x)
+            )
+
+    torch.manual_seed(0)
+    models = [LengthFirst(False), LengthFirst(True)]
+    models[1].load_state_dict(models[0].state_dict())
+    ids, mask = torch.randint(30, (3, 7)), torch.ones(3, 7, dtype=torch.long)
+    mask[1, 3:] = mask[2, 5:] = 0
+    batch = {"input_ids": ids, "attention_mask": mask}
+    one, other = (
+        calibrate(model, [batch], 0.5, score="weight", keep_first=keep_first) for model in models
+    )
+    torch.testing.assert_close(one.thresholds["linear"], other.thresholds["linear"])
+    assert one.achieved == other.achieved
+    outputs = []
+    for model, plan in zip(models, (one, other), strict=True):
+        with plan.applied(model), torch.no_grad():
+            outputs.append(model(**batch))
+    torch.testing.assert_close(*outputs)
+
+
 @pytest.mark.parametrize("x", [torch.randn(20, 16), torch.randn(2, 3, 4, 16)], ids=["2", "4"])
 def test_keep_first_without_sequences(x):
     model = tiny_models.mlp()

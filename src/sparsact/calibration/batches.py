@@ -85,6 +85,30 @@ def counted(batch: Batch, keep_first: int = 0) -> Tensor | None:
     return mask & (mask.cumsum(1) > keep_first)
 
 
+def that_count(batches: Iterable[Batch], keep_first: int, what: str) -> list[Batch]:
+    """Those of which something counts.
+
+    Raises:
+        ValueError: there are none; `what` says for what.
+    """
+    found = list(read_twice(batches))
+    if not found:
+        raise ValueError(f"there are no batches to {what} on")
+    marks = [counted(batch, keep_first) for batch in found]
+    chosen = [
+        batch for batch, kept in zip(found, marks, strict=True) if kept is None or bool(kept.any())
+    ]
+    if not chosen:
+        raise ValueError(nothing_counts(keep_first))
+    return chosen
+
+
+def nothing_counts(keep_first: int) -> str:
+    """What is wrong with batches that are all padding."""
+    first = f" or among the first {keep_first} of a sequence" if keep_first else ""
+    return f"no token counts: all are padding{first}"
+
+
 def rows_and_length(found: object) -> tuple[int, int]:
     """Of sequences of token ids (rows, length), or of embeddings (rows, length, width)."""
     if not isinstance(found, Tensor) or found.ndim != 2 + found.is_floating_point():
@@ -95,9 +119,19 @@ def rows_and_length(found: object) -> tuple[int, int]:
 def rows_of(x: Tensor, kept: Tensor | None) -> Tensor:
     """The rows of an activation (..., width) that do not belong to padding, as (n, width)."""
     flat = x.reshape(-1, x.shape[-1])
-    if kept is None or kept.numel() != len(flat):
-        return flat
-    return flat[kept.reshape(-1).to(flat.device)]
+    kept = None if kept is None else as_tokens_of(x, kept)
+    return flat if kept is None else flat[kept]
+
+
+def as_tokens_of(x: Tensor, marks: Tensor) -> Tensor | None:
+    """Marks (rows, length) in the order of an activation's tokens, (n,); None if it has others.
+
+    Some models have the length first.
+    """
+    if marks.numel() != x.shape[:-1].numel():
+        return None
+    swapped = x.ndim > 2 and x.shape[:2] == marks.shape[::-1] != marks.shape
+    return (marks.t() if swapped else marks).reshape(-1).to(x.device)
 
 
 def read_twice(batches: Iterable[Batch]) -> Sequence[Batch] | Iterable[Batch]:

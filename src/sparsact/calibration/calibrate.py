@@ -20,6 +20,7 @@ from sparsact.calibration.batches import (
     Batch,
     LossFunction,
     drawn_label_loss,
+    nothing_counts,
     read_twice,
     unchanged,
 )
@@ -76,7 +77,8 @@ def calibrate(
             by default, for outputs with logits, the cross-entropy of labels drawn from the
             model's own prediction. Only for the score ``"loss"``.
         include: globs on the names of the layers that may become sparse.
-        exclude: globs on those that stay dense; a language model's output head does in any case.
+        exclude: globs on those that stay dense; the output head of a Hugging Face language model
+            does in any case.
         keep_first: so many first tokens of a sequence are left dense, and count for nothing.
         held_out: batches on which `achieved` of the plan is measured; by default `batches`.
         progress: called with the steps done, their number, and what is being done.
@@ -119,10 +121,7 @@ def calibrate(
         histograms = score_histograms(model, sites, scales, batches, None, keep_first, steps)
         sites = [site for site in sites if histograms[site.name].counts.any()]
         if not sites:
-            raise ValueError(
-                "no token counts: all are padding"
-                + (f" or among the first {keep_first} of a sequence" if keep_first else "")
-            )
+            raise ValueError(nothing_counts(keep_first))
         scales = {site.name: scales[site.name] for site in sites}
         shares = {site.name: sparsity for site in sites}
         if allocate == "block":

@@ -9,10 +9,11 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-from sparsact.calibration.batches import rows_and_length
+from sparsact.calibration.batches import as_tokens_of, rows_and_length
 from sparsact.calibration.sites import InputSite
-from sparsact.taps import Removable, Taps, check_hookable
+from sparsact.taps import Removable, Taps, check_hookable, version_of
 
+_SEQUENCES = ("input_ids", "inputs_embeds", "decoder_input_ids", "decoder_inputs_embeds")
 Shrink = Callable[[str, Tensor], Tensor]
 """Takes a site's name and its tensor; gives the tensor with zeros."""
 
@@ -38,7 +39,7 @@ class Simulation(Removable):
         others = {reader: set(site.readers) for site in sites for reader in site.readers}
 
         def replace(reader: str, x: Tensor) -> Tensor:
-            last, version = self._last, -1 if x.is_inference() else x._version
+            last, version = self._last, version_of(x)
             if last is None or not last.serves(reader, x, version):
                 shrunk = self._whole.restore(x, shrink(site_of[reader], x))
                 last = self._last = _Shrunk(x, version, shrunk, others[reader].copy())
@@ -102,11 +103,15 @@ class FirstPositions(threading.local):
 
     def start(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Find them from a model's inputs: token ids, attention mask and what is in the cache."""
-        found = kwargs.get("input_ids", kwargs.get("inputs_embeds", args[0] if args else None))
+        given = [name for name in _SEQUENCES if kwargs.get(name) is not None]
+        found = kwargs[given[0]] if given else args[0] if args else None
         rows, length = rows_and_length(found)
+        decoder = "decoder_" if given and given[0].startswith("decoder_") else ""
+        mask = kwargs.get(f"{decoder}attention_mask")
         cache = kwargs.get("past_key_values")
         past = int(cache.get_seq_length()) if cache is not None else 0
-        mask = kwargs.get("attention_mask")
+        if length == 1 and kwargs.get("cache_params") is not None:  # Mamba's, which counts nothing
+            past = self.keep_first
         if isinstance(mask, Tensor) and mask.ndim == 2:
             position = mask.long().cumsum(1)[:, -length:] - 1
         else:
@@ -120,9 +125,10 @@ class FirstPositions(threading.local):
 
     def restore(self, x: Tensor, shrunk: Tensor) -> Tensor:
         """`shrunk`, with the rows of the first tokens taken from `x`."""
-        if self.first is None or self.first.numel() != x.shape[:-1].numel():
+        first = None if self.first is None else as_tokens_of(x, self.first)
+        if first is None:
             return shrunk
-        return torch.where(self.first.to(x.device).view(*x.shape[:-1], 1), x, shrunk)
+        return torch.where(first.view(*x.shape[:-1], 1), x, shrunk)
 
 
 def below(thresholds: Mapping[str, Tensor]) -> Shrink:

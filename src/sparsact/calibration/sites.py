@@ -1,5 +1,6 @@
 """Where a threshold can stand: the tensors that linear layers read."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsact.calibration.batches import Batch, output_head, run, unchanged
-from sparsact.taps import Taps, check_hookable, select_modules
+from sparsact.taps import Taps, check_hookable, select_modules, version_of
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,7 @@ def find_sites(
 
     def note(name: str, x: Tensor) -> None:
         alive.append(x)
-        version = -1 if x.is_inference() else x._version
-        place = (x.data_ptr() if x.numel() else id(x), x.shape, x.stride(), version)
+        place = (x.data_ptr() if x.numel() else id(x), x.shape, x.stride(), version_of(x))
         seen.setdefault(name, []).append(place)
 
     taps = Taps(linears, note, "input")
@@ -100,6 +100,16 @@ def weight_t(linear: nn.Module) -> Tensor:
     """The weight of a linear layer as (in, out), a view."""
     weight: Tensor = linear.weight.detach()  # type: ignore[operator]
     return weight if is_conv1d(linear) else weight.t()
+
+
+def shared_parameters(model: nn.Module) -> set[int]:
+    """Which of its parameters, by their ids, several modules hold, as an embedding and a head."""
+    holders = Counter(
+        id(parameter)
+        for module in model.modules()
+        for parameter in module.parameters(recurse=False)
+    )
+    return {parameter for parameter, count in holders.items() if count > 1}
 
 
 def is_linear(module: nn.Module) -> bool:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from sparsact.calibration.simulate import FirstPositions
 from sparsact.inference.crossing import Shapes, find_crossing, inputs_at_most
 from sparsact.kernels.gather import GatherLinear, multiply_any
+from sparsact.taps import version_of
 
 
 class _Held(NamedTuple):
@@ -43,7 +44,7 @@ class Readers:
         outputs = self.product(x, self._inputs_at_most(x))
         if len(outputs) > 1:
             others = {other: y for other, y in enumerate(outputs) if other != place}
-            version = -1 if torch.compiler.is_compiling() else _version(x)
+            version = -1 if torch.compiler.is_compiling() else version_of(x)
             self._held = _Held(x, version, others)
         return outputs[place]
 
@@ -109,8 +110,4 @@ def _same(held: _Held, x: Tensor) -> bool:
         or other.dtype != x.dtype
     ):
         return False
-    return held.version == _version(x)
-
-
-def _version(x: Tensor) -> int:
-    return -1 if x.is_inference() else x._version
+    return held.version == version_of(x)
