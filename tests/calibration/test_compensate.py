@@ -110,17 +110,21 @@ def test_a_language_model_is_left_as_it_was_and_sparsify_gives_the_simulation(ma
     torch.testing.assert_close(fast[kept], simulated[kept], atol=1e-4, rtol=1e-4)
 
 
-def test_padding_and_first_tokens_do_not_count():
+def test_padding_and_first_tokens_do_not_count(monkeypatch):
     torch.manual_seed(0)
     model = tiny_models.llama()
-    batches = tiny_models.token_batches()
+    batches = tiny_models.token_batches(count=3, rows=4, length=24)
     plan = sa.calibrate(model, batches, 0.5, keep_first=2)
-    others = copy.deepcopy(batches)
-    for batch in others:
-        batch["input_ids"][batch["attention_mask"] == 0] = 7
-    found, same = (plan.compensate(model, given, rank=2).updates for given in (batches, others))
-    for name, (up, down) in found.low_rank.items():
-        torch.testing.assert_close(up @ down, same.low_rank[name][0] @ same.low_rank[name][1])
+    tokens = set()
+    added = compensate._added
+
+    def spy(updates, model, sites, moments, rank):
+        tokens.update(found.tokens for found in moments.values())
+        return added(updates, model, sites, moments, rank)
+
+    monkeypatch.setattr(compensate, "_added", spy)
+    plan.compensate(model, batches, rank=2)
+    assert tokens == {3 * (3 * (24 - 2) + 24 - 8 - 2)}
 
 
 def test_with_little_memory_it_goes_through_the_batches_again(batches, monkeypatch):
@@ -165,3 +169,49 @@ def test_errors(batches):
         plan.compensate(model, batches).compensate(model, batches)
     with pytest.raises(ValueError, match="for another model"):
         plan.compensate(layer(outputs=10), batches)
+
+
+def test_half_precision_keeps_additions_in_full(batches):
+    model = layer()
+    plan = sa.calibrate(model, batches, 0.5, score="weight")
+    whole = plan.compensate(model, batches, rank=4).updates
+    model, batches = model.bfloat16(), [x.bfloat16() for x in batches]
+    found = plan.compensate(model, batches, rank=4).updates
+    for tensor in found.tensors().values():
+        assert tensor.dtype == torch.float32
+        assert tensor.untyped_storage().nbytes() == 4 * tensor.numel()
+    up, down = whole.low_rank["0"]
+    torch.testing.assert_close(torch.matmul(*found.low_rank["0"]), up @ down, atol=0.02, rtol=0.1)
+
+
+def test_weights_that_are_shared_get_no_addition(batches):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 16), nn.Linear(16, 4))
+    model[2].weight = model[0].weight
+    before = copy.deepcopy(model.state_dict())
+    plan = sa.calibrate(model.eval(), batches, 0.4, score="weight")
+    for found in (plan.compensate(model, batches, rank=2), plan.tune(model, batches, 2)):
+        assert set(found.updates.low_rank) == {"3"}
+        with found.applied(model), torch.no_grad():
+            simulated = model(batches[0])
+            assert torch.equal(model[0].weight, before["0.weight"])
+        for name, tensor in model.state_dict().items():
+            assert torch.equal(tensor, before[name])
+        fast = sa.sparsify(copy.deepcopy(model), found, "float32")
+        torch.testing.assert_close(fast(batches[0]), simulated, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["constant", "one row", "large mean"])
+def test_inputs_without_variance(kind, batches):
+    """A covariance is then 0, or less by rounding."""
+    torch.manual_seed(0)
+    x = {"one row": batches[0][:1], "constant": batches[0][:1].expand(200, 16)}.get(kind)
+    if x is None:
+        x = torch.randn(4096, 16)
+        x[:, 3] = 3000 + 0.3 * x[:, 3]
+    given = [x]
+    model = layer()
+    plan = sa.calibrate(model, given, 0.4, score="weight")
+    found = plan.compensate(model, given, rank=4)
+    assert all(bool(tensor.isfinite().all()) for tensor in found.updates.tensors().values())
+    assert error(found, model, given) <= error(plan, model, given) * 1.001

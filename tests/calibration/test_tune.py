@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from torch.nn.functional import kl_div
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import sparsact as sa
+import tiny_models
 from sparsact.calibration.updates import Updates
 
 
@@ -233,3 +235,120 @@ def test_the_rate_is_smaller_where_the_plan_was_changed_already(llama, batches, 
         found, same = start.tune(llama, batches, 2), start.tune(llama, batches, 2, lr=lr)
         for name, value in same.updates.values.items():
             assert torch.equal(found.updates.values[name], value)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_precision_learns_too(llama, batches, plan, dtype):
+    """In float32: near 1 in bfloat16 a step rounds away, and Adam's ε is 0 in float16."""
+    model = copy.deepcopy(llama).to(dtype)
+    tuned = plan.compensate(model, batches, rank=4).tune(model, batches, 30, lr=2e-3)
+    assert {tensor.dtype for tensor in tuned.updates.tensors().values()} == {torch.float32}
+    before, after = (
+        sum(divergence(found, model, batch) for batch in batches) for found in (plan, tuned)
+    )
+    assert after < 0.7 * before
+    # and a plan moves between a model and its copy in another dtype
+    assert tuned.tune(llama, batches, 1).updates
+    assert divergence(tuned, llama, batches[0]) < divergence(plan, llama, batches[0])
+
+
+@pytest.mark.parametrize("stored", ["float32", "bfloat16", "int8"])
+def test_sparsified_after_tuning_in_each_dtype(llama, batches, plan, stored):
+    tuned = plan.tune(llama, batches, 5, lr=5e-3)
+    with tuned.applied(llama), torch.no_grad():
+        wanted = llama(**batches[0]).logits.log_softmax(-1)
+    sparse = sa.sparsify(copy.deepcopy(llama), tuned, dtype=stored)
+    found = sparse(**batches[0]).logits.log_softmax(-1)
+    apart = float(kl_div(found, wanted, log_target=True, reduction="sum")) / wanted[..., 0].numel()
+    assert apart < {"float32": 1e-8, "bfloat16": 0.01, "int8": 0.05}[stored]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_thresholds_are_learned_of_activations_in_half_precision(llama, batches, plan, dtype):
+    """A tiny threshold makes quotients that half cannot hold."""
+    tiny = {name: level.clone() for name, level in plan.thresholds.items()}
+    next(iter(tiny.values()))[:4] = 1e-12
+    tuned = replace(plan, thresholds=tiny).tune(
+        copy.deepcopy(llama).to(dtype), batches, 3, learn=["thresholds"]
+    )
+    assert all(bool(level.isfinite().all()) for level in tuned.thresholds.values())
+
+
+class Routed(nn.Module):
+    """Rows go to the expert that their first entry's sign names, of those that have rows or all."""
+
+    def __init__(self, empty):
+        super().__init__()
+        self.positive, self.negative = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.empty = empty
+
+    def forward(self, x):
+        up = x[:, 0] > 0
+        y = torch.empty_like(x)
+        for rows, expert in ((up, self.positive), (~up, self.negative)):
+            if self.empty or bool(rows.any()):
+                y[rows] = expert(x[rows])
+        return y
+
+
+@pytest.mark.parametrize("empty", [False, True])
+@pytest.mark.parametrize("learn", [["low_rank"], ["thresholds", "norms"]], ids=str)
+def test_experts_that_the_first_batches_do_not_reach(empty, learn):
+    torch.manual_seed(0)
+    model = Routed(empty)
+    some = [torch.randn(50, 6) for _ in range(10)]
+    for x in some[:9]:
+        x[:, 0].abs_()
+    plan = sa.calibrate(model, some[::-1], 0.5, score="weight")
+    assert len(plan.sites) == 2
+    tuned = plan.compensate(model, some, rank=2).tune(model, some, 12, learn=learn)
+    assert tuned.measure(model, some)["positive"] == pytest.approx(0.5, abs=0.1)
+    assert all(bool(level.isfinite().all()) for level in tuned.thresholds.values())
+
+
+def test_batches_of_which_nothing_counts_are_left_out(llama, batches):
+    plan = sa.calibrate(llama, batches, 0.5, keep_first=2)
+    short = {name: value[:, :2] for name, value in batches[0].items()}
+    tuned = plan.tune(llama, [short, *batches], 10)
+    assert all(bool(value.isfinite().all()) for value in tuned.updates.tensors().values())
+    with pytest.raises(ValueError, match="no token counts"):
+        plan.tune(llama, [short], 10)
+
+
+def test_a_single_logit_is_a_number_and_not_a_class():
+    from transformers import BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=61, num_labels=1, **tiny_models.SIZES)
+    model = tiny_models.spread(BertForSequenceClassification(config))
+    given = tiny_models.token_batches()
+    plan = sa.calibrate(model, given, 0.5, score="weight")
+
+    def error(found):
+        total = 0.0
+        with torch.no_grad():
+            for batch in given:
+                dense = model(**batch).logits
+                with found.applied(model):
+                    total += float((model(**batch).logits - dense).square().sum())
+        return total
+
+    assert error(plan.tune(model, given, 40, lr=0.02)) < 0.3 * error(plan)
+
+
+def test_what_is_trained_while_updates_are_applied_is_not_lost_in_silence(llama, batches, plan):
+    tuned = plan.tune(llama, batches, 2)
+    model = copy.deepcopy(llama)
+    before = copy.deepcopy(model.state_dict())
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    applied = tuned.apply(model)
+    model(**batches[0]).logits.square().mean().backward()
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="changed while it was applied"):
+        applied.remove()
+    assert torch.equal(model.model.norm.weight, before["model.norm.weight"])
+    model.load_state_dict(before)
+    with plan.applied(model):  # without updates, training goes through
+        model(**batches[0]).logits.square().mean().backward()
+        optimizer.step()
+    assert not torch.equal(model.model.norm.weight, before["model.norm.weight"])

@@ -8,15 +8,23 @@ import torch
 from torch import Tensor, nn
 
 from sparsact._progress import Progress
-from sparsact.calibration.batches import Batch, counted, read_twice, rows_of, run_to_head, unchanged
+from sparsact.calibration.batches import (
+    Batch,
+    counted,
+    rows_of,
+    run_to_head,
+    that_count,
+    unchanged,
+)
 from sparsact.calibration.correct import corrected
 from sparsact.calibration.plan import ThresholdPlan
 from sparsact.calibration.simulate import Simulation, below, check_dense
-from sparsact.calibration.sites import InputSite, weight_t
+from sparsact.calibration.sites import InputSite, shared_parameters, weight_t
 from sparsact.calibration.updates import Updates
 from sparsact.taps import Taps
 
 _RIDGE = 0.1  # of the mean square of an input that stays
+_ROUNDING = 1e-5  # of an input's square, which float32 sums may be wrong by
 _MOMENTS_BYTES = 2**30  # that are held at once: beyond, the batches are gone through again
 
 
@@ -33,9 +41,7 @@ def compensate(
         raise ValueError(f"rank must be at least 1, got {rank}")
     if plan.updates:
         raise ValueError("the plan has changed the weights already: compensate first, then tune")
-    batches = list(read_twice(batches))
-    if not batches:
-        raise ValueError("there are no batches to compensate on")
+    batches = that_count(batches, plan.keep_first, "compensate")
     plan.check(model)
     check_dense(model)
     groups = list(_groups(plan.sites))
@@ -83,12 +89,17 @@ class _Moments:
         self.cross.addmm_(left_out.t(), kept)
 
     def means(self, centred: bool) -> tuple[Tensor, Tensor]:
-        """Of s·sᵀ and of d·sᵀ: covariances if a bias takes what is constant."""
+        """Of s·sᵀ, with the ridge, and of d·sᵀ: covariances if a bias takes what is constant."""
         square, cross = self.square / self.tokens, self.cross / self.tokens
+        size = square.diagonal().clone()
         if centred:
             kept = self.kept / self.tokens
             square -= torch.outer(kept, kept)
             cross -= torch.outer(self.left_out / self.tokens, kept)
+        ridge = _RIDGE * square.diagonal().mean().clamp(min=0)
+        if centred:  # the difference of large numbers
+            ridge = ridge + _ROUNDING * size
+        square.diagonal().add_(torch.where(ridge > 0, ridge, 1))
         return square, cross
 
 
@@ -141,6 +152,7 @@ def _added(
 ) -> Updates:
     """`updates`, and what makes up for the zeros of these sites."""
     values, low_rank = dict(updates.values), dict(updates.low_rank)
+    shared = shared_parameters(model)
     for site in sites:
         found = moments[site.name]
         if not bool(found.kept.any()):  # nothing stays, or nothing came
@@ -148,19 +160,19 @@ def _added(
         whitened = cache(lambda centred, found=found: _whitened(*found.means(centred)))
         for reader in site.readers:
             linear = model.get_submodule(reader)
-            weight, bias = weight_t(linear).detach().t(), _bias(linear)
+            if not shared.isdisjoint(map(id, linear.parameters())):
+                continue  # what is added here would be added elsewhere
+            weight, bias = weight_t(linear).t().float(), _bias(linear)
             factor, cross = whitened(bias is not None)
-            up, down = _nearest(weight.float() @ cross, factor, rank)
-            low_rank[reader] = up.to(weight), down.to(weight)
+            up, down = low_rank[reader] = _nearest(weight @ cross, factor, rank)
             if bias is not None:
-                missing = weight.float() @ found.left_out - up @ (down @ found.kept)
-                values[f"{reader}.bias"] = bias.detach() + (missing / found.tokens).to(bias)
+                missing = weight @ found.left_out - up @ (down @ found.kept)
+                values[f"{reader}.bias"] = bias.detach().float() + missing / found.tokens
     return Updates(values, low_rank)
 
 
 def _whitened(square: Tensor, cross: Tensor) -> tuple[Tensor, Tensor]:
     """L with ``L·Lᵀ = E[s·sᵀ] + ρI``, and ``E[d·sᵀ]·L⁻ᵀ``."""
-    square.diagonal().add_(_RIDGE * square.diagonal().mean())
     factor: Tensor = torch.linalg.cholesky(square)
     return factor, torch.linalg.solve_triangular(factor, cross.t(), upper=False).t()
 
@@ -169,7 +181,8 @@ def _nearest(wanted: Tensor, factor: Tensor, rank: int) -> tuple[Tensor, Tensor]
     """U (out, rank) and D (rank, in) for which ``U·D·L`` is the nearest to `wanted` (out, in)."""
     rank = min(rank, *wanted.shape)
     if wanted.shape[0] <= wanted.shape[1]:
-        up = torch.linalg.eigh(wanted @ wanted.t()).eigenvectors[:, -rank:]
+        # a copy: a part would keep the whole of them alive
+        up = torch.linalg.eigh(wanted @ wanted.t()).eigenvectors[:, -rank:].clone()
         right = up.t() @ wanted
     else:
         right = torch.linalg.eigh(wanted.t() @ wanted).eigenvectors[:, -rank:].t()

@@ -32,11 +32,14 @@ def corrected(plan: ThresholdPlan, model: nn.Module, batches: Sequence[Batch]) -
             histograms = score_histograms(
                 model, plan.sites, scales, batches, plan.thresholds, plan.keep_first, _nothing
             )
-            levels = global_levels(plan.sites, histograms, plan.sparsity)
-            largest = torch.finfo(torch.float32).max
+            # a site that these batches do not reach goes with the others
+            seen = [site for site in plan.sites if histograms[site.name].counts.any()]
+            if not seen:
+                break
+            levels = global_levels(seen, histograms, plan.sparsity)
+            factor, largest = levels[seen[0].name], torch.finfo(torch.float32).max
             thresholds = {
-                name: (level * levels[name]).clamp(max=largest)
-                for name, level in plan.thresholds.items()
+                name: (level * factor).clamp(max=largest) for name, level in plan.thresholds.items()
             }
             plan = replace(plan, thresholds=thresholds)
     return replace(plan, achieved=plan.measure(model, batches))

@@ -61,7 +61,8 @@ class ThresholdPlan:
     def apply(self, model: nn.Module) -> Removable:
         """Simulate the plan: what is below a threshold is zero from here on, and nothing is faster.
 
-        Works on every device, in training too: the gradient passes where the activation does.
+        Works on every device, in training too: the gradient passes where the activation does. What
+        a plan with updates changes cannot be trained, as it is taken out again.
 
         Args:
             model: the model that was calibrated; hooks are put on its layers, and a tuned plan's

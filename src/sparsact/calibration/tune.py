@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,12 +12,20 @@ from torch.nn.functional import kl_div
 
 from sparsact._progress import Progress
 from sparsact._thresholds.shrink import hardshrink
-from sparsact.calibration.batches import Batch, Target, counted, read_twice, rows_of, run, unchanged
+from sparsact.calibration.batches import (
+    Batch,
+    Target,
+    counted,
+    rows_of,
+    run,
+    that_count,
+    unchanged,
+)
 from sparsact.calibration.correct import LARGEST, SMALLEST, corrected
 from sparsact.calibration.measure import byte_sparsity
 from sparsact.calibration.plan import ThresholdPlan
 from sparsact.calibration.simulate import Simulation, check_dense
-from sparsact.calibration.sites import weight_t
+from sparsact.calibration.sites import shared_parameters, weight_t
 from sparsact.calibration.updates import Updates
 from sparsact.taps import first_tensor
 
@@ -44,9 +53,7 @@ def tune(
 ) -> ThresholdPlan:
     """See :meth:`sparsact.calibration.ThresholdPlan.tune`."""
     _check(steps, learn, rank)
-    batches = list(read_twice(batches))
-    if not batches:
-        raise ValueError("there are no batches to tune on")
+    batches = that_count(batches, plan.keep_first, "tune")
     plan.check(model)
     check_dense(model)
     if lr is None:
@@ -86,23 +93,25 @@ class _Student:
             site.name: torch.zeros((), device=device, requires_grad="thresholds" in learn)
             for site in plan.sites
         }
-        # copies: what is learned must not change the plan that it starts from
-        self.values = {
-            name: value.to(device, copy=True) for name, value in plan.updates.values.items()
-        }
+        # copies: what is learned must not change the plan that it starts from; and in float32: of
+        # a narrower number a step of Adam would round away
+        own = partial(Tensor.to, device=device, dtype=torch.float32, copy=True)
+        self.values = {name: own(value) for name, value in plan.updates.values.items()}
         if "norms" in learn:
             for name, parameter in model.named_parameters():
                 if parameter.ndim == 1:
-                    self.values.setdefault(name, parameter.detach().clone())
+                    self.values.setdefault(name, own(parameter.detach()))
         self.low_rank = {
-            reader: (up.to(device, copy=True), down.to(device, copy=True))
-            for reader, (up, down) in plan.updates.low_rank.items()
+            reader: (own(up), own(down)) for reader, (up, down) in plan.updates.low_rank.items()
         }
         if "low_rank" in learn:
+            shared = shared_parameters(model)
             for site in plan.sites:
                 for reader in site.readers:
-                    new = _low_rank(model.get_submodule(reader), site.inputs, rank, generator)
-                    self.low_rank.setdefault(reader, new)
+                    linear = model.get_submodule(reader)
+                    if id(linear.weight) not in shared:
+                        up, down = _low_rank(linear, rank, generator)
+                        self.low_rank.setdefault(reader, (own(up), own(down)))
         self.zeros: dict[str, float] = {}  # share of each site in the last forward
         self.near: dict[str, float] = {}  # share that is within the bandwidth of a threshold
         self._kept: Tensor | None = None
@@ -171,27 +180,35 @@ class _Student:
         ]
         simulation = Simulation(self.model, self.before.sites, self._shrink, self.before.keep_first)
         try:
-            output = run(self.model, batch, self.values)
+            output = run(self.model, batch, self._values())
         finally:
             simulation.remove()
             for handle in handles:
                 handle.remove()
         found = self.predicted(output, batch)
-        if self.target is None and isinstance(getattr(output, "logits", None), Tensor):
+        if self.target is None and _has_classes(output):
             return kl_div(found, wanted, reduction="batchmean", log_target=True)
         return (found - wanted).square().sum() / wanted.square().sum()
+
+    def _values(self) -> dict[str, Tensor]:
+        """In the dtypes of the parameters that they take the places of."""
+        return {
+            name: value.to(self.model.get_parameter(name).dtype)
+            for name, value in self.values.items()
+        }
 
     def _shrink(self, name: str, x: Tensor) -> Tensor:
         level, factor = self.thresholds[name], self.factors[name].exp()
         if factor.requires_grad:
-            unit = (x / level).to(x.dtype)
+            unit = x.float() / level
             shrunk = hardshrink(unit, factor, bandwidth=_BANDWIDTH) * level
             near = (unit.detach().abs() - factor.detach()).abs() < _BANDWIDTH / 2
-            self.near[name] = float(near.float().mean())
+            self.near[name] = float(near.float().sum()) / max(near.numel(), 1)
         else:
             shrunk = x.masked_fill(x.abs().float() <= level * factor, 0)
         rows = rows_of(shrunk.detach(), self._kept)
-        self.zeros[name] = 1 - int(torch.count_nonzero(rows)) / rows.numel()
+        if rows.numel():  # an expert may be given none
+            self.zeros[name] = 1 - int(torch.count_nonzero(rows)) / rows.numel()
         return shrunk.to(x.dtype)
 
     def _along_the_sparsity(self) -> None:
@@ -231,29 +248,31 @@ def _in_turn(batches: Sequence[Batch], steps: int, seed: int) -> Iterator[Batch]
 
 def _predicted(output: Any, batch: Batch, keep_first: int) -> Tensor:
     """Log-probabilities (n, classes) where there are logits, else the first tensor (n, width)."""
-    logits = getattr(output, "logits", None)
     kept = counted(batch, keep_first)
-    if isinstance(logits, Tensor):
-        return rows_of(logits, kept).float().log_softmax(-1)
+    if _has_classes(output):
+        return rows_of(output.logits, kept).float().log_softmax(-1)
     found = first_tensor(output)
     if found is None:
         raise ValueError(f"the model gives no tensor but {type(output).__name__}")
     return rows_of(found, kept).float()
 
 
-def _low_rank(
-    linear: nn.Module, inputs: int, rank: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def _has_classes(output: Any) -> bool:
+    """Whether there are logits, of more than the one class whose probability is always 1."""
+    logits = getattr(output, "logits", None)
+    return isinstance(logits, Tensor) and logits.shape[-1] > 1
+
+
+def _low_rank(linear: nn.Module, rank: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Factors whose product is 0: the first of them is."""
-    weight = weight_t(linear)
-    down = torch.randn(rank, inputs, generator=generator) / inputs**0.5
-    up = torch.zeros(weight.shape[1], rank)
-    return up.to(weight), down.to(weight)
+    inputs, outputs = weight_t(linear).shape
+    return torch.zeros(outputs, rank), torch.randn(rank, inputs, generator=generator) / inputs**0.5
 
 
 def _adding(up: Tensor, down: Tensor) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
     def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-        added: Tensor = (args[0] @ down.t()) @ up.t()
+        x = args[0]
+        added: Tensor = (x @ down.to(x.dtype).t()) @ up.to(x.dtype).t()
         return output + added
 
     return hook

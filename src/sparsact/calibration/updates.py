@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from sparsact.calibration.sites import is_conv1d
-from sparsact.taps import Removable
+from sparsact.taps import Removable, version_of
 
 _VALUE, _UP, _DOWN = "value.", "up.", "down."
 _WRITTEN = "_sparsact_updated"  # an attribute of modules: a copy, which has the values, has it too
@@ -89,15 +89,28 @@ class Written(Removable):
 
     def __init__(self, new: Iterable[tuple[nn.Module, str, Tensor]]) -> None:
         self._before: list[tuple[nn.Module, nn.Parameter, Tensor]] = []
+        self._versions: list[int] = []
         for module, name, value in new:
             parameter = module.get_parameter(name)
             self._before.append((module, parameter, parameter.data))
             parameter.data = value
+            self._versions.append(version_of(parameter))
             vars(module)[_WRITTEN] = True
 
     def remove(self) -> None:
-        """Give the parameters their own values back."""
-        for module, parameter, value in self._before:
+        """Give the parameters their own values back.
+
+        Raises:
+            RuntimeError: after that; they were trained or loaded meanwhile, and that is gone.
+        """
+        versions = [version_of(parameter) for _, parameter, _ in self._before]
+        lost = self._before and versions != self._versions
+        for module, parameter, value in reversed(self._before):
             parameter.data = value
             vars(module).pop(_WRITTEN, None)
         self._before.clear()
+        if lost:
+            raise RuntimeError(
+                "parameters that hold a plan's updates were changed while it was applied, as by an "
+                "optimizer, and have their own values back: train first, and calibrate then"
+            )
