@@ -83,7 +83,6 @@ class _Student:
         seed: int,
     ) -> None:
         self.model, self.before, self.learn, self.target = model, plan, learn, target
-        generator = torch.Generator().manual_seed(seed)
         device = next(model.parameters()).device
         self.thresholds = {
             name: level.to(device).clamp(SMALLEST, LARGEST)
@@ -93,25 +92,8 @@ class _Student:
             site.name: torch.zeros((), device=device, requires_grad="thresholds" in learn)
             for site in plan.sites
         }
-        # copies: what is learned must not change the plan that it starts from; and in float32: of
-        # a narrower number a step of Adam would round away
-        own = partial(Tensor.to, device=device, dtype=torch.float32, copy=True)
-        self.values = {name: own(value) for name, value in plan.updates.values.items()}
-        if "norms" in learn:
-            for name, parameter in model.named_parameters():
-                if parameter.ndim == 1:
-                    self.values.setdefault(name, own(parameter.detach()))
-        self.low_rank = {
-            reader: (own(up), own(down)) for reader, (up, down) in plan.updates.low_rank.items()
-        }
-        if "low_rank" in learn:
-            shared = shared_parameters(model)
-            for site in plan.sites:
-                for reader in site.readers:
-                    linear = model.get_submodule(reader)
-                    if id(linear.weight) not in shared:
-                        up, down = _low_rank(linear, rank, generator)
-                        self.low_rank.setdefault(reader, (own(up), own(down)))
+        begun = _beginning(plan, model, learn, rank, seed)
+        self.values, self.low_rank = begun.values, begun.low_rank
         self.zeros: dict[str, float] = {}  # share of each site in the last forward
         self.near: dict[str, float] = {}  # share that is within the bandwidth of a threshold
         self._kept: Tensor | None = None
@@ -261,6 +243,32 @@ def _has_classes(output: Any) -> bool:
     """Whether there are logits, of more than the one class whose probability is always 1."""
     logits = getattr(output, "logits", None)
     return isinstance(logits, Tensor) and logits.shape[-1] > 1
+
+
+def _beginning(
+    plan: ThresholdPlan, model: nn.Module, learn: Sequence[str], rank: int, seed: int
+) -> Updates:
+    """What is learned as it is before the first step, in tensors of its own.
+
+    In float32, whatever the model has: of a narrower number a step of Adam would round away.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    device = next(model.parameters()).device
+    own = partial(Tensor.to, device=device, dtype=torch.float32, copy=True)
+    values = {name: own(value) for name, value in plan.updates.values.items()}
+    low_rank = {name: (own(up), own(down)) for name, (up, down) in plan.updates.low_rank.items()}
+    if "norms" in learn:
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 1:
+                values.setdefault(name, own(parameter.detach()))
+    if "low_rank" in learn:
+        shared = shared_parameters(model)
+        for reader in (reader for site in plan.sites for reader in site.readers):
+            linear = model.get_submodule(reader)
+            if id(linear.weight) not in shared:
+                up, down = _low_rank(linear, rank, generator)
+                low_rank.setdefault(reader, (own(up), own(down)))
+    return Updates(values, low_rank)
 
 
 def _low_rank(linear: nn.Module, rank: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
