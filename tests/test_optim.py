@@ -253,6 +253,18 @@ def test_copies_and_pickles():
         assert not twin_model[0].weight.equal(before)
 
 
+def test_a_copy_of_a_scheduled_one_steps_itself():
+    """A scheduler gives the optimizer a `step` that is bound to it."""
+    model, optimizer = small()
+    torch.optim.lr_scheduler.StepLR(optimizer, 2)
+    for copier in (copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))):
+        twin_model, twin = copier((model, optimizer))
+        before = model[0].weight.detach().clone()
+        run(twin_model, twin, 1)
+        assert model[0].weight.equal(before)
+        assert not twin_model[0].weight.equal(before)
+
+
 def test_another_optimizer_needs_its_step_size():
     model = nn.Linear(3, 2)
     inner = torch.optim.Rprop(model.parameters(), lr=0.1)

@@ -242,3 +242,39 @@ def test_after_group_lasso_on_units():
     dead = int((model[0].weight == 0).all(1).sum())
     assert 0 < dead < 32
     check(model, x[:3], x, {"0": dead})
+
+
+@pytest.mark.parametrize(
+    "fixed",
+    [
+        lambda: sa.nn.Softshrink(torch.full((8,), 0.1), num_parameters=8, channel_dim=-1),
+        lambda: sa.nn.GroupSoftshrink(0.1, group_size=4),
+    ],
+)
+def test_what_follows_has_a_fixed_size(fixed):
+    model = nn.Sequential(nn.Linear(4, 8), fixed(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2))
+    zero(model[0].weight, [1, 4, 5])
+    zero(model[2].weight, [2])
+    check(model, X, 2 * X, {"2": 1}, kept=["0"])
+
+
+class ByKeyword(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.b(input=self.a(input=x).relu())
+
+
+def test_layers_that_are_called_by_keyword():
+    model = ByKeyword()
+    zero(model.a.weight, [1, 4])
+    check(model, X, 2 * X, {"a": 2})
+
+
+def test_a_parametrized_weight_is_kept():
+    normed = torch.nn.utils.parametrizations.weight_norm(nn.Linear(4, 8))
+    model = nn.Sequential(normed, nn.ReLU(), nn.Linear(8, 2))
+    zero(normed.parametrizations.weight.original0, [1, 4])
+    check(model, X, 2 * X, {}, kept=["0"])

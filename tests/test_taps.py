@@ -130,6 +130,15 @@ def test_swaps_by_type_and_shares_what_was_shared():
     assert model(x).equal(model.head(hidden))
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_swap_keeps_the_mode(training):
+    model = net().train(training)
+    sa.swap(model, nn.ReLU, lambda old: sa.nn.BatchTopK(1))
+    assert model.first.act.training == training
+    model(torch.randn(3, 4))
+    assert bool(model.first.act.num_batches_tracked) == training
+
+
 def test_swap_gives_the_factory_the_old_module():
     model = net()
     seen = []

@@ -144,7 +144,8 @@ class Proximal(Optimizer):
         return getattr(self.optimizer, name)
 
     def __getstate__(self) -> dict[str, Any]:
-        return dict(vars(self))
+        # a scheduler puts a `step` of its own here, which is bound to this one
+        return {name: value for name, value in vars(self).items() if name != "step"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.parametrize import is_parametrized
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from sparsact._extras import require
+from sparsact.taps import first_tensor
 
 TOLERANCE = 1e-5
 CONSTANT = 1e-6  # how far apart, relative to their size, entries of one constant may lie
@@ -206,7 +208,7 @@ class _Pruning:
                 coupled.group.prune(chosen.nonzero().flatten().tolist())
                 try:
                     after = _run(self.model, self.example)
-                except RuntimeError:
+                except (RuntimeError, ValueError):  # what follows has a size that is fixed
                     return coupled.name
                 _check_equal(coupled.name, self.before, after)
                 for name, count in coupled.count(chosen).items():
@@ -273,6 +275,8 @@ def _sort_in(coupled: _Coupled, graph: Any, item: Any, shared: set[nn.Module], k
         coupled.obstacle = "a parameter outside torch's own layers depends on its units"
     elif module in shared:
         coupled.obstacle = "a layer coupled with it shares its weights with another"
+    elif is_parametrized(module):
+        coupled.obstacle = f"a weight of {type(module).__name__} is parametrized"
     elif isinstance(module, (nn.Linear, _ConvNd)):
         if getattr(module, "groups", 1) > 1:
             coupled.obstacle = "a convolution in groups is coupled with it"
@@ -316,18 +320,21 @@ def _constants(model: nn.Module, readers: Sequence[_Part], example: Any) -> _Bou
     """The least and the largest value of every input of each layer."""
     bounds: _Bounds = {}
 
-    def see(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+    def see(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        x = first_tensor((args, kwargs))
+        assert x is not None
         unit_dim = -1
         if isinstance(module, _ConvNd):
             unit_dim = -1 - len(module.kernel_size)
-        low, high = args[0].movedim(unit_dim, 0).flatten(1).aminmax(dim=1)
+        low, high = x.movedim(unit_dim, 0).flatten(1).aminmax(dim=1)
         if module in bounds:
             low = torch.minimum(low, bounds[module][0])
             high = torch.maximum(high, bounds[module][1])
         bounds[module] = low, high
 
     handles = [
-        module.register_forward_pre_hook(see) for module in {module for module, _, _ in readers}
+        module.register_forward_pre_hook(see, with_kwargs=True)
+        for module in {module for module, _, _ in readers}
     ]
     _run(model, example)
     for handle in handles:

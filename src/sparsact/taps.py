@@ -78,8 +78,8 @@ def swap(
     Args:
         model: the model; it is changed.
         selector: which modules; see :func:`select_modules`.
-        factory: takes the old module and returns the new one. A module that is used under
-            several names is replaced once, under all of them.
+        factory: takes the old module and returns the new one, which is put into its training or
+            eval mode. A module that is used under several names is replaced once, under all.
 
     Returns:
         name → new module.
@@ -104,6 +104,8 @@ def swap(
     for new in replacements.values():
         if not isinstance(new, nn.Module):
             raise TypeError(f"factory must return a module, got {type(new).__name__}")
+    for old in chosen.values():
+        replacements[id(old)].train(old.training)
     for name, old in list(model.named_modules(remove_duplicate=False)):
         if id(old) in replacements:
             parent, _, child = name.rpartition(".")

@@ -236,3 +236,16 @@ def test_other_dtypes_are_summed_without_loss(dtype: torch.dtype) -> None:
     stats = measure(x)
     assert stats.mean_magnitude == pytest.approx(float(x[0, 0]), rel=1e-12)
     assert stats.density == 1.0
+
+
+def test_reset_in_inference_mode():
+    model = nn.Sequential(nn.Linear(5, 7), nn.ReLU())
+    x = torch.randn(11, 5)
+    with SparsityMeter(model, "1") as meter:
+        with torch.inference_mode():
+            meter.reset()
+            model(x)
+        model(100 * x).sum().backward()
+        found = meter.compute()["1"]
+    assert found.samples == 22
+    assert sum(found.histogram.counts) == int((model(torch.cat([x, 100 * x])) != 0).sum())

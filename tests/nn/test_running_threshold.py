@@ -77,3 +77,16 @@ def test_bfloat16_batches_move_a_float32_threshold():
 def test_refuses_a_bad_momentum(momentum):
     with pytest.raises(ValueError, match="momentum"):
         sa.nn.BatchTopK(2, momentum=momentum)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_the_mean_moves_in_every_dtype(dtype):
+    """A hundredth of a small difference would round away in half precision."""
+    layer = sa.nn.BatchTopK(1).to(dtype)
+    layer(torch.tensor([[1.0, 0.5]], dtype=dtype))
+    for _ in range(500):
+        layer(torch.tensor([[1.125, 0.5]], dtype=dtype))
+    assert float(layer.running_threshold) == pytest.approx(1.125, abs=2e-3)
+    found = layer.eval()(torch.tensor([[1.0, 1.25]], dtype=dtype))
+    assert found.dtype == dtype
+    assert found.tolist() == [[0.0, 1.25]]

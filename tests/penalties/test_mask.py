@@ -100,3 +100,22 @@ def test_bad_masks():
     penalty.set_mask(MASK.T)
     with pytest.raises(ValueError, match=r"at module 'act': mask of shape \(4, 2\).*\(2, 4, 6\)"):
         model(X)
+
+
+@pytest.mark.parametrize("channels", [None, 6])
+def test_a_learned_threshold_learns_from_what_is_kept_alone(channels):
+    """Padding is 0, which lies within the window of a small one."""
+    lambd = 0.01 if channels is None else torch.full((channels,), 0.01)
+    x = 0.02 * X
+    thetas = []
+    for mask, given in ((MASK, x), (None, x[MASK.bool()].reshape(1, 5, 6))):
+        act = sa.nn.JumpReLU(lambd, learnable=True, num_parameters=channels or 1, channel_dim=-1)
+        model = nn.Sequential(act)
+        penalty = sa.ActivationPenalty(model, {"0": sa.L0(1.0, threshold=act)}, "sum", on="input")
+        penalty.set_mask(mask)
+        model(given)
+        result = penalty()
+        result.backward()
+        thetas.append((result.detach(), act.lambd.grad))
+    torch.testing.assert_close(thetas[0], thetas[1])
+    assert thetas[0][1].any()

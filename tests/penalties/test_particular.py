@@ -175,3 +175,62 @@ def test_smooth_l1_is_that_of_torch():
         wanted = nn.functional.smooth_l1_loss(x, torch.zeros_like(x), reduction="sum", beta=beta)
         torch.testing.assert_close(sa.SmoothL1(1.0, beta=beta)(x), wanted)
     torch.testing.assert_close(sa.SmoothL1(0.3, beta=0.0).prox(x, 0.5), sa.L1(0.3).prox(x, 0.5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("beta", [0.01, 1.0])
+def test_smooth_l1_has_torchs_gradient_in_half_precision(dtype, beta):
+    x = torch.tensor([1e-4, 1e-3, -1e-2, 0.0, 0.3, -1.0, 5.0], dtype=dtype, requires_grad=True)
+    sa.SmoothL1(1.0, beta=beta)(x).backward()
+    wide = x.detach().float().requires_grad_()
+    wanted = nn.functional.smooth_l1_loss(wide, torch.zeros(7), reduction="sum", beta=beta)
+    (grad,) = torch.autograd.grad(wanted, wide)
+    torch.testing.assert_close(x.grad, grad.to(dtype))
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-16, 1e-6, 1.0, 1e12, 1e20])
+@pytest.mark.parametrize("level", [0.0, 1e-3, 0.4])
+def test_group_shrinkage_by_entry_at_every_scale(size, level):
+    """The prox of x and its level, both times a factor, is that factor times the prox."""
+    torch.manual_seed(0)
+    x, steps = torch.randn(5, 6), torch.rand(5, 6) + 0.1
+    x[0, 0] = x[1, 2] = 0
+    penalty = sa.GroupLasso(level, dim=1, scale="none")
+    small = penalty.prox(x.double(), steps.double())
+    scaled = sa.GroupLasso(level * size, dim=1, scale="none").prox(x * size, steps)
+    torch.testing.assert_close(scaled / size, small.float(), atol=1e-5, rtol=1e-4)
+
+
+def test_group_shrinkage_by_entry_with_steps_far_apart():
+    """Against the root found by bisection."""
+    x, steps = torch.tensor([[1.0, 1.0, 0.0, 1e-9]]), torch.tensor([[2.0, 1e-20, 1.0, 1e-9]])
+    wide, level = x.double(), steps.double()
+    low, high = torch.tensor(0.0).double(), torch.tensor(10.0).double()
+    for _ in range(200):
+        middle = (low + high) / 2
+        if (wide / (middle + level)).square().sum() > 1:
+            low = middle
+        else:
+            high = middle
+    found = sa.GroupLasso(1.0, dim=1, scale="none").prox(x, steps)
+    torch.testing.assert_close(found.double(), wide * low / (low + level), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("penalty", [sa.LogSum(0.5), sa.L0(0.5, threshold=0.3)], ids=repr)
+def test_under_vmap(penalty):
+    x = 0.3 + 0.02 * torch.randn(4, 5)
+    found = torch.func.vmap(torch.func.grad(penalty))(x)
+    one_by_one = torch.stack([torch.func.grad(penalty)(row) for row in x])
+    torch.testing.assert_close(found, one_by_one)
+    assert found.any()
+
+
+def test_a_layers_penalty_reaches_a_threshold_though_its_input_needs_no_gradient():
+    act = sa.nn.JumpReLU(0.5, learnable=True)
+    model = nn.Sequential(sa.nn.ActivityPenalty(sa.L0(1.0, threshold=act), "sum"), act)
+    grads = []
+    for needs in (False, True):
+        model(torch.full((2, 3), 0.51, requires_grad=needs)).sum().backward()
+        grads.append(act.lambd.grad)
+        act.lambd.grad = None
+    assert grads[0].equal(grads[1])

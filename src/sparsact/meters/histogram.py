@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 BINS = 128
 SAMPLED_PER_CALL = 8192
@@ -44,7 +45,8 @@ class StreamingHistogram:
         self._grow(float(sample.abs().max()))
         # the limit is a power of two: in float64 the bin of a float32 is found without rounding
         found = torch.floor(sample.double() * (BINS / 2 / self.limit)).to(torch.int64) + BINS // 2
-        self.counts += torch.bincount(found, minlength=BINS)
+        # not in place: what was made in inference mode may be changed in place nowhere else
+        self.counts = self.counts + torch.bincount(found, minlength=BINS)
 
     def compute(self) -> Histogram:
         """The counts so far."""
@@ -56,8 +58,7 @@ class StreamingHistogram:
             self.limit = 2.0 ** math.frexp(peak)[1]
         while peak >= self.limit:
             merged = self.counts.reshape(BINS // 2, 2).sum(1)
-            self.counts.zero_()
-            self.counts[BINS // 4 : BINS // 4 + BINS // 2] = merged
+            self.counts = pad(merged, (BINS // 4, BINS // 4))
             self.limit *= 2
 
 

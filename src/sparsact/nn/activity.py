@@ -40,7 +40,8 @@ class ActivityPenalty(nn.Module):
         reduction: ``"sum"``, ``"mean"``, ``"batch_mean"`` or ``"token_mean"``.
 
     Shape:
-        any, returned unchanged.
+        any, returned unchanged; what changes it in place later, as ``nn.ReLU(inplace=True)``, is
+        refused by torch.
 
     Gradient:
         that of ``loss + penalty(x)/n``, n given by `reduction`. Backward cannot see a factor
@@ -66,9 +67,10 @@ class ActivityPenalty(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x`; in training mode the penalty on it joins the backward pass."""
-        if not (self.training and torch.is_grad_enabled() and x.requires_grad):
+        if not (self.training and torch.is_grad_enabled()):
             return x
-        return inject(x, self.penalty(x) / divisor(x, self.reduction))
+        value = self.penalty(x) / divisor(x, self.reduction)
+        return inject(x, value) if value.requires_grad else x
 
     def extra_repr(self) -> str:
         """The penalty and its reduction."""

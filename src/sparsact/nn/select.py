@@ -1,5 +1,6 @@
 """Selection modules."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -107,6 +108,14 @@ class BatchTopK(nn.Module):
         self.joined = joined
         self.register_buffer("running_threshold", torch.zeros(()))
         self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.long))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "BatchTopK":
+        level = self.running_threshold
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.running_threshold.dtype.itemsize < level.dtype.itemsize:
+            # small steps of the mean would round away in a narrower dtype
+            self.running_threshold = level.to(self.running_threshold.device)
+        return self
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`; only entries where `mask` is True compete."""

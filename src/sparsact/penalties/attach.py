@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointFunction
 
 from sparsact.nn.activity import Reduction, check_reduction, divisor, inject
-from sparsact.penalties.mask import Mask, check_mask_type, keep, kept_divisor
+from sparsact.penalties.mask import Mask, check_mask_type, kept_divisor
 from sparsact.penalties.penalty import Penalty
 from sparsact.taps import (
     Removable,
@@ -243,8 +243,8 @@ class ActivationPenalty(Removable):
             if mask is None:
                 value = penalty(activation) / divisor(activation, self.reduction)
             else:
-                kept = keep(activation, mask, penalty.zero_is_free)
-                value = penalty(kept) / kept_divisor(activation, mask, self.reduction)
+                total = penalty.masked(activation, mask)
+                value = total / kept_divisor(activation, mask, self.reduction)
         except ValueError as error:
             raise ValueError(f"at module {name!r}: {error}") from error
         if penalty is self.penalties[name]:

@@ -62,6 +62,8 @@ class LogSum(Penalty):
 
 
 class _LogSum(Function):  # keeps x itself, where autograd would keep float32 copies
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(x: Tensor, eps: float) -> Tensor:
         return torch.log1p(widen(x).abs() / eps).sum()

@@ -1,5 +1,6 @@
 """The number of non-zeros as a penalty."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from sparsact._thresholds.arguments import Threshold as Level
 from sparsact._thresholds.straight_through import check_bandwidth, window
 from sparsact.nn.gate import JumpReLU
 from sparsact.nn.threshold import ThresholdModule
+from sparsact.penalties.mask import keep
 from sparsact.penalties.penalty import Coefficient, Penalty, check_coefficient, number
 
 
@@ -66,6 +68,13 @@ class L0(Penalty):
         """The penalty on `x`: a scalar."""
         return self.at_level(x, self._level(x))
 
+    def masked(self, x: Tensor, mask: Tensor) -> Tensor:
+        """The penalty on the positions that are kept; θ learns from these alone."""
+        level = self._level(x)
+        if isinstance(level, Tensor):  # 0 lies within the window of a small θ
+            level = keep(level.expand_as(x), mask, True, math.inf)
+        return self.at_level(keep(x, mask, True), level)
+
     def at_level(self, x: Tensor, level: Level) -> Tensor:
         """The penalty on `x` with θ given: entries picked from `x` have their thresholds picked."""
         arguments = level, self._sides, self._bandwidth
@@ -103,6 +112,8 @@ class L0(Penalty):
 
 
 class _Count(Function):
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(x: Tensor, level: Level, sides: Sides, bandwidth: float) -> Tensor:
         wide = widen(x)

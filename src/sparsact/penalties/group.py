@@ -171,17 +171,21 @@ def _shrink_groups_by_entry(groups: Tensor, level: Tensor, dims: tuple[int, ...]
     Newton on ``1/√Σ − 1``, which is nearly linear in n and is approached from below, as in
     Moré & Sorensen, "Computing a trust region step" (1983).
     """
-    x = widen(groups)
-    level = level.to(x.dtype).clamp(min=torch.finfo(x.dtype).tiny)
+    wide = widen(groups)
+    # in units of the largest entry: cubes of very small or large ones would leave the dtype
+    largest = wide.abs().amax(dims, keepdim=True)
+    unit = torch.where((largest > 0) & largest.isfinite(), largest, 1.0)
+    x = wide / unit
+    level = (level.to(x.dtype) / unit).clamp(min=torch.finfo(x.dtype).tiny)
     dead = (x / level).square().sum(dims, keepdim=True) <= 1
     longest = torch.linalg.vector_norm(x, 2, dims, keepdim=True) - level.amax(dims, keepdim=True)
-    size = longest.clamp(min=0)
+    size = torch.maximum(longest, (x.abs() - level).amax(dims, keepdim=True)).clamp(min=0)
     for _ in range(NEWTON_STEPS):
         reach = size + level
-        total = (x / reach).square().sum(dims, keepdim=True)
-        slope = (x.square() / reach.pow(3)).sum(dims, keepdim=True)
+        squares = (x / reach).square()
+        total, slope = (each.sum(dims, keepdim=True) for each in (squares, squares / reach))
         size = size + total * (total.sqrt() - 1) / slope
-    shrunk = x * (size / (size + level))
+    shrunk = wide * (size / (size + level))
     return torch.where(dead, 0.0, shrunk).to(groups.dtype)
 
 

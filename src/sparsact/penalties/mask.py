@@ -24,14 +24,15 @@ def check_mask_type(mask: object) -> None:
         raise TypeError(f"mask must be a tensor or a callable, got {type(mask).__name__}")
 
 
-def keep(x: Tensor, mask: Tensor, zero_is_free: bool) -> Tensor:
+def keep(x: Tensor, mask: Tensor, zero_is_free: bool, padding: float = 0.0) -> Tensor:
     """`x` without its padding.
 
     Args:
         x: (positions…, features…).
         mask: over the leading dims of `x`.
-        zero_is_free: set padding to 0, which keeps the shape; otherwise only the kept positions
-            are taken, (kept, features…), a shape that ``torch.compile`` cannot know.
+        zero_is_free: set padding to `padding`, which keeps the shape; otherwise only the kept
+            positions are taken, (kept, features…), a shape that ``torch.compile`` cannot know.
+        padding: what adds nothing.
     """
     if mask.shape != x.shape[: mask.ndim]:
         raise ValueError(
@@ -41,7 +42,7 @@ def keep(x: Tensor, mask: Tensor, zero_is_free: bool) -> Tensor:
     mask = mask.to(device=x.device, dtype=torch.bool)
     if not zero_is_free:
         return x[mask]
-    return torch.where(mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim)), x, 0.0)
+    return torch.where(mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim)), x, padding)
 
 
 def kept_divisor(x: Tensor, mask: Tensor, reduction: Reduction) -> int | Tensor:

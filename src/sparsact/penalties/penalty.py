@@ -8,6 +8,8 @@ from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor
 
+from sparsact.penalties.mask import keep
+
 Coefficient = float | Callable[[int], float]
 """A number, or a callable from the step of training to a number."""
 
@@ -30,6 +32,10 @@ class Penalty(ABC):
     @abstractmethod
     def __call__(self, x: Tensor) -> Tensor:
         """The penalty on `x`: a scalar, in float32 (float64 for float64 input)."""
+
+    def masked(self, x: Tensor, mask: Tensor) -> Tensor:
+        """The penalty on the positions of `x` that a mask over its leading dims keeps."""
+        return self(keep(x, mask, self.zero_is_free))
 
     def prox(self, x: Tensor, step: float | Tensor) -> Tensor:
         """``argmin_u ½‖u − x‖² + step·penalty(u)``, of the shape and dtype of `x`.

@@ -38,8 +38,9 @@ class SmoothL1(Penalty):
         """The penalty on `x`: a scalar."""
         if self.beta == 0:
             return number(self.coef) * absolute_sum(x)
-        near = x.clamp(-self.beta, self.beta)
-        linear = absolute_sum(x) - absolute_sum(near)
+        wide = widen(x)  # of the difference of two sums, half precision would keep no gradient
+        near = wide.clamp(-self.beta, self.beta)
+        linear = absolute_sum(wide - near)
         return number(self.coef) * (linear + square_sum(near) / (2 * self.beta))
 
     def prox(self, x: Tensor, step: float | Tensor) -> Tensor:
