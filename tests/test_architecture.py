@@ -48,7 +48,7 @@ def test_import_order(file):
     elif room == "language":
         allowed = {"_extras"}
     elif room == "pruning":
-        allowed = {"_extras", "optim"}
+        allowed = {"_extras", "taps", "optim"}
     elif room == "integrations":
         allowed = {"_extras", "penalties", "meters"}
     elif room == "_disk":

@@ -46,10 +46,12 @@ def write_text(path: Path, text: str) -> None:
         new.write_text(text, encoding="utf-8")
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
     """Write a safetensors file, in place of the one that stood there once it is whole."""
     with _unfinished(path) as new:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, new)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, new, metadata)
 
 
 @contextmanager

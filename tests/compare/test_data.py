@@ -9,6 +9,7 @@ from PIL import Image
 
 from sparsact._errors import InputError
 from sparsact.compare.data import Dataset, load
+from sparsact.compare.model import Standardise
 from sparsact.compare.split import SplitData, split
 
 RNG = np.random.default_rng(0)
@@ -115,6 +116,18 @@ def test_csv_faults(tmp_path: Path, text: str, target: str | None, message: str)
         read(tmp_path / "a.csv", target)
 
 
+def test_csv_with_the_target_twice_or_other_separators(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a,label,c,label\n1,2,3,yes\n")
+    with pytest.raises(InputError, match="has 2 columns named 'label'"):
+        read(path, "label")
+    for mark in (";", "\t"):
+        path.write_text(f"a{mark}b\n1{mark}2\n")
+        for target in ("b", None):
+            with pytest.raises(InputError, match="separate columns by commas"):
+                read(path, target)
+
+
 def test_csv_that_is_not_utf8(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"a,b\n\xff,1\n")
     with pytest.raises(InputError, match="UTF-8"):
@@ -182,7 +195,8 @@ def test_split_is_the_same_every_time_and_covers_every_sample() -> None:
     assert first.fingerprint == second.fingerprint
     whole = torch.cat([part.x for part in (first.train, first.validation, first.test)])
     raw = (whole * first.scale + first.mean).sort(0).values
-    torch.testing.assert_close(raw, torch.arange(50.0)[:, None], rtol=0, atol=1e-4)
+    wanted = torch.arange(50.0, dtype=torch.float64)[:, None]
+    torch.testing.assert_close(raw, wanted, rtol=0, atol=1e-4)
 
 
 def test_fingerprint_follows_the_data() -> None:
@@ -242,7 +256,7 @@ def test_reconstruct_has_its_input_as_target() -> None:
         (make(["a"] * 99 + ["b"]), None, r"class b has 1 sample\(s\)"),
         (make(["a"] * 100), None, "one class only: a"),
         (make(), "classify", "nothing to predict"),
-        (make(["a", "b"] * 50), "regress", "the target is text"),
+        (make(["a", "b"] * 50), "regress", "numbers: row 1 of the target is 'a'"),
         (make([1.5] * 100), "regress", "1.5 everywhere"),
         (make([0.5] + [0] * 99), "regress", "same for every sample of the"),
         (make(x=np.ones((100, 3))), None, "same for every sample of the training part"),
@@ -251,3 +265,63 @@ def test_reconstruct_has_its_input_as_target() -> None:
 def test_split_faults(dataset: Dataset, task: str | None, message: str) -> None:
     with pytest.raises(InputError, match=message):
         split(dataset, task)
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 1e-5])
+def test_a_constant_that_is_not_exact_in_binary(value: float) -> None:
+    """Its deviation comes out as 1e-17, by which nothing should be divided."""
+    dataset = make(y=RNG.normal(size=100))
+    dataset.x[:, 1] = value
+    data = split(dataset, "regress")
+    assert data.scale[1] == 1
+    assert "1 of 3 columns have no variance" in data.notes[0]
+    assert float(data.test.x[:, 1].abs().max()) < 1e-6
+
+
+def test_a_large_offset_is_kept() -> None:
+    """As of a time in seconds, whose steps are 128 in float32."""
+    dataset = make(y=RNG.normal(size=100))
+    dataset.x[:, 2] = 1.7e9 + 60 * RNG.normal(size=100)
+    data = split(dataset, "regress")
+    model = Standardise(data.mean, data.scale)
+    found = model(torch.from_numpy(dataset.x))
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found.std(0), 1, atol=0.2)
+    wanted = (dataset.x - data.mean.numpy()) / data.scale.numpy()
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_what_the_outputs_mean() -> None:
+    data = split(make(y=np.repeat(["no", "yes"], 50)), None)
+    assert data.classes == ("no", "yes")
+    assert data.columns == ("a", "b", "c")
+    y = 5 + 3 * RNG.normal(size=100)
+    data = split(make(y=y), "regress")
+    back = torch.cat([part.y for part in (data.train, data.validation, data.test)])
+    back = back * data.target_scale + data.target_mean
+    np.testing.assert_allclose(np.sort(back[:, 0]), np.sort(y), rtol=1e-5)
+
+
+@pytest.mark.parametrize("where", ["x", "y"])
+def test_values_too_large_to_be_standardised(where: str) -> None:
+    dataset = make(y=RNG.normal(size=100))
+    if where == "x":
+        dataset.x[:, 1] *= 1e300
+    else:
+        dataset.y[:] *= 1e300
+    with pytest.raises(InputError, match=r"the values of (b|the target), up to .*too large"):
+        split(dataset, "regress")
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("regress", "--task regress needs numbers: row 18 of the target is 'NA'"),
+        (None, "or use --task regress once all are numbers: row 18 of the target is 'NA'"),
+    ],
+)
+def test_a_number_that_is_missing_is_named(task: str | None, message: str) -> None:
+    y = [f"{number:.3f}" for number in RNG.normal(size=100)]
+    y[17] = "NA"
+    with pytest.raises(InputError, match=message):
+        split(make(y=y), task)

@@ -1,5 +1,6 @@
 """Whole comparisons in process, on the embedded data."""
 
+import errno
 import json
 import math
 from collections.abc import Callable
@@ -8,8 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
-from sparsact._errors import InputError
+from sparsact import _disk
+from sparsact._errors import InputError, OutputError
 from sparsact.compare import CompareConfig, Comparison, Outcome, load_model
 from sparsact.compare.activations import ACTIVATIONS
 from sparsact.compare.config import Setting, make_plan
@@ -262,6 +265,21 @@ def test_saved_model_gives_the_recorded_accuracy_on_raw_inputs(start: Run, name:
         accuracy = float((model(raw).argmax(1) == data.test.y).double().mean())
     assert accuracy == pytest.approx(best["test_score"], abs=1.5 / len(raw))
     assert dataset.x.max() == raw.max().round()
+    assert model.description["classes"] == list(range(10))
+    assert len(model.description["columns"]) == 64
+
+
+def test_a_disk_that_refuses_is_said(start: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("save_file", "savefig"):
+        with monkeypatch.context() as patch:
+            module = _disk if name == "save_file" else Figure
+
+            def refuse(*_: object, **__: object) -> None:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+            patch.setattr(module, name, refuse)
+            with pytest.raises(OutputError, match="could not be written"):
+                start(name).execute(silent)
 
 
 def weights_norm(run: Comparison, setting: Setting) -> float:
@@ -311,4 +329,4 @@ def test_a_missed_target_density_is_said(tmp_path: Path) -> None:
         out=str(tmp_path / "run"),
     )
     outcome = Comparison(config).execute(lambda *_: None)
-    assert "The target of 0.0% was not reached by" in outcome.report.conclusion
+    assert "the target of 0.0% was not reached by" in outcome.report.conclusion

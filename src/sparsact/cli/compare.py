@@ -5,6 +5,7 @@ import signal
 import tyro
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from sparsact.cli.progress import progress
@@ -49,7 +50,7 @@ def _show(console: Console, outcome: Outcome) -> None:
 
 def _table(report: ComparisonReport, spreads: bool) -> Table:
     table = Table(
-        title=report.title,
+        title=escape(report.title),
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,

@@ -112,6 +112,12 @@ def _read_csv(path: Path, target: str | None) -> Dataset:
     if len(rows) < 2:
         raise InputError(f"{path} must hold a header and at least one row")
     header, body = [name.strip() for name in rows[0]], rows[1:]
+    if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
+        raise InputError(
+            f"{path}: the header is one column, {header[0]!r}: separate columns by commas"
+        )
+    if target is not None and header.count(target) > 1:
+        raise InputError(f"{path} has {header.count(target)} columns named {target!r}")
     if target is not None and target not in header:
         raise unknown("--target column", target, header)
     for number, row in enumerate(body, 1):

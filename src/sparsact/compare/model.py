@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from sparsact._disk import write_tensors
 from sparsact.compare.config import Setting, Strength
 from sparsact.compare.split import SplitData
 from sparsact.compare.trial import build_network
@@ -24,8 +24,8 @@ class Standardise(nn.Module):
         self.register_buffer("scale", scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Standardise `x` of shape (…, features)."""
-        return (x - self.mean) / self.scale
+        """Standardise `x` of shape (…, features); float32 from what is computed in float64."""
+        return ((x.double() - self.mean) / self.scale).float()
 
 
 def save_model(
@@ -44,10 +44,14 @@ def save_model(
         "inputs": data.train.x.shape[1],
         "outputs": data.outputs,
         "task": data.task,
+        "columns": data.columns,
+        "classes": data.classes,
+        "target_mean": data.target_mean,
+        "target_scale": data.target_scale,
     }
     tensors = {f"network.{name}": tensor for name, tensor in weights.items()}
     tensors |= {"standardise.mean": data.mean, "standardise.scale": data.scale}
-    save_file(tensors, path, metadata={"sparsact": json.dumps(description)})
+    write_tensors(path, tensors, {"sparsact": json.dumps(description)})
 
 
 def load_model(path: str | Path) -> nn.Module:
@@ -57,8 +61,10 @@ def load_model(path: str | Path) -> nn.Module:
         path: the file.
 
     Returns:
-        a module in eval mode that takes raw inputs (samples, features), float32, and returns
-        logits, the standardised target, or the standardised reconstruction.
+        a module in eval mode that takes raw inputs (samples, features), float32 or float64, and
+        returns logits, the standardised target, or the standardised reconstruction. Its
+        `description`, a dict, has the ``columns`` that it takes, the ``classes`` in the order of
+        the logits, and ``target_mean`` and ``target_scale``, which give the target back.
     """
     with safe_open(path, framework="pt") as file:
         description = json.loads(file.metadata()["sparsact"])
@@ -78,4 +84,5 @@ def load_model(path: str | Path) -> nn.Module:
         "network", build_network(setting, inputs, tuple(description["hidden"]), outputs, seed=0)
     )
     model.load_state_dict(tensors)
+    model.description = description
     return model.eval()

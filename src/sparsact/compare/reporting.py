@@ -100,7 +100,10 @@ def _missed_targets(
     ]
     if not missed:
         return ""
-    return f" The target of {target:.1%} was not reached by {', '.join(missed)}."
+    return (
+        f" On the validation part, by which λ is chosen, the target of {target:.1%} was not "
+        f"reached by {', '.join(missed)}."
+    )
 
 
 def _mean(groups: Sequence[Sequence[float]]) -> tuple[float, ...]:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import sparsact
+from sparsact._disk import write_tensors, write_text, writing
 from sparsact._errors import InputError
 from sparsact.compare.config import CompareConfig
 from sparsact.compare.trial import LayerRecord, TrialRecord
@@ -91,9 +92,10 @@ class RunDirectory:
         """Append a finished training: weights first, then its line, flushed to disk."""
         key = record.setting, record.seed
         weights = {name: value.cpu() for name, value in model.state_dict().items()}
-        save_file(weights, self._weights_path(key))
+        write_tensors(self._weights_path(key), weights)
         line = json.dumps(dataclasses.asdict(record), allow_nan=False, ensure_ascii=False)
-        with (self.path / "results.jsonl").open("a", encoding="utf-8") as file:
+        results = self.path / "results.jsonl"
+        with writing(results), results.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -116,9 +118,7 @@ class RunDirectory:
     def mark(self, status: str) -> None:
         """Record ``running``, ``partial`` or ``complete``; the file is never half-written."""
         self._state["status"] = status
-        temporary = self.path / "config.json.tmp"
-        temporary.write_text(json.dumps(self._state, indent=2) + "\n")
-        temporary.replace(self.path / "config.json")
+        write_text(self.path / "config.json", json.dumps(self._state, indent=2) + "\n")
 
     def _weights_path(self, key: Key) -> Path:
         label, seed = key

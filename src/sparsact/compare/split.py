@@ -1,6 +1,7 @@
 """From a data set to tensors: the task, the three parts, the scale."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,7 +30,15 @@ class Part:
 
 @dataclass(frozen=True)
 class SplitData:
-    """A data set cut into three, standardised with the statistics of the training part."""
+    """A data set cut into three, standardised with the statistics of the training part.
+
+    Attributes:
+        mean: of each column, float64: a large offset is more than float32 tells.
+        scale: likewise.
+        classes: in the order of their numbers; none if that is not the task.
+        target_mean: of a number to predict, else 0.
+        target_scale: likewise, else 1.
+    """
 
     name: str
     task: Task
@@ -39,6 +48,10 @@ class SplitData:
     outputs: int
     mean: Tensor
     scale: Tensor
+    columns: tuple[str, ...]
+    classes: tuple[str | float, ...]
+    target_mean: float
+    target_scale: float
     notes: tuple[str, ...]
     fingerprint: str
 
@@ -74,12 +87,14 @@ def split(dataset: Dataset, task: Task | None) -> SplitData:
     targets: NDArray[Any]
     targets, outputs = _targets(dataset, task)
     rows = _cut(len(dataset.x), targets if task == "classify" else None)
-    mean, scale = _standardiser(dataset.x[rows[0]])
+    mean, scale = _standardiser(dataset.x[rows[0]], dataset.columns)
+    target_mean, target_scale = 0.0, 1.0
     x = (dataset.x - mean) / scale
     if task == "reconstruct":
         targets, outputs = x, x.shape[1]
     elif task == "regress":
-        target_mean, target_scale = _standardiser(targets[rows[0]])
+        found = _standardiser(targets[rows[0]], ("the target",))
+        target_mean, target_scale = (float(values[0]) for values in found)
         targets = (targets - target_mean) / target_scale
     if task != "classify":
         _check_spread(dataset.name, targets, rows)
@@ -91,11 +106,19 @@ def split(dataset: Dataset, task: Task | None) -> SplitData:
         validation=validation,
         test=test,
         outputs=outputs,
-        mean=torch.from_numpy(mean).float(),
-        scale=torch.from_numpy(scale).float(),
+        mean=torch.from_numpy(mean),
+        scale=torch.from_numpy(scale),
+        columns=dataset.columns,
+        classes=() if task != "classify" or dataset.y is None else _classes(dataset.y),
+        target_mean=target_mean,
+        target_scale=target_scale,
         notes=_notes(dataset, rows[0], task),
         fingerprint=_fingerprint(dataset, task),
     )
+
+
+def _classes(y: NDArray[Any]) -> tuple[str | float, ...]:
+    return tuple(np.unique(y).tolist())
 
 
 def _infer_task(dataset: Dataset) -> Task:
@@ -119,9 +142,9 @@ def _targets(dataset: Dataset, task: Task) -> tuple[NDArray[Any], int]:
         )
     if task == "regress":
         if not np.issubdtype(y.dtype, np.number):
-            raise InputError(f"{dataset.name}: --task regress needs numbers, the target is text")
+            raise InputError(f"{dataset.name}: --task regress needs numbers: {_first_text(y)}")
         values = y.astype(np.float64)
-        if values.std() == 0:
+        if _is_constant(values):
             raise InputError(f"{dataset.name}: the target is {values[0]:g} everywhere")
         return values[:, None], 1
     classes, labels, counts = np.unique(y, return_inverse=True, return_counts=True)
@@ -132,9 +155,29 @@ def _targets(dataset: Dataset, task: Task) -> tuple[NDArray[Any], int]:
         raise InputError(
             f"{dataset.name}: class {classes[smallest]!s} has {counts[smallest]} sample(s); every "
             f"class needs {SMALLEST_CLASS} to be in all three parts. Merge or drop it, or use "
-            "--task regress"
+            f"--task regress{_advice(y)}"
         )
     return labels.astype(np.int64), len(classes)
+
+
+def _advice(y: NDArray[Any]) -> str:
+    """What else is to be done where most of the labels are numbers."""
+    if np.issubdtype(y.dtype, np.number) or np.mean([_is_number(cell) for cell in y]) < 0.5:
+        return ""
+    return f" once all are numbers: {_first_text(y)}"
+
+
+def _first_text(y: NDArray[Any]) -> str:
+    row = next(row for row, cell in enumerate(y) if not _is_number(cell))
+    return f"row {row + 1} of the target is {str(y[row])!r}"
+
+
+def _is_number(cell: object) -> bool:
+    try:
+        float(str(cell))
+    except ValueError:
+        return False
+    return True
 
 
 def _cut(samples: int, labels: NDArray[Any] | None) -> list[NDArray[np.int64]]:
@@ -155,9 +198,23 @@ def _check_spread(name: str, targets: Floats, rows: list[NDArray[np.int64]]) -> 
             )
 
 
-def _standardiser(values: NDArray[Any]) -> tuple[Floats, Floats]:
-    spread = values.std(0)
-    return values.mean(0), np.where(spread > 0, spread, 1.0)
+def _standardiser(values: NDArray[Any], names: Sequence[str]) -> tuple[Floats, Floats]:
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, spread = values.mean(0), values.std(0)
+    beyond = np.flatnonzero(~(np.isfinite(mean) & np.isfinite(spread)))
+    if len(beyond):
+        raise InputError(
+            f"the values of {names[beyond[0]]}, up to {np.abs(values[:, beyond[0]]).max():g}, are "
+            "too large to be standardised: divide them by a constant"
+        )
+    # the deviation of equal values is not always 0 in floating point
+    return mean, np.where(_is_constant(values) | (spread == 0), 1.0, spread)
+
+
+def _is_constant(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Of each column, or of all of one dim."""
+    constant: NDArray[np.bool_] = values.max(0) == values.min(0)
+    return constant
 
 
 def _part(x: Floats, y: NDArray[Any], task: Task) -> Part:
@@ -166,7 +223,7 @@ def _part(x: Floats, y: NDArray[Any], task: Task) -> Part:
 
 
 def _notes(dataset: Dataset, train: NDArray[np.int64], task: Task) -> tuple[str, ...]:
-    constant = np.flatnonzero(dataset.x[train].std(0) == 0)
+    constant = np.flatnonzero(_is_constant(dataset.x[train]))
     if not len(constant):
         return ()
     names = ", ".join(dataset.columns[i] for i in constant[:3]) + (", …" * (len(constant) > 3))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from sparsact._disk import writing
 from sparsact._extras import require
 from sparsact.report.comparison.plots import front_points
 from sparsact.report.comparison.records import ComparisonReport
@@ -40,4 +41,5 @@ def save_frontier(report: ComparisonReport, path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[0]:  # none if every training diverged
         figure.legend(loc="outside right upper", fontsize=8, frameon=False)
-    figure.savefig(path, dpi=150)
+    with writing(path):
+        figure.savefig(path, dpi=150)
