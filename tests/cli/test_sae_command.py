@@ -131,7 +131,7 @@ def test_a_full_disk_is_one_line_and_what_was_written_can_be_resumed(whole, data
     ("flags", "message"),
     [
         (["--out", "{whole}"], "--resume"),
-        (["--out", "{whole}", "--resume", "--lr", "0.1"], "another training"),
+        (["--out", "{whole}", "--resume", "--lr", "0.1"], "another lr: give"),
         (["--out", "{new}", "--resume"], "no run"),
         (["--out", "{mine}"], "not empty"),
         (["--out", "{new}", "--data", "no.npy"], "does not exist"),

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -252,8 +252,7 @@ def _open(folder: Path, config: SAERun, data: str | None) -> None:
     if not file.exists():
         raise FileNotFoundError(f"{folder} holds no run to go on with")
     state = json.loads(file.read_text())
-    found, told = _fixed(state["run"]), _fixed(told)
-    differing = [key for key in told if found.get(key) != told[key]]
+    differing = list(_differing(_fixed(state["run"]), _fixed(told)))
     if differing:
         raise ValueError(
             f"the run in {folder} was started with another {', '.join(differing)}: give the same "
@@ -273,3 +272,13 @@ def _fixed(run: dict[str, Any]) -> dict[str, Any]:
     free = {"steps", "trackers", "training"}
     training = {name: flag for name, flag in run["training"].items() if name != "shard"}
     return {name: flag for name, flag in run.items() if name not in free} | {"training": training}
+
+
+def _differing(found: Mapping[str, Any], told: Mapping[str, Any]) -> Iterator[str]:
+    """The names of flags, in whatever group, that are not as they were."""
+    for name, flag in told.items():
+        other = found.get(name)
+        if isinstance(flag, dict) and isinstance(other, dict):
+            yield from _differing(other, flag)
+        elif other != flag:
+            yield name
