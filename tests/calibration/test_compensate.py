@@ -115,6 +115,12 @@ def test_padding_and_first_tokens_do_not_count(monkeypatch):
     model = tiny_models.llama()
     batches = tiny_models.token_batches(count=3, rows=4, length=24)
     plan = sa.calibrate(model, batches, 0.5, keep_first=2)
+    others = copy.deepcopy(batches)
+    for batch in others:
+        batch["input_ids"][batch["attention_mask"] == 0] = 7
+    found, same = (plan.compensate(model, given, rank=2).updates for given in (batches, others))
+    for name, (up, down) in found.low_rank.items():
+        torch.testing.assert_close(up @ down, same.low_rank[name][0] @ same.low_rank[name][1])
     tokens = set()
     added = compensate._added
 
