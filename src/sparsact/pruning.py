@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from sparsact._extras import require
-from sparsact.taps import first_tensor
+from sparsact.taps import first_tensor, shared_parameters
 
 TOLERANCE = 1e-5
 CONSTANT = 1e-6  # how far apart, relative to their size, entries of one constant may lie
@@ -356,12 +356,12 @@ def _add_to_bias(module: Any, inputs: Tensor, constant: Tensor) -> None:
 
 
 def _with_shared_parameters(model: nn.Module) -> set[nn.Module]:
-    owners: dict[int, list[nn.Module]] = {}
-    for module in model.modules():
-        for parameter in module._parameters.values():
-            if parameter is not None:
-                owners.setdefault(id(parameter), []).append(module)
-    return {module for modules in owners.values() if len(modules) > 1 for module in modules}
+    shared = shared_parameters(model)
+    return {
+        module
+        for module in model.modules()
+        if not shared.isdisjoint(map(id, module.parameters(recurse=False)))
+    }
 
 
 def _call(model: nn.Module, example: Any) -> list[Tensor]:

@@ -3,7 +3,7 @@
 import difflib
 import weakref
 from abc import ABC, abstractmethod
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -201,6 +201,14 @@ def check_hookable(model: nn.Module) -> None:
             )
         if isinstance(module, nn.DataParallel):
             raise RuntimeError(_DATA_PARALLEL)
+
+
+def shared_parameters(model: nn.Module) -> set[int]:
+    """The ids of parameters that stand in several places, as in an embedding and an output head."""
+    places = Counter(
+        id(parameter) for module in model.modules() for parameter in module._parameters.values()
+    )
+    return {parameter for parameter, count in places.items() if count > 1} - {id(None)}
 
 
 def version_of(x: Tensor) -> int:

@@ -19,9 +19,9 @@ from sparsact.calibration.batches import (
 from sparsact.calibration.correct import corrected
 from sparsact.calibration.plan import ThresholdPlan
 from sparsact.calibration.simulate import Simulation, below, check_dense
-from sparsact.calibration.sites import InputSite, shared_parameters, weight_t
+from sparsact.calibration.sites import InputSite, weight_t
 from sparsact.calibration.updates import Updates
-from sparsact.taps import Taps
+from sparsact.taps import Taps, shared_parameters
 
 _RIDGE = 0.1  # of the mean square of an input that stays
 _ROUNDING = 1e-5  # of an input's square, which float32 sums may be wrong by

@@ -1,6 +1,5 @@
 """Where a threshold can stand: the tensors that linear layers read."""
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -100,16 +99,6 @@ def weight_t(linear: nn.Module) -> Tensor:
     """The weight of a linear layer as (in, out), a view."""
     weight: Tensor = linear.weight.detach()  # type: ignore[operator]
     return weight if is_conv1d(linear) else weight.t()
-
-
-def shared_parameters(model: nn.Module) -> set[int]:
-    """Which of its parameters, by their ids, several modules hold, as an embedding and a head."""
-    holders = Counter(
-        id(parameter)
-        for module in model.modules()
-        for parameter in module.parameters(recurse=False)
-    )
-    return {parameter for parameter, count in holders.items() if count > 1}
 
 
 def is_linear(module: nn.Module) -> bool:

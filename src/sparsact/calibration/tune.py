@@ -25,9 +25,9 @@ from sparsact.calibration.correct import LARGEST, SMALLEST, corrected
 from sparsact.calibration.measure import byte_sparsity
 from sparsact.calibration.plan import ThresholdPlan
 from sparsact.calibration.simulate import Simulation, check_dense
-from sparsact.calibration.sites import shared_parameters, weight_t
+from sparsact.calibration.sites import weight_t
 from sparsact.calibration.updates import Updates
-from sparsact.taps import first_tensor
+from sparsact.taps import first_tensor, shared_parameters
 
 LEARNED = ("norms", "low_rank", "thresholds")
 

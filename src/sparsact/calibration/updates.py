@@ -88,13 +88,11 @@ class Written(Removable):
     """Parameters that hold other values for a while."""
 
     def __init__(self, new: Iterable[tuple[nn.Module, str, Tensor]]) -> None:
-        self._before: list[tuple[nn.Module, nn.Parameter, Tensor]] = []
-        self._versions: list[int] = []
+        self._before: list[tuple[nn.Module, nn.Parameter, Tensor, int]] = []
         for module, name, value in new:
             parameter = module.get_parameter(name)
-            self._before.append((module, parameter, parameter.data))
+            self._before.append((module, parameter, parameter.data, version_of(parameter)))
             parameter.data = value
-            self._versions.append(version_of(parameter))
             vars(module)[_WRITTEN] = True
 
     def remove(self) -> None:
@@ -103,9 +101,8 @@ class Written(Removable):
         Raises:
             RuntimeError: after that; they were trained or loaded meanwhile, and that is gone.
         """
-        versions = [version_of(parameter) for _, parameter, _ in self._before]
-        lost = self._before and versions != self._versions
-        for module, parameter, value in reversed(self._before):
+        lost = any(version_of(parameter) != version for _, parameter, _, version in self._before)
+        for module, parameter, value, _ in reversed(self._before):
             parameter.data = value
             vars(module).pop(_WRITTEN, None)
         self._before.clear()

@@ -10,7 +10,7 @@ from sparsact.calibration.plan import ThresholdPlan
 from sparsact.calibration.simulate import FirstPositions
 from sparsact.inference.linear import DTYPES, SparseLinear
 from sparsact.inference.norms import as_rms_norm
-from sparsact.taps import check_hookable
+from sparsact.taps import check_hookable, shared_parameters
 
 _Place = tuple[Any, str]  # a parent and the name of its child
 
@@ -96,9 +96,7 @@ def sparsify(
 
 def _is_shared_as(head: nn.Module, dtype: torch.dtype, model: nn.Module) -> bool:
     """Whether a copy of a head's weight would stand beside the same in another module."""
-    others = (module for module in model.modules() if module is not head)
-    shared = {id(weight) for module in others for weight in module.parameters(recurse=False)}
-    return head.weight.dtype == dtype and id(head.weight) in shared
+    return head.weight.dtype == dtype and id(head.weight) in shared_parameters(model)
 
 
 def _swap(
