@@ -36,10 +36,10 @@ from sparsact.llm.decode import (
     prefill,
 )
 from sparsact.llm.perplexity import perplexity, perplexity_ratio, window_losses
-from sparsact.llm.source import open_model
 from sparsact.llm.weights import weight_bytes
-from sparsact.llm.windows import as_batches, choose, read_rows
 from sparsact.report.language.records import Estimate
+from sparsact.text.models import open_model
+from sparsact.text.windows import as_batches, choose, read_rows
 
 MODELS = Path(os.environ.get("SPARSACT_MODELS") or Path(__file__).parents[1] / "models")
 COMPENSATED_ON = 24  # rows

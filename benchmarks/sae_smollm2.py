@@ -22,8 +22,8 @@ from torch import Tensor
 
 from harness import write
 from sae_sides import LOAD, SIDES
-from sparsact.language import load_language_model, read_tokens
 from sparsact.sae import SparseAutoencoder, evaluate, harvest, open_rows
+from sparsact.text import load_language_model, read_tokens
 
 ROOT = Path(__file__).parents[1]
 MODELS, ACTIVATIONS, RUNS = (

@@ -10,7 +10,16 @@ import pytest
 import sparsact
 
 ROOT = Path(sparsact.__file__).parent
-STAGES = ["kernels", "_thresholds", "nn", "taps", "penalties", "meters", "calibration", "inference"]
+STAGES = [
+    "kernels",
+    "_thresholds",
+    "nn",
+    "hooks",
+    "penalties",
+    "meters",
+    "calibration",
+    "inference",
+]
 PRODUCTS = {"compare", "sae", "denoise", "llm", "cli"}
 MODULES = sorted(ROOT.rglob("*.py"))
 
@@ -38,22 +47,20 @@ def room_of(file: Path) -> str:
 def test_import_order(file):
     room, imports = room_of(file), imported_rooms(file) - {room_of(file)}
     if room in STAGES:
-        allowed = {*STAGES[: STAGES.index(room)], "_disk", "_extras", "_progress", "language"}
+        allowed = {*STAGES[: STAGES.index(room)], "_common", "text"}
     elif room == "report":
-        allowed = {"_disk", "_extras"}
+        allowed = {"_common"}
     elif room == "functional":
         allowed = {"_thresholds"}
     elif room == "optim":
-        allowed = {"_thresholds", "nn", "taps", "penalties"}
-    elif room == "language":
-        allowed = {"_extras"}
+        allowed = {"_thresholds", "nn", "hooks", "penalties"}
+    elif room == "text":
+        allowed = {"_common"}
     elif room == "pruning":
-        allowed = {"_extras", "taps", "optim"}
+        allowed = {"_common", "hooks", "optim"}
     elif room == "integrations":
-        allowed = {"_extras", "penalties", "meters"}
-    elif room == "_disk":
-        allowed = {"_errors"}
-    elif room in ("_extras", "_errors", "_progress"):
+        allowed = {"_common", "penalties", "meters"}
+    elif room == "_common":
         allowed = set()
     else:
         assert room in PRODUCTS | {"__init__"}, f"a new room: {room}"
@@ -66,7 +73,7 @@ def test_the_walk_finds_the_package():
     assert {
         "_thresholds",
         "nn",
-        "taps",
+        "hooks",
         "penalties",
         "meters",
         "inference",

@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from sparsact import functional, integrations, nn, optim
+from sparsact.hooks import swap
 from sparsact.meters import LayerStats, SparsityMeter
 from sparsact.penalties import (
     L0,
@@ -24,7 +25,6 @@ from sparsact.penalties import (
     WeightPenalty,
 )
 from sparsact.pruning import PruningReport, prune_zero_units
-from sparsact.taps import swap
 
 if TYPE_CHECKING:
     from sparsact.calibration import ThresholdPlan, calibrate

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sparsact.hooks import assign_parameters
 from sparsact.penalties.penalty import Penalty, has_prox
 from sparsact.penalties.sharded import gather
-from sparsact.taps import assign_parameters
 
 Group = Mapping[str, Any]
 StepSize = Callable[[Group, Mapping[str, Any]], float | Tensor]

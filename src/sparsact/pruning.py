@@ -12,8 +12,8 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from sparsact._extras import require
-from sparsact.taps import first_tensor, shared_parameters
+from sparsact._common.extras import require
+from sparsact.hooks import first_tensor, shared_parameters
 
 TOLERANCE = 1e-5
 CONSTANT = 1e-6  # how far apart, relative to their size, entries of one constant may lie

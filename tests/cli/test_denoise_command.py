@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image
 
 from noisy_files import call, noisy, scene, write_png
-from sparsact._errors import InputError
+from sparsact._common.errors import InputError
 
 COMMAND = [sys.executable, "-m", "sparsact.cli", "denoise"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}

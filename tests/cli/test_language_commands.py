@@ -14,7 +14,7 @@ from sparsact.calibration.allocate import ALLOCATIONS
 from sparsact.calibration.scores import SCORES
 from sparsact.inference.linear import DTYPES
 from sparsact.llm import BenchConfig, CalibrateConfig
-from sparsact.llm.windows import as_batches, choose, read_rows, split
+from sparsact.text.windows import as_batches, choose, read_rows, split
 from tiny_language import SIZE, TEXT, llama, save_model, tokenizer
 
 CALIBRATE = ["calibrate", "--model", "{tiny}", "--text", "{text}", "--length", "64"]

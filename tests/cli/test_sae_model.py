@@ -6,7 +6,6 @@ import re
 import pytest
 import torch
 
-from sparsact.language import load_language_model, read_tokens
 from sparsact.sae import (
     SAEConfig,
     SparseAutoencoder,
@@ -16,6 +15,7 @@ from sparsact.sae import (
     load_sae,
     save_sae,
 )
+from sparsact.text import load_language_model, read_tokens
 from tiny_language import WIDTH, WORDS, save_tiny_model
 
 LAYER = "model.layers.1"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sparsact._errors import InputError
+from sparsact._common.errors import InputError
 from sparsact.compare.data import Dataset, load
 from sparsact.compare.model import Standardise
 from sparsact.compare.split import SplitData, split

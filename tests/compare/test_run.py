@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from sparsact import _disk
-from sparsact._errors import InputError, OutputError
+from sparsact._common.errors import InputError, OutputError
 from sparsact.compare import CompareConfig, Comparison, Outcome, load_model
 from sparsact.compare.activations import ACTIVATIONS
 from sparsact.compare.config import Setting, make_plan

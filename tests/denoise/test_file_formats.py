@@ -11,7 +11,7 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from noisy_files import call, error, noisy, scene, write_png
-from sparsact._errors import InputError
+from sparsact._common.errors import InputError
 
 
 def read_png(path: Path) -> tuple[np.ndarray, dict]:

@@ -6,7 +6,7 @@ import tifffile
 from PIL import Image
 
 from noisy_files import call, error, noisy, scene
-from sparsact._errors import InputError
+from sparsact._common.errors import InputError
 
 
 @pytest.mark.parametrize("top", [255, 65535])

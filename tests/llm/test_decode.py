@@ -7,7 +7,7 @@ from sparsact.calibration import calibrate
 from sparsact.inference import sparsify
 from sparsact.llm.decode import continued, decode_in_turn, layers_apart
 from sparsact.llm.weights import weight_bytes
-from sparsact.llm.windows import as_batches
+from sparsact.text.windows import as_batches
 from tiny_language import gpt2, llama
 
 PROMPT = torch.randint(2, 18, (1, 12), generator=torch.Generator().manual_seed(1))

@@ -9,8 +9,8 @@ from sparsact.calibration import calibrate
 from sparsact.inference import sparsify
 from sparsact.llm.decode import continued, layers_apart
 from sparsact.llm.perplexity import perplexity, perplexity_ratio, window_losses
-from sparsact.llm.source import open_model
-from sparsact.llm.windows import as_batches, choose, read_rows
+from sparsact.text.models import open_model
+from sparsact.text.windows import as_batches, choose, read_rows
 
 MODELS = Path(os.environ.get("SPARSACT_MODELS") or Path(__file__).parents[2] / "models")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sparsact._errors import OutputError
+from sparsact._common.errors import OutputError
 from sparsact.report.autoencoder import plots
 from sparsact.report.autoencoder.page import save_autoencoder
 from sparsact.report.autoencoder.records import (

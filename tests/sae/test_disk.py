@@ -7,8 +7,8 @@ import pytest
 import torch
 from test_harvest import Model
 
-from sparsact._disk import write_text
-from sparsact._errors import OutputError
+from sparsact._common.atomic import write_text
+from sparsact._common.errors import OutputError
 from sparsact.sae import (
     SAEConfig,
     SAETrainConfig,

@@ -9,8 +9,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel, PreTrainedTokenizerFast
 
-from sparsact._errors import InputError
-from sparsact.language import Tokens, pack_tokens
+from sparsact._common.errors import InputError
 from sparsact.sae import SAEConfig, SparseAutoencoder, open_rows, save_sae
 from sparsact.sae.reporting import SAEReport, collect, write_report
 from sparsact.sae.reporting.collect import Passages, describe, fired_on
@@ -20,6 +19,7 @@ from sparsact.sae.reporting.training import make_densities, make_figures, make_p
 from sparsact.sae.reporting.write import ShownIn
 from sparsact.sae.run import SAERun, train
 from sparsact.sae.source import Source
+from sparsact.text import Tokens, pack_tokens
 
 WIDTH, LATENTS = 6, 12
 

@@ -11,7 +11,7 @@ from sparsact.calibration.batches import Batch, run
 from sparsact.calibration.histogram import ScoreHistogram, threshold_below
 from sparsact.calibration.simulate import Simulation, below
 from sparsact.calibration.sites import InputSite
-from sparsact.taps import first_tensor
+from sparsact.hooks import first_tensor
 
 ALLOCATIONS = ("uniform", "block", "global")
 Histograms = Mapping[str, ScoreHistogram]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from sparsact.taps import first_tensor
+from sparsact.hooks import first_tensor
 
 Batch = Tensor | Mapping[str, Any] | tuple[Any, ...] | list[Any]
 """One forward's input: a tensor, keyword inputs, or positional ones."""

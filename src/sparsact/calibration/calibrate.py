@@ -6,7 +6,7 @@ from itertools import islice
 
 from torch import Tensor, nn, zeros_like
 
-from sparsact._progress import Progress
+from sparsact._common.progress import Progress
 from sparsact.calibration.allocate import (
     ALLOCATIONS,
     Histograms,

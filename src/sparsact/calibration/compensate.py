@@ -7,7 +7,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from sparsact._progress import Progress
+from sparsact._common.progress import Progress
 from sparsact.calibration.batches import (
     Batch,
     counted,
@@ -21,7 +21,7 @@ from sparsact.calibration.plan import ThresholdPlan
 from sparsact.calibration.simulate import Simulation, below, check_dense
 from sparsact.calibration.sites import InputSite, weight_t
 from sparsact.calibration.updates import Updates
-from sparsact.taps import Taps, shared_parameters
+from sparsact.hooks import Taps, shared_parameters
 
 _RIDGE = 0.1  # of the mean square of an input that stays
 _ROUNDING = 1e-5  # of an input's square, which float32 sums may be wrong by

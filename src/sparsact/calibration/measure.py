@@ -15,7 +15,7 @@ from sparsact.calibration.batches import (
 )
 from sparsact.calibration.simulate import Simulation, below
 from sparsact.calibration.sites import InputSite
-from sparsact.taps import Taps
+from sparsact.hooks import Taps
 
 
 def byte_sparsity(sites: Iterable[InputSite], shares: dict[str, float]) -> float:

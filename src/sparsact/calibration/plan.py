@@ -11,15 +11,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sparsact._disk import write_tensors, write_text, writing
-from sparsact._progress import Progress
+from sparsact._common.atomic import write_tensors, write_text, writing
+from sparsact._common.progress import Progress
 from sparsact.calibration.batches import Batch, Target
 from sparsact.calibration.measure import byte_sparsity, measure
 from sparsact.calibration.samples import check_layers, check_others
 from sparsact.calibration.simulate import Simulation, below, check_dense
 from sparsact.calibration.sites import InputSite
 from sparsact.calibration.updates import Updates
-from sparsact.taps import Removable
+from sparsact.hooks import Removable
 
 _TENSORS, _DESCRIPTION = "plan.safetensors", "plan.json"
 

@@ -9,7 +9,7 @@ from sparsact.calibration.batches import Batch, LossFunction, counted, rows_of, 
 from sparsact.calibration.histogram import ScoreHistogram
 from sparsact.calibration.simulate import Simulation, below
 from sparsact.calibration.sites import InputSite, weight_t
-from sparsact.taps import Taps
+from sparsact.hooks import Taps
 
 SCORES = ("magnitude", "weight", "loss")
 Step = Callable[[], None]

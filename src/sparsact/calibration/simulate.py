@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sparsact.calibration.batches import as_tokens_of, rows_and_length
 from sparsact.calibration.sites import InputSite
-from sparsact.taps import Removable, Taps, check_hookable, version_of
+from sparsact.hooks import Removable, Taps, check_hookable, version_of
 
 _SEQUENCES = ("input_ids", "inputs_embeds", "decoder_input_ids", "decoder_inputs_embeds")
 Shrink = Callable[[str, Tensor], Tensor]

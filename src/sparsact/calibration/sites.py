@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsact.calibration.batches import Batch, output_head, run, unchanged
-from sparsact.taps import Taps, check_hookable, select_modules, version_of
+from sparsact.hooks import Taps, check_hookable, select_modules, version_of
 
 
 @dataclass(frozen=True)

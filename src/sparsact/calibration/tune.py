@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import kl_div
 
-from sparsact._progress import Progress
+from sparsact._common.progress import Progress
 from sparsact._thresholds.shrink import hardshrink
 from sparsact.calibration.batches import (
     Batch,
@@ -27,7 +27,7 @@ from sparsact.calibration.plan import ThresholdPlan
 from sparsact.calibration.simulate import Simulation, check_dense
 from sparsact.calibration.sites import weight_t
 from sparsact.calibration.updates import Updates
-from sparsact.taps import first_tensor, shared_parameters
+from sparsact.hooks import first_tensor, shared_parameters
 
 LEARNED = ("norms", "low_rank", "thresholds")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from sparsact.calibration.sites import is_conv1d
-from sparsact.taps import Removable, version_of
+from sparsact.hooks import Removable, version_of
 
 _VALUE, _UP, _DOWN = "value.", "up.", "down."
 _WRITTEN = "_sparsact_updated"  # an attribute of modules: a copy, which has the values, has it too

@@ -8,7 +8,7 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from sparsact._errors import InputError, OutputError
+from sparsact._common.errors import InputError, OutputError
 from sparsact.cli.bench import bench
 from sparsact.cli.calibrate import calibrate
 from sparsact.cli.compare import INTERRUPTED, compare

@@ -3,7 +3,7 @@
 import tyro
 from rich.console import Console
 
-from sparsact._errors import about_the_input
+from sparsact._common.errors import about_the_input
 from sparsact.cli.progress import progress
 from sparsact.cli.tables import show
 from sparsact.llm import Bench, BenchConfig

@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import MofNCompleteColumn
 
-from sparsact._errors import InputError
+from sparsact._common.errors import InputError
 from sparsact.cli.progress import progress
 from sparsact.denoise.files import FileError
 from sparsact.denoise.job import DenoiseConfig, Done, run

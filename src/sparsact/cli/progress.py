@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from sparsact._progress import Progress
+from sparsact._common.progress import Progress
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from sparsact._errors import about_the_input
-from sparsact._progress import Progress
+from sparsact._common.errors import about_the_input
+from sparsact._common.progress import Progress
 from sparsact.cli.progress import progress
 from sparsact.sae import (
     SAEMetrics,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 
 import sparsact.nn as snn
-from sparsact._errors import unknown
+from sparsact._common.errors import unknown
 
 Knob = Literal["lambd", "k", "strength"]
 

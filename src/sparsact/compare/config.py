@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from sparsact._errors import InputError, unknown
+from sparsact._common.errors import InputError, unknown
 from sparsact.compare.activations import ACTIVATIONS, parse_activations
 from sparsact.penalties import L1, L2, ElasticNet, Penalty
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsact._errors import InputError, unknown
-from sparsact._extras import require
+from sparsact._common.errors import InputError, unknown
+from sparsact._common.extras import require
 
 EMBEDDED = ("digits", "breast_cancer", "diabetes")
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}

@@ -6,7 +6,7 @@ from pathlib import Path
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from sparsact._disk import write_tensors
+from sparsact._common.atomic import write_tensors
 from sparsact.compare.config import Setting, Strength
 from sparsact.compare.split import SplitData
 from sparsact.compare.trial import build_network

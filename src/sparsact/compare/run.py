@@ -4,8 +4,8 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sparsact._errors import InputError
-from sparsact._progress import Progress
+from sparsact._common.errors import InputError
+from sparsact._common.progress import Progress
 from sparsact.compare.config import CompareConfig, Setting, make_plan
 from sparsact.compare.data import load
 from sparsact.compare.model import save_model

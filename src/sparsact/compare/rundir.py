@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import sparsact
-from sparsact._disk import write_tensors, write_text, writing
-from sparsact._errors import InputError
+from sparsact._common.atomic import write_tensors, write_text, writing
+from sparsact._common.errors import InputError
 from sparsact.compare.config import CompareConfig
 from sparsact.compare.trial import LayerRecord, TrialRecord
 

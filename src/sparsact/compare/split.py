@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparsact._errors import InputError
-from sparsact._extras import require
+from sparsact._common.errors import InputError
+from sparsact._common.extras import require
 from sparsact.compare.data import Dataset, Floats
 
 Task = Literal["classify", "regress", "reconstruct"]

@@ -5,7 +5,7 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sparsact._extras import require
+from sparsact._common.extras import require
 
 if TYPE_CHECKING:
     import pywt

@@ -12,7 +12,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from sparsact._progress import Progress
+from sparsact._common.progress import Progress
 from sparsact.denoise.files import Content, FileError, kind, read
 from sparsact.denoise.files.content import Array
 from sparsact.denoise.paths import Paths, plan, write_all

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import sparsact.functional as SF
-from sparsact._errors import unknown
+from sparsact._common.errors import unknown
 from sparsact._thresholds.arguments import broadcasts_to, check_input, check_threshold, widen
 from sparsact.denoise.filters import filter_bank
 from sparsact.denoise.noise import robust_sigma

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsact._extras import require
+from sparsact._common.extras import require
 
 MOST_SAMPLES = 2000  # of a signal, from its middle: more would be a solid band
 TAKEN_AWAY = "removed noise"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import sparsact.functional as SF
-from sparsact._errors import unknown
+from sparsact._common.errors import unknown
 from sparsact._thresholds.arguments import (
     broadcasts_to,
     check_input,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sparsact._errors import unknown
+from sparsact._common.errors import unknown
 from sparsact._thresholds.arguments import broadcasts_to
 from sparsact.denoise.transform import keys
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from sparsact.calibration.simulate import FirstPositions
+from sparsact.hooks import version_of
 from sparsact.inference.crossing import Shapes, find_crossing, inputs_at_most
 from sparsact.kernels.gather import GatherLinear, multiply_any
-from sparsact.taps import version_of
 
 
 class _Held(NamedTuple):

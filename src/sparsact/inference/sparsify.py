@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from sparsact.calibration.batches import output_head
 from sparsact.calibration.plan import ThresholdPlan
 from sparsact.calibration.simulate import FirstPositions
+from sparsact.hooks import check_hookable, shared_parameters
 from sparsact.inference.linear import DTYPES, SparseLinear
 from sparsact.inference.norms import as_rms_norm
-from sparsact.taps import check_hookable, shared_parameters
 
 _Place = tuple[Any, str]  # a parent and the name of its child
 

@@ -6,7 +6,7 @@ The callbacks load their trainer's library when they are first asked for.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sparsact._extras import require
+from sparsact._common.extras import require
 from sparsact.integrations.tensorboard import write_tensorboard
 
 if TYPE_CHECKING:

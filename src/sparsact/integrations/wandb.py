@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sparsact._extras import require
+from sparsact._common.extras import require
 from sparsact.integrations.tensorboard import histograms
 from sparsact.meters import LayerStats
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import sparsact
-from sparsact._extras import require
-from sparsact._progress import Progress
+from sparsact._common.extras import require
+from sparsact._common.progress import Progress
 from sparsact.calibration import ThresholdPlan, calibrate
 from sparsact.calibration.calibrate import check_sparsity
 from sparsact.inference import sparsify
@@ -29,12 +29,12 @@ from sparsact.llm.decode import (
 from sparsact.llm.folder import made
 from sparsact.llm.perplexity import window_losses
 from sparsact.llm.reporting import Findings, Level, make_report
-from sparsact.llm.source import open_model
 from sparsact.llm.weights import dense_layers, has_experts, share_of_sites, weight_bytes
-from sparsact.llm.windows import as_batches, choose, read_rows, reference_rows
 from sparsact.report.language.page import save_language
 from sparsact.report.language.records import LanguageReport
 from sparsact.report.language.still import save_sparsity
+from sparsact.text.models import open_model
+from sparsact.text.windows import as_batches, choose, read_rows, reference_rows
 
 _MEASURED = 4  # windows for a sparsity: it is the mean over thousands of tokens
 _PASSES = 4  # of a calibration over its rows; the one with gradients counts for more

@@ -5,15 +5,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from sparsact._progress import Progress
+from sparsact._common.progress import Progress
 from sparsact.calibration import ThresholdPlan, calibrate
 from sparsact.calibration.calibrate import check_sparsity
 from sparsact.llm.config import CalibrateConfig
 from sparsact.llm.folder import made
 from sparsact.llm.kinds import kind_rows, site_rows
-from sparsact.llm.source import open_model
-from sparsact.llm.windows import as_batches, choose, read_rows, split
 from sparsact.report.language.records import KindRow
+from sparsact.text.models import open_model
+from sparsact.text.windows import as_batches, choose, read_rows, split
 
 PLAN = "plan.json"
 _HELD_OUT = 3  # rows that are calibrated on for one that the sparsity is measured on

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sparsact._disk import writing
+from sparsact._common.atomic import writing
 
 
 @contextmanager

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sparsact.meters.histogram import Histogram, StreamingHistogram
-from sparsact.taps import (
+from sparsact.hooks import (
     Removable,
     Selector,
     Site,
@@ -16,6 +15,7 @@ from sparsact.taps import (
     in_backward,
     select_modules,
 )
+from sparsact.meters.histogram import Histogram, StreamingHistogram
 
 MAX_FLOAT32_COUNT = 2**24  # float32 holds every integer up to here
 
@@ -57,7 +57,7 @@ class SparsityMeter(Removable):
 
     Args:
         model: the model; its code stays as it is.
-        selectors: one selector or several; see :data:`sparsact.taps.Selector`.
+        selectors: one selector or several; see :data:`sparsact.hooks.Selector`.
         on: measure each module's ``"output"`` or its ``"input"``.
         unit_dim: the dim that holds the units; by default dim 1 of an input with four dims or
             more (images, volumes) and the last dim otherwise.

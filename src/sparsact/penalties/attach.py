@@ -8,10 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointFunction
 
-from sparsact.nn.activity import Reduction, check_reduction, divisor, inject
-from sparsact.penalties.mask import Mask, check_mask_type, kept_divisor
-from sparsact.penalties.penalty import Penalty
-from sparsact.taps import (
+from sparsact.hooks import (
     Removable,
     Selector,
     Site,
@@ -20,6 +17,9 @@ from sparsact.taps import (
     check_hookable,
     in_backward,
 )
+from sparsact.nn.activity import Reduction, check_reduction, divisor, inject
+from sparsact.penalties.mask import Mask, check_mask_type, kept_divisor
+from sparsact.penalties.penalty import Penalty
 
 Mode = Literal["loss", "inject"]
 
@@ -47,7 +47,7 @@ class ActivationPenalty(Removable):
 
     Args:
         model: the model; its code and its modules stay as they are.
-        spec: selector → penalty; see :data:`sparsact.taps.Selector`. A coefficient may be a
+        spec: selector → penalty; see :data:`sparsact.hooks.Selector`. A coefficient may be a
             schedule, any callable of the step: call :meth:`step` once per optimizer step.
         reduction: ``"batch_mean"`` (sum divided by the size of dim 0), ``"sum"``, ``"mean"``, or
             ``"token_mean"`` (sum divided by the number of positions: every dim but the last).

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparsact.hooks import assign_parameters
 from sparsact.penalties.penalty import Penalty
 from sparsact.penalties.sharded import gather
-from sparsact.taps import assign_parameters
 
 
 class WeightPenalty:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sparsact._extras import require
+from sparsact._common.extras import require
 from sparsact.report.style import INK
 
 Figure = Any

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from sparsact._disk import write_text
+from sparsact._common.atomic import write_text
 from sparsact.report.figures import Figure
 from sparsact.report.style import FRONT, INK
 

@@ -1,6 +1,5 @@
 """Sparse autoencoders: any threshold, any penalty, a chosen number of active latents."""
 
-from sparsact.language import Tokens, pack_tokens
 from sparsact.sae.activations import Rows, harvest, open_rows
 from sparsact.sae.config import SAEConfig, SAETrainConfig
 from sparsact.sae.files import load_checkpoint, load_sae, save_checkpoint, save_sae
@@ -12,6 +11,7 @@ from sparsact.sae.model import SparseAutoencoder
 from sparsact.sae.splice import SpliceMetrics, evaluate_spliced
 from sparsact.sae.stats import SAEStats
 from sparsact.sae.train import SAETrainer
+from sparsact.text import Tokens, pack_tokens
 
 __all__ = [
     "GatedReLU",

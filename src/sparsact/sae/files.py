@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sparsact._disk import write_tensors, write_text, writing
+from sparsact._common.atomic import write_tensors, write_text, writing
 from sparsact.sae.config import SAEConfig
 from sparsact.sae.model import SparseAutoencoder
 from sparsact.sae.read import read_object, read_tensors

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sparsact._errors import InputError
-from sparsact._extras import require
+from sparsact._common.errors import InputError
+from sparsact._common.extras import require
 from sparsact.sae.config import SAETrainConfig
 from sparsact.sae.loss import LossParts
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from sparsact._disk import writing
-from sparsact._extras import require
+from sparsact._common.atomic import writing
+from sparsact._common.extras import require
 from sparsact.sae.stats import SAEStats
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ import tyro
 from torch import Tensor
 
 import sparsact
-from sparsact._disk import write_text, writing
-from sparsact._errors import OutputError, about_the_input
-from sparsact._progress import Progress
+from sparsact._common.atomic import write_text, writing
+from sparsact._common.errors import OutputError, about_the_input
+from sparsact._common.progress import Progress
 from sparsact.sae.activations import Rows, harvest, open_rows
 from sparsact.sae.config import Kind, SAEConfig, SAETrainConfig
 from sparsact.sae.files import (

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from sparsact.language import DatasetPart, Tokens, load_language_model, read_tokens
+from sparsact.text import DatasetPart, Tokens, load_language_model, read_tokens
 
 
 def check_at_least(flag: str, value: int | None, least: int) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparsact.language import Tokens
+from sparsact.hooks import Taps, first_tensor
 from sparsact.sae.activations.harvest import one_module
 from sparsact.sae.model import SparseAutoencoder, evaluating
-from sparsact.taps import Taps, first_tensor
+from sparsact.text import Tokens
 
 Replacement = Callable[[Tensor], Tensor]
 """What stands in for activations (n, width), of the same shape."""
@@ -79,7 +79,7 @@ def evaluate_spliced(
             a transcoder, which writes another layer than it reads; no token to predict.
 
     Example:
-        >>> from sparsact.language import pack_tokens
+        >>> from sparsact.text import pack_tokens
         >>> from sparsact.sae import SAEConfig
         >>> model = torch.nn.Sequential(torch.nn.Embedding(9, 4), torch.nn.Linear(4, 9))
         >>> model.forward = lambda input_ids, attention_mask: torch.nn.Sequential.forward(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsact._extras import require
+from sparsact._common.extras import require
 from sparsact.denoise.files.content import Array, Content, FileError, integer_peak
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"

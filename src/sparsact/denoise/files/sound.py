@@ -4,7 +4,7 @@ import io
 import struct
 from pathlib import Path
 
-from sparsact._extras import require
+from sparsact._common.extras import require
 from sparsact.denoise.files.content import Array, Content, FileError
 
 PEAK = 2.0  # samples lie between −1 and 1

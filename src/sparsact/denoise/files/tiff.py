@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsact._extras import require
+from sparsact._common.extras import require
 from sparsact.denoise.files.content import Array, Content, FileError, integer_peak
 
 # tags that tifffile writes itself from the pixels and the arguments below

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from sparsact._extras import require
+from sparsact._common.extras import require
 from sparsact.report.comparison.records import (
     ComparisonReport,
     DensityTrace,

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from sparsact._disk import writing
-from sparsact._extras import require
+from sparsact._common.atomic import writing
+from sparsact._common.extras import require
 from sparsact.report.comparison.plots import front_points
 from sparsact.report.comparison.records import ComparisonReport
 from sparsact.report.style import FRONT, INK, colours

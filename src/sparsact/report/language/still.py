@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from sparsact._extras import require
+from sparsact._common.extras import require
 from sparsact.report.language.plots import curves, layers
 from sparsact.report.language.records import LanguageReport
 from sparsact.report.style import FRONT, INK, colours

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sparsact._disk import write_tensors, write_text, writing
-from sparsact.language import Tokens
+from sparsact._common.atomic import write_tensors, write_text, writing
+from sparsact.hooks import Taps, select_modules
 from sparsact.sae.activations.rows import Rows, open_rows
-from sparsact.taps import Taps, select_modules
+from sparsact.text import Tokens
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

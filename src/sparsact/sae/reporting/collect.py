@@ -7,10 +7,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from sparsact.language import Tokens
 from sparsact.meters.histogram import SAMPLED_PER_CALL, Histogram, StreamingHistogram
 from sparsact.sae.activations import Rows
 from sparsact.sae.model import SparseAutoencoder
+from sparsact.text import Tokens
 
 BATCH = 2048
 """Inputs that are encoded at a time; more only where a row of tokens is longer."""

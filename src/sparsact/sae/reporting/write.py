@@ -10,9 +10,8 @@ from typing import NamedTuple
 import tyro
 from torch import Tensor
 
-from sparsact._errors import about_the_input
-from sparsact._progress import Progress
-from sparsact.language import load_language_model
+from sparsact._common.errors import about_the_input
+from sparsact._common.progress import Progress
 from sparsact.report.autoencoder.page import save_autoencoder
 from sparsact.report.autoencoder.records import AutoencoderReport, LatentGroup
 from sparsact.sae.activations import harvest
@@ -28,6 +27,7 @@ from sparsact.sae.reporting.training import (
     make_panels,
 )
 from sparsact.sae.source import Source
+from sparsact.text import load_language_model
 
 REPORT = "report.html"
 

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from sparsact.language import DatasetPart, load_language_model, read_tokens
+from sparsact.text import DatasetPart, load_language_model, read_tokens
 from tiny_language import WORDS, save_tiny_model
 
 

@@ -1,4 +1,4 @@
-"""Language models and text: a Hugging Face model with its tokenizer, and rows of tokens."""
+"""Rows of tokens from text files and datasets."""
 
 import hashlib
 from array import array
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sparsact._extras import require
+from sparsact._common.extras import require
 
 DATASET = "hf:"
 """What a source of text that is a dataset begins with."""
@@ -43,29 +43,6 @@ class Tokens:
         mask = self.mask.clone()
         mask[:, : self.skip] = False
         return mask
-
-
-def load_language_model(
-    name: str, gguf: str | None = None, *, revision: str | None = None
-) -> tuple[nn.Module, Any]:
-    """A causal language model and its tokenizer.
-
-    Args:
-        name: a directory, or a name on the hub.
-        gguf: file in it, for weights in that format.
-        revision: of a model on the hub.
-
-    Raises:
-        OSError: there is no such model.
-        ImportError: transformers is not installed (extra ``transformers``).
-    """
-    transformers = require("transformers", "transformers")
-    if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
-        raise FileNotFoundError(f"there is no directory {name}")
-    where = {"revision": revision, **({"gguf_file": gguf} if gguf else {})}
-    tokenizer = transformers.AutoTokenizer.from_pretrained(name, **where)
-    model = transformers.AutoModelForCausalLM.from_pretrained(name, **where)
-    return model.eval(), tokenizer
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,34 @@
-"""The model that the user names."""
+"""Loading a causal language model with its tokenizer."""
 
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from sparsact._extras import require
-from sparsact.language import load_language_model
+from sparsact._common.extras import require
+
+
+def load_language_model(
+    name: str, gguf: str | None = None, *, revision: str | None = None
+) -> tuple[nn.Module, Any]:
+    """A causal language model and its tokenizer.
+
+    Args:
+        name: a directory, or a name on the hub.
+        gguf: file in it, for weights in that format.
+        revision: of a model on the hub.
+
+    Raises:
+        OSError: there is no such model.
+        ImportError: transformers is not installed (extra ``transformers``).
+    """
+    transformers = require("transformers", "transformers")
+    if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
+        raise FileNotFoundError(f"there is no directory {name}")
+    where = {"revision": revision, **({"gguf_file": gguf} if gguf else {})}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(name, **where)
+    model = transformers.AutoModelForCausalLM.from_pretrained(name, **where)
+    return model.eval(), tokenizer
 
 
 def open_model(name: str, gguf: str | None = None) -> tuple[nn.Module, Any]:

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparsact.language import read_tokens
-from sparsact.llm.reference import reference_text
+from sparsact.text import read_tokens
+from sparsact.text.reference import reference_text
 
 
 def read_rows(
     model: nn.Module, tokenizer: Any, files: Sequence[str], length: int, count: int
 ) -> Tensor:
-    """All whole rows of a text, (rows, length) int64; see `sparsact.language.read_tokens`.
+    """All whole rows of a text, (rows, length) int64; see `sparsact.text.read_tokens`.
 
     Raises:
         OSError: a file is missing.

@@ -4,8 +4,8 @@ import re
 import pytest
 import torch
 
-from sparsact.llm.reference import reference_text
-from sparsact.llm.windows import as_batches, choose, read_rows, reference_rows, split, spread
+from sparsact.text.reference import reference_text
+from sparsact.text.windows import as_batches, choose, read_rows, reference_rows, split, spread
 from tiny_language import llama, tokenizer
 
 

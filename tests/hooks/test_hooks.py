@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import sparsact as sa
-from sparsact.taps import Taps, assign_modules, assign_parameters, first_tensor, select_modules
+from sparsact.hooks import Taps, assign_modules, assign_parameters, first_tensor, select_modules
 
 
 class Block(nn.Module):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from sparsact.llm.source import open_model
+from sparsact.text.models import open_model
 from tiny_language import llama, tokenizer
 
 

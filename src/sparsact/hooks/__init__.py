@@ -1,0 +1,28 @@
+"""Choosing modules, watching their tensors by hooks, exchanging modules."""
+
+from sparsact.hooks.selection import (
+    Selector,
+    assign_modules,
+    assign_parameters,
+    select_modules,
+)
+from sparsact.hooks.swapping import swap
+from sparsact.hooks.taps import Removable, Site, TapCallback, Taps, check_hookable
+from sparsact.hooks.tensors import first_tensor, in_backward, shared_parameters, version_of
+
+__all__ = [
+    "Removable",
+    "Selector",
+    "Site",
+    "TapCallback",
+    "Taps",
+    "assign_modules",
+    "assign_parameters",
+    "check_hookable",
+    "first_tensor",
+    "in_backward",
+    "select_modules",
+    "shared_parameters",
+    "swap",
+    "version_of",
+]

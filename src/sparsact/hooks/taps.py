@@ -1,0 +1,164 @@
+"""Hooks that show a callback the tensors at chosen modules, and are removed together."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar
+
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils.hooks import RemovableHandle
+
+from sparsact.hooks.copies import CopyWithoutTaps
+from sparsact.hooks.tensors import first_tensor
+
+Site = Literal["input", "output"]
+TapCallback = Callable[[str, Tensor], Tensor | None]
+Self = TypeVar("Self")  # typing.Self from Python 3.11 on
+
+_DATA_PARALLEL = (
+    "nn.DataParallel runs copies of the model in threads, whose activations would be mixed or "
+    "lost; use torch.nn.parallel.DistributedDataParallel"
+)
+
+
+class Removable(ABC):
+    """What holds hooks on a model until it is removed, or until its ``with`` block ends."""
+
+    @abstractmethod
+    def remove(self) -> None:
+        """Take the hooks away."""
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.remove()
+
+
+class Taps:
+    """Hooks that show a callback the tensor at each of some modules; removed together.
+
+    Copies of a tapped module, by ``copy.deepcopy`` or pickling, carry no tap.
+
+    Args:
+        modules: name → module.
+        callback: called with the name and the tensor; what it returns, unless None, takes the
+            tensor's place.
+        on: ``"output"`` or ``"input"``.
+        select: picks the tensor: called with the module's output, or with its positional and
+            keyword inputs. By default it is the first tensor in them.
+
+    Raises:
+        TypeError: at a forward, when there is no floating-point tensor to show.
+        RuntimeError: at a forward of a copy that ``nn.DataParallel`` made.
+    """
+
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        callback: TapCallback,
+        on: Site = "output",
+        select: Callable[..., Tensor] | None = None,
+    ) -> None:
+        if on not in ("input", "output"):
+            raise ValueError(f"on must be 'input' or 'output', got {on!r}")
+        self._held: list[tuple[nn.Module, RemovableHandle]] = []
+        for name, module in modules.items():
+            if on == "output":
+                handle = module.register_forward_hook(_output_hook(name, callback, select))
+            else:
+                hook = _input_hook(name, callback, select)
+                handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+            self._hold(module, handle)
+
+    def around(
+        self, module: nn.Module, start: Callable[..., None], end: Callable[..., None]
+    ) -> None:
+        """Call `start` before the forward of `module` and every other tap, `end` after it.
+
+        `start` gets the module, its positional and its keyword inputs; `end` is called even when
+        the forward fails, with the module, the inputs and the output.
+        """
+        before = module.register_forward_pre_hook(start, prepend=True, with_kwargs=True)
+        self._hold(module, before)
+        self._hold(module, module.register_forward_hook(end, always_call=True))
+
+    def remove(self) -> None:
+        """Take every hook away; a second call does nothing."""
+        for module, handle in self._held:
+            handle.remove()
+            CopyWithoutTaps.of(module).forget(handle.id)
+        self._held.clear()
+
+    def _hold(self, module: nn.Module, handle: RemovableHandle) -> None:
+        self._held.append((module, handle))
+        CopyWithoutTaps.of(module).ids.add(handle.id)
+
+
+def check_hookable(model: nn.Module) -> None:
+    """Raise RuntimeError where hooks would be ignored or would run on copies.
+
+    A module that is compiled already does not see hooks that come later; ``nn.DataParallel``
+    runs copies of the model, in threads.
+    """
+    for name, module in model.named_modules():
+        if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
+            raise RuntimeError(
+                f"module {name!r} is compiled already, and torch.compile ignores hooks that are "
+                "installed later: hang them on the model first, then compile it"
+            )
+        if isinstance(module, nn.DataParallel):
+            raise RuntimeError(_DATA_PARALLEL)
+
+
+def _output_hook(
+    name: str, callback: TapCallback, select: Callable[..., Tensor] | None
+) -> Callable[..., Any]:
+    def hook(module: nn.Module, args: object, output: object) -> Any:
+        _check_not_replica(module)
+        chosen = first_tensor(output) if select is None else select(output)
+        tensor = _require_tensor(name, "output", chosen, output)
+        new = callback(name, tensor)
+        return None if new is None else _replace(name, output, tensor, new)
+
+    return hook
+
+
+def _input_hook(
+    name: str, callback: TapCallback, select: Callable[..., Tensor] | None
+) -> Callable[..., Any]:
+    def hook(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
+        _check_not_replica(module)
+        inputs = (args, kwargs)
+        chosen = first_tensor(inputs) if select is None else select(*args, **kwargs)
+        tensor = _require_tensor(name, "input", chosen, inputs)
+        new = callback(name, tensor)
+        return None if new is None else _replace(name, inputs, tensor, new)
+
+    return hook
+
+
+def _check_not_replica(module: nn.Module) -> None:
+    if getattr(module, "_is_replica", False):
+        raise RuntimeError(_DATA_PARALLEL)
+
+
+def _require_tensor(name: str, site: Site, tensor: object, source: object) -> Tensor:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"the {site} of {name!r} holds no tensor: {type(source).__name__}")
+    if not tensor.is_floating_point():
+        raise TypeError(f"the {site} of {name!r} is not floating point but {tensor.dtype}")
+    return tensor
+
+
+def _replace(name: str, value: object, old: Tensor, new: Tensor) -> Any:
+    """`value`, a tensor or a nesting of containers, with `new` where `old` was."""
+    if value is old:
+        return new
+    leaves, layout = tree_flatten(value)
+    if not any(leaf is old for leaf in leaves):
+        raise TypeError(
+            f"the tensor of {name!r} cannot be exchanged inside {type(value).__name__}: it is no "
+            "container that torch.utils._pytree knows, or select= made a new tensor"
+        )
+    return tree_unflatten([new if leaf is old else leaf for leaf in leaves], layout)
