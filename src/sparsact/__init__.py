@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from sparsact import functional, integrations, nn, optim
+from sparsact._version import __version__
 from sparsact.hooks import swap
 from sparsact.meters import LayerStats, SparsityMeter
 from sparsact.penalties import (
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from sparsact.inference import sparsify
     from sparsact.sae import SAEConfig, SAETrainConfig, SAETrainer, SparseAutoencoder
 
-__version__ = "0.1.0"
-
 __all__ = [
     "L0",
     "L1",
@@ -59,6 +58,7 @@ __all__ = [
     "SparsityMeter",
     "ThresholdPlan",
     "WeightPenalty",
+    "__version__",
     "calibrate",
     "denoise_wavelet",
     "functional",

@@ -1,16 +1,28 @@
-"""What goes wrong because of what the user gave."""
+"""The exceptions of this package; each also derives from what Python users expect."""
 
 import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
-class InputError(ValueError):
-    """A mistake in the data or the flags; the message is one line that says what to do."""
+class SparsactError(Exception):
+    """Base of all errors that the package raises on purpose.
+
+    The message is one line that says what to do. It names an argument as ``name=``, which the
+    command line shows as the flag ``--name``.
+    """
 
 
-class OutputError(OSError):
-    """A file that could not be written; the message is one line that says what to do."""
+class InputError(SparsactError, ValueError):
+    """The user's data or arguments cannot be used."""
+
+
+class MissingInputError(InputError, FileNotFoundError):
+    """A file or directory that the user named does not exist."""
+
+
+class OutputError(SparsactError, OSError):
+    """A file could not be written."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
@@ -26,7 +38,7 @@ def about_the_input() -> Iterator[None]:
     """A block that only reads what the user gave: what it finds wrong is an InputError."""
     try:
         yield
-    except OutputError:
+    except SparsactError:
         raise
     except (ValueError, OSError) as error:
         raise InputError(str(error)) from error
