@@ -11,8 +11,8 @@ from torch import nn
 
 import tiny_models
 from sparsact.calibration import ThresholdPlan, calibrate
+from sparsact.calibration.first_positions import FirstPositions
 from sparsact.calibration.measure import byte_sparsity
-from sparsact.calibration.simulate import FirstPositions
 from sparsact.inference import sparsify
 
 

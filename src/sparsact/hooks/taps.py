@@ -13,6 +13,7 @@ from sparsact.hooks.tensors import first_tensor
 
 Site = Literal["input", "output"]
 TapCallback = Callable[[str, Tensor], Tensor | None]
+CallCallback = Callable[[str, Tensor, Tensor], Tensor | None]
 Self = TypeVar("Self")  # typing.Self from Python 3.11 on
 
 _DATA_PARALLEL = (
@@ -35,7 +36,7 @@ class Removable(ABC):
         self.remove()
 
 
-class Taps:
+class Taps(Removable):
     """Hooks that show a callback the tensor at each of some modules; removed together.
 
     Copies of a tapped module, by ``copy.deepcopy`` or pickling, carry no tap.
@@ -79,9 +80,22 @@ class Taps:
         `start` gets the module, its positional and its keyword inputs; `end` is called even when
         the forward fails, with the module, the inputs and the output.
         """
-        before = module.register_forward_pre_hook(start, prepend=True, with_kwargs=True)
-        self._hold(module, before)
-        self._hold(module, module.register_forward_hook(end, always_call=True))
+        for handle in around_forward(module, start, end):
+            self._hold(module, handle)
+
+    @classmethod
+    def on_calls(cls, modules: Mapping[str, nn.Module], callback: CallCallback) -> "Taps":
+        """Taps that show a callback the input and the output of each call of some modules.
+
+        Args:
+            modules: name → module.
+            callback: called with the name, the first positional input and the output; what it
+                returns, unless None, takes the output's place.
+        """
+        taps = cls({}, lambda name, x: None)
+        for name, module in modules.items():
+            taps._hold(module, module.register_forward_hook(_call_hook(name, callback)))
+        return taps
 
     def remove(self) -> None:
         """Take every hook away; a second call does nothing."""
@@ -93,6 +107,17 @@ class Taps:
     def _hold(self, module: nn.Module, handle: RemovableHandle) -> None:
         self._held.append((module, handle))
         CopyWithoutTaps.of(module).ids.add(handle.id)
+
+
+def around_forward(
+    module: nn.Module, start: Callable[..., None], end: Callable[..., None]
+) -> tuple[RemovableHandle, RemovableHandle]:
+    """Hooks that call `start` before and `end` after each forward; copies of `module` have them.
+
+    See :meth:`Taps.around`, whose hooks copies do not have.
+    """
+    before = module.register_forward_pre_hook(start, prepend=True, with_kwargs=True)
+    return before, module.register_forward_hook(end, always_call=True)
 
 
 def check_hookable(model: nn.Module) -> None:
@@ -120,6 +145,15 @@ def _output_hook(
         tensor = _require_tensor(name, "output", chosen, output)
         new = callback(name, tensor)
         return None if new is None else _replace(name, output, tensor, new)
+
+    return hook
+
+
+def _call_hook(name: str, callback: CallCallback) -> Callable[..., Any]:
+    def hook(module: nn.Module, args: tuple[object, ...], output: object) -> Any:
+        _check_not_replica(module)
+        x = _require_tensor(name, "input", first_tensor(args), args)
+        return callback(name, x, _require_tensor(name, "output", output, output))
 
     return hook
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparsact.calibration.simulate import FirstPositions
+from sparsact.calibration.first_positions import FirstPositions
 from sparsact.calibration.sites import is_conv1d, weight_t
 from sparsact.inference.crossing import measured
 from sparsact.inference.readers import Readers
