@@ -53,7 +53,7 @@ def curve(out):
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
-def test_a_run_and_what_it_leaves(whole, data):
+def test_the_files_of_a_run(whole, data):
     out, (status, shown, _) = whole
     assert status == 0
     assert "fvu" in shown
@@ -106,12 +106,12 @@ def test_killed_and_resumed_gives_the_same_curve(whole, data, tmp_path):
 
 
 def small_files_only():
-    """As on a full disk: a file that grows beyond this size is refused."""
+    """As on a full disk: files cannot grow beyond this size."""
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, hard))
 
 
-def test_a_full_disk_is_one_line_and_what_was_written_can_be_resumed(whole, data, tmp_path):
+def test_a_full_disk_is_one_line_and_the_run_can_be_resumed(whole, data, tmp_path):
     out = tmp_path / "run"
     flags = ("train", "--data", data, *FLAGS, "--out", out)
     assert finished(*flags, "--steps", 20)[0] == 0
@@ -131,7 +131,7 @@ def test_a_full_disk_is_one_line_and_what_was_written_can_be_resumed(whole, data
     ("flags", "message"),
     [
         (["--out", "{whole}"], "--resume"),
-        (["--out", "{whole}", "--resume", "--lr", "0.1"], "another lr: give"),
+        (["--out", "{whole}", "--resume", "--lr", "0.1"], "another lr: use"),
         (["--out", "{new}", "--resume"], "no run"),
         (["--out", "{mine}"], "not empty"),
         (["--out", "{new}", "--data", "no.npy"], "does not exist"),

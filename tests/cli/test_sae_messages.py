@@ -1,4 +1,4 @@
-"""What ``sparsact sae`` says when something is not as it was meant; no process is started."""
+"""Messages of ``sparsact sae``; no process is started."""
 
 import json
 
@@ -35,7 +35,7 @@ def data(tmp_path_factory):
     return path
 
 
-def test_a_target_that_was_missed_is_told(sae, data, tmp_path, monkeypatch):
+def test_a_missed_target_is_reported(sae, data, tmp_path, monkeypatch):
     flags = ("train", "--data", data, *FLAGS, "--activation", "relu", "--target-l0", "6", "--out")
     status, shown, _ = sae(*flags, tmp_path / "reached")
     assert status == 0
@@ -61,13 +61,13 @@ def test_a_target_that_was_missed_is_told(sae, data, tmp_path, monkeypatch):
             "--held-out must be at least 2",
         ),
         (["--out", "{file}"], "is a file: choose another --out"),
-        (["--data", "{file}"], "spoilt.safetensors is no whole safetensors file"),
+        (["--data", "{file}"], "damaged.safetensors is not a complete safetensors file"),
     ],
 )
-def test_numbers_and_files_that_cannot_be(flags, message, sae, data, tmp_path):
-    spoilt = tmp_path / "spoilt.safetensors"
-    spoilt.write_text("x" * 1000)
-    flags = [flag.format(file=spoilt) for flag in flags]
+def test_wrong_numbers_and_files(flags, message, sae, data, tmp_path):
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_text("x" * 1000)
+    flags = [flag.format(file=damaged) for flag in flags]
     status, _, error = sae("train", "--data", data, *FLAGS, "--out", tmp_path / "run", *flags)
     assert status == 2
     assert message in error
@@ -76,14 +76,14 @@ def test_numbers_and_files_that_cannot_be(flags, message, sae, data, tmp_path):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """What a run leaves, as far as its autoencoder goes."""
+    """A run of which only the autoencoder exists."""
     folder = tmp_path_factory.mktemp("run")
     save_sae(SparseAutoencoder(SAEConfig(16, 48, k=4)), folder / "sae")
     (folder / "config.json").write_text('{"run": {}}')
     return folder
 
 
-def test_a_run_stands_for_its_autoencoder(run, sae, data, tmp_path):
+def test_a_run_can_be_given_in_place_of_its_autoencoder(run, sae, data, tmp_path):
     measured = [sae("eval", path, "--data", data) for path in (run, run / "sae")]
     assert measured[0] == measured[1]
     assert measured[0][0] == 0
@@ -91,7 +91,7 @@ def test_a_run_stands_for_its_autoencoder(run, sae, data, tmp_path):
     assert load_saelens(tmp_path / "out").config.d_sae == 48
 
 
-def test_the_table_says_how_many_latents_fire_how_often(run, sae, data):
+def test_the_table_counts_latents_by_density(run, sae, data):
     shown = " ".join(sae("eval", run, "--data", data)[1].split())
     density = evaluate(load_sae(run / "sae"), [torch.from_numpy(np.load(data))]).density
     often = int((density >= 0.1).sum())
@@ -113,7 +113,7 @@ def test_all_rows_are_measured(run, sae, data, tmp_path):
     assert "--rows must be at least 1, got 0" in error
 
 
-def test_a_run_goes_on_with_its_own_data_alone(sae, data, tmp_path):
+def test_a_run_resumes_only_with_its_own_data(sae, data, tmp_path):
     held = np.load(data)
     np.save(tmp_path / "x.npy", held)
     flags = ("train", "--data", tmp_path / "x.npy", *FLAGS, "--out", tmp_path / "run")
@@ -125,7 +125,7 @@ def test_a_run_goes_on_with_its_own_data_alone(sae, data, tmp_path):
     assert "was started on other activations than" in error
 
 
-def test_what_is_not_finite_is_null(sae, tmp_path):
+def test_values_that_are_not_finite_become_null(sae, tmp_path):
     np.save(tmp_path / "x.npy", np.ones((600, 16), np.float32))
     out = tmp_path / "run"
     assert sae("train", "--data", tmp_path / "x.npy", *FLAGS, "--out", out)[0] == 0
@@ -137,12 +137,12 @@ def test_what_is_not_finite_is_null(sae, tmp_path):
 
 
 @pytest.mark.parametrize("place", ["sae", "checkpoint"])
-def test_a_run_whose_directories_hold_more_does_not_go_on(place, sae, data, tmp_path):
+def test_a_run_with_other_files_in_its_directories_does_not_resume(place, sae, data, tmp_path):
     flags = ("train", "--data", data, *FLAGS, "--out", tmp_path / "run")
     assert sae(*flags)[0] == 0
     log = (tmp_path / "run" / "log.jsonl").read_text()
     (tmp_path / "run" / place / "notes.txt").write_text("precious")
     status, _, error = sae(*flags, "--resume", "--steps", "30")
     assert status == 2
-    assert f"run/{place} is not a directory of" in error
+    assert f"run/{place} is not replaced, because it is not a directory of" in error
     assert (tmp_path / "run" / "log.jsonl").read_text() == log

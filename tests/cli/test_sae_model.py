@@ -27,7 +27,7 @@ FLAGS = [
 
 @pytest.fixture
 def sae(sparsact):
-    """Runs one of its commands; what it shows is on one line."""
+    """Runs one of its commands, with the output on one line."""
 
     def run(*arguments):
         status, shown, error = sparsact("sae", *arguments)
@@ -74,16 +74,16 @@ def test_trained_on_a_dataset_and_measured_in_the_model(trained, sae, places, tm
     rows = harvest(model, LAYER, tokens, tmp_path / "cache")
     quality = evaluate(sae, [torch.cat([shard.read() for shard in rows.shards])])
     spliced = evaluate_spliced(model, LAYER, sae, tokens)
-    told = dict(re.findall(r"(\w+) (-?[\d.e-]+)", shown))
+    printed = dict(re.findall(r"(\w+) (-?[\d.e-]+)", shown))
     for figures, names in (
         (quality, ("inputs", "l0", "fvu", "dead")),
         (spliced, ("tokens", "cross_entropy", "spliced", "kl", "recovered_of_zero")),
     ):
         for name in names:
-            assert float(told[name]) == pytest.approx(getattr(figures, name), rel=1e-3), name
+            assert float(printed[name]) == pytest.approx(getattr(figures, name), rel=1e-3), name
 
 
-def test_the_bos_may_be_kept(untrained, sae, places):
+def test_keeping_the_bos(untrained, sae, places):
     measured = {}
     for flag in ("--drop-bos", "--no-drop-bos"):
         status, shown, error = sae(

@@ -1,4 +1,4 @@
-"""``sparsact sae train`` under torchrun, and what trackers get."""
+"""``sparsact sae train`` under torchrun, and with trackers."""
 
 import json
 import sys
@@ -55,7 +55,7 @@ def test_two_processes_write_what_one_does(data, sparsact, tmp_path, monkeypatch
     assert curve(two)[-1] == pytest.approx(curve(one)[-1], rel=1e-5, abs=1e-6)
 
 
-def test_a_resumed_run_replaces_the_points_of_the_steps_it_does_again(data, sparsact, tmp_path):
+def test_a_resumed_run_replaces_points_of_repeated_steps(data, sparsact, tmp_path):
     out = tmp_path / "run"
     command = ("sae", "train", "--data", data, *FLAGS, "--out", out)
     tracked = (*command, "--trackers", "tensorboard")
@@ -71,7 +71,7 @@ def logged(out):
     return [event.value for event in events.Scalars("train/loss")]
 
 
-def test_a_batch_that_cannot_be_divided_is_refused(data, sparsact, tmp_path, monkeypatch):
+def test_a_batch_that_cannot_be_divided_is_rejected(data, sparsact, tmp_path, monkeypatch):
     class Three:
         num_processes = 3
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +22,25 @@ def batches(sparse_data):
             yield sparse_data[torch.randint(5000, (256,), generator=generator)]
 
     return forever()
+
+
+class LayerModel(nn.Module):
+    """Two layers; the forward fails after the second one."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(50, 6)
+        self.first = nn.Linear(6, 4)
+        self.unused = nn.Linear(6, 4)
+        self.calls = 0
+
+    def forward(self, input_ids, attention_mask):
+        self.calls += 1
+        self.first(self.embed(input_ids))
+        raise AssertionError("the forward went on after the layer")
+
+
+@pytest.fixture
+def layer_model():
+    """The class of a model whose forward must stop at a layer."""
+    return LayerModel

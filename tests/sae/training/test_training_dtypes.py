@@ -1,17 +1,17 @@
-"""Inputs of another dtype than the weights, and weights that are not float32."""
+"""Inputs with another dtype than the weights, and weights that are not float32."""
 
 import pytest
 import torch
 
+from sae_kind_cases import KIND_CASES
 from sparsact.sae import SAEConfig, SAETrainConfig, SAETrainer, SparseAutoencoder, evaluate
 
-KINDS = ["relu", "topk", "batch_topk", "jumprelu", "softshrink", "gated"]
 DTYPES = [torch.bfloat16, torch.float16, torch.float64]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("kind", KINDS)
-def test_inputs_come_in_the_dtype_of_the_weights(kind, dtype, batches):
+@pytest.mark.parametrize("kind", KIND_CASES)
+def test_inputs_are_converted_to_the_dtype_of_the_weights(kind, dtype, batches):
     torch.manual_seed(0)
     sae, x = SparseAutoencoder(SAEConfig(16, 48, kind, k=4)).eval(), next(batches)
     expected = sae(x)
@@ -23,7 +23,7 @@ def test_inputs_come_in_the_dtype_of_the_weights(kind, dtype, batches):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_batches_of_every_dtype_are_trained_on(dtype, batches):
+def test_training_on_batches_of_every_dtype(dtype, batches):
     def losses(dtype):
         torch.manual_seed(0)
         sae = SparseAutoencoder(SAEConfig(16, 48, k=4))
@@ -35,8 +35,8 @@ def test_batches_of_every_dtype_are_trained_on(dtype, batches):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64], ids=str)
-@pytest.mark.parametrize("kind", KINDS)
-def test_weights_of_other_dtypes_are_trained(kind, dtype, batches):
+@pytest.mark.parametrize("kind", KIND_CASES)
+def test_training_weights_of_other_dtypes(kind, dtype, batches):
     sae = SparseAutoencoder(SAEConfig(16, 48, kind, k=4)).to(dtype)
     config = SAETrainConfig(
         lr=2e-3, lr_warmup_steps=0, sparsity_warmup_steps=0, dead_after=200, resample_every=2

@@ -4,17 +4,15 @@ import pytest
 import torch
 
 import sparsact as sa
+from sae_kind_cases import KIND_CASES
 from sparsact.sae import GatedReLU, SAEConfig, SparseAutoencoder
-from sparsact.sae.sae_config import KINDS
-
-PRESETS = [kind for kind in KINDS if kind != "custom"]
 
 
 def make(kind, **sizes):
     return SparseAutoencoder(SAEConfig(**{"d_in": 6, "d_sae": 20, "k": 3} | sizes, activation=kind))
 
 
-@pytest.mark.parametrize("kind", PRESETS)
+@pytest.mark.parametrize("kind", KIND_CASES)
 def test_the_formula(kind):
     sae = make(kind)
     sae.b_dec.data.normal_()
@@ -36,8 +34,8 @@ def test_the_presets():
 
 
 @pytest.mark.parametrize("d_out", [None, 4])
-@pytest.mark.parametrize("kind", PRESETS)
-def test_folding_the_scale_changes_nothing_but_the_units(kind, d_out):
+@pytest.mark.parametrize("kind", KIND_CASES)
+def test_folding_the_scale_changes_only_the_units(kind, d_out):
     sae = make(kind, d_out=d_out).eval()
     for parameter in (sae.b_dec, sae.encoder.bias):
         parameter.data.normal_()
@@ -61,7 +59,9 @@ def test_a_threshold_of_your_own():
     x = torch.randn(5, 6)
     before = sae(x)
     assert sae.activation is module
-    assert torch.equal(sae.fold_scale_()(x), before)  # its levels are unknown: the scale stays
+    assert torch.equal(
+        sae.fold_scale_()(x), before
+    )  # its thresholds are unknown, so the scale stays
     assert sae.scale_in == 2
 
 
@@ -92,7 +92,7 @@ def test_a_module_goes_with_custom_only():
         SparseAutoencoder(SAEConfig(6, 20, "custom"))
 
 
-def test_gate_decides_apart_from_the_magnitude():
+def test_gate_and_magnitude_are_independent():
     gate = GatedReLU(3)
     gate.bias.data = torch.tensor([1.0, -1.0, 1.0])
     assert gate(torch.tensor([-0.5, 0.5, 0.5])).tolist() == [0.0, 0.0, 1.5]

@@ -1,6 +1,5 @@
 """Dashboards against brute force on a tiny model, and the report of a run from its files."""
 
-import dataclasses
 import json
 import math
 
@@ -11,14 +10,14 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel, PreTrainedTo
 
 from sparsact._common.errors import InputError
 from sparsact.sae import SAEConfig, SparseAutoencoder, open_rows, save_sae
-from sparsact.sae.data.activation_source import Source
-from sparsact.sae.reporting import SAEReport, collect, write_report
+from sparsact.sae.data.activation_source import ActivationSource
+from sparsact.sae.reporting import write_report
 from sparsact.sae.reporting.latent_records import choose_latents, make_groups
 from sparsact.sae.reporting.latent_statistics import Passages, describe, fired_on
-from sparsact.sae.reporting.sae_report import ShownIn
+from sparsact.sae.reporting.sae_report import DashboardChoice
 from sparsact.sae.reporting.token_pieces import split_pieces
 from sparsact.sae.reporting.training_curves import make_densities, make_figures, make_panels, thin
-from sparsact.sae.training.training_run import SAERun, train
+from sparsact.sae.training.training_run import SAERun, train_run
 from sparsact.text import Tokens, pack_tokens
 
 WIDTH, LATENTS = 6, 12
@@ -40,13 +39,13 @@ def sae():
 
 
 @pytest.fixture(params=[1, 40, 2048], ids="batch-{}".format)
-def passages(request, monkeypatch):
-    """350 tokens in rows of 23 that are drawn, of every batch size from one row to all."""
-    monkeypatch.setattr(collect, "BATCH", request.param)
+def passages(request):
+    """350 random tokens in rows of 23, with batches from one row to all."""
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(32, 127, (350,), generator=generator).tolist()
     tokens = pack_tokens(ids, 24, bos=0)
-    return Passages(open_rows(torch.randn(350, WIDTH, generator=generator)), tokens)
+    rows = open_rows(torch.randn(350, WIDTH, generator=generator))
+    return Passages(rows, tokens, batch=request.param)
 
 
 def codes_of(sae, passages):
@@ -60,7 +59,7 @@ def codes_of(sae, passages):
 
 
 def greedy(code, row, reach):
-    """(place) of the largest entries, none within reach of a larger one of its row."""
+    """Places of the largest entries, none within reach of a larger one in its row."""
     taken = []
     for place in code.abs().argsort(descending=True).tolist():
         near = any(row[place] == row[other] and abs(place - other) <= reach for other in taken)
@@ -134,8 +133,8 @@ def test_the_same_text_is_shown_once(sae):
         assert len(details.peaks) == (details.fired > 0)
 
 
-def test_activations_of_another_text_are_refused():
-    with pytest.raises(ValueError, match="5 activations are not those of 4 tokens"):
+def test_activations_of_another_text_are_rejected():
+    with pytest.raises(ValueError, match="5 activations do not fit 4 tokens"):
         Passages(open_rows(torch.zeros(5, 2)), pack_tokens([1, 2, 3, 4], 2))
 
 
@@ -149,7 +148,7 @@ def test_choice_of_latents():
     assert choose_latents(fired, 2, 3, [], seed=0) == chosen
     assert len({str(choose_latents(fired, 2, 3, [], seed)) for seed in range(20)}) > 1
     assert choose_latents(fired, 1, 9, [1, 2, 1], 0) == {
-        "Asked for": [1, 2],
+        "Chosen by index": [1, 2],
         "Most active": [4],
         "Random sample of the others": [0, 3, 5, 7],
     }
@@ -187,7 +186,7 @@ def line(step, **changes):
     return {"step": step, "loss": 1 / step, "fvu": 0.5, "l0": 32.0, "lr": 1e-3} | fields | changes
 
 
-def test_panels_leave_out_what_stayed_zero():
+def test_panels_leave_out_values_that_are_always_zero():
     training = {"aux_coefficient": 0.5, "target_l0": 30.0}
     plain = make_panels([line(1), line(2, coefficient=1e-3)], training)
     assert [panel.title.split()[0] for panel in plain] == ["Loss", "Variance", "L0:", "Learning"]
@@ -239,14 +238,19 @@ def single(tmp_path):
 
 
 def reading(model, *text, layer="model.layers.0", **changes):
-    return ShownIn(model=str(model), layer=layer, text=tuple(map(str, text)), **changes)
+    return {"model": str(model), "layer": layer, "text": tuple(map(str, text)), **changes}
 
 
 def test_an_autoencoder_by_itself_in_a_text(model, single, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("if <b>&</b> else: naïve 🎉\n" * 40, encoding="utf-8")
-    config = SAEReport(str(single), reading(model, text, length=64), most=3, sample=2)
-    page = write_report(config).read_text(encoding="utf-8")
+    choice = DashboardChoice(most=3, sample=2)
+
+    def page_in_text():
+        page = write_report(single, choice=choice, source=reading(model, text, length=64))
+        return page.read_text(encoding="utf-8")
+
+    page = page_in_text()
     assert page.count("<article") == 5
     assert "naïve" in page
     assert "🎉" in page.replace("</mark>", "").replace("</span>", "")
@@ -255,33 +259,36 @@ def test_an_autoencoder_by_itself_in_a_text(model, single, tmp_path):
     assert sorted(file.name for file in single.iterdir()) == (
         ["config.json", "report.html", "sae.safetensors"]
     )
-    assert write_report(config).read_text(encoding="utf-8") == page
+    assert page_in_text() == page
 
 
 def test_a_run_on_a_text(model, tmp_path, monkeypatch):
     text, other = tmp_path / "text.txt", tmp_path / "other.txt"
     text.write_text("def function(argument): return argument\n" * 40)
     other.write_text("something else entirely\n" * 20)
-    source = Source(model=str(model), layer="model.layers.0", text=(str(text),), length=64)
+    source = ActivationSource(
+        model=str(model), layer="model.layers.0", text=(str(text),), length=64
+    )
     sizes = {"d_sae": 24, "k": 3, "steps": 5, "batch_size": 64, "held_out": 100}
     run = tmp_path / "run"
-    train(SAERun(source, out=str(run), **sizes))
-    curves = write_report(SAEReport(str(run), most=0, sample=0)).read_text(encoding="utf-8")
+    train_run(SAERun(source, out=str(run), **sizes))
+    curves = write_report(run, choice=DashboardChoice(0, 0)).read_text(encoding="utf-8")
     assert "Norm of the gradient" in curves
     assert "On 50 held-out activations 3.0 latents" in curves
     assert "<article" not in curves
     monkeypatch.setattr(LlamaModel, "forward", None)  # the run's activations are on disk
-    page = write_report(SAEReport(str(run))).read_text(encoding="utf-8")
+    page = write_report(run).read_text(encoding="utf-8")
     assert f"latents in {40 * 40} tokens of {text}: 3.0 active at a time" in page
     monkeypatch.undo()
     before = sorted(run.rglob("*"))
-    changed = SAEReport(str(run), ShownIn(text=(str(other),)), out=str(tmp_path / "other.html"))
-    page = write_report(changed).read_text(encoding="utf-8")
+    changed = {"text": (str(other),)}
+    page = write_report(run, source=changed, out=tmp_path / "other.html")
+    page = page.read_text(encoding="utf-8")
     assert f"latents in {20 * 24} tokens of {other}" in page
     assert sorted(run.rglob("*")) == before
     assert not list(tmp_path.glob(".activations*"))
-    kept = dataclasses.replace(changed.shown_in, cache=str(tmp_path / "kept"))
-    write_report(dataclasses.replace(changed, shown_in=kept))
+    kept = changed | {"cache": str(tmp_path / "kept")}
+    write_report(run, source=kept, out=tmp_path / "other.html")
     assert (tmp_path / "kept" / "manifest.json").exists()
 
 
@@ -289,18 +296,18 @@ def test_mistakes(model, single, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("words " * 20)
     wrong = [
-        (SAEReport(str(tmp_path / "none")), "config.json"),
-        (SAEReport(str(single), reading(model)), "--text"),
-        (SAEReport(str(single), reading(model, text, layer="model.layers.9")), "model.layers"),
-        (SAEReport(str(single), reading(model, text, layer="lm_head")), "width 256"),
-        (SAEReport(str(single), reading(model, text), latents=(24,)), "no latent 24"),
-        (SAEReport(str(single), reading(model, tmp_path / "no.txt")), "no.txt"),
+        (tmp_path / "none", {}, (), "config.json"),
+        (single, reading(model), (), "text="),
+        (single, reading(model, text, layer="model.layers.9"), (), "model.layers"),
+        (single, reading(model, text, layer="lm_head"), (), "width 256"),
+        (single, reading(model, text), (24,), "no latent 24"),
+        (single, reading(model, tmp_path / "no.txt"), (), "no.txt"),
     ]
-    for config, message in wrong:
+    for path, source, latents, message in wrong:
         with pytest.raises(InputError, match=message):
-            write_report(config)
-    with pytest.raises(ValueError, match="contexts must be at least 1, got 0"):
-        SAEReport("x", contexts=0)
+            write_report(path, source=source, choice=DashboardChoice(latents=latents))
+    with pytest.raises(ValueError, match="contexts= must be at least 1, got 0"):
+        DashboardChoice(contexts=0)
 
 
 def test_weights_that_are_not_finite(tmp_path):
@@ -308,10 +315,10 @@ def test_weights_that_are_not_finite(tmp_path):
     sae.encoder.weight.data[0, 0] = torch.nan
     save_sae(sae, tmp_path)
     with pytest.raises(InputError, match="not finite"):
-        write_report(SAEReport(str(tmp_path)))
+        write_report(tmp_path)
 
 
 def test_a_run_that_has_not_ended(tmp_path):
     (tmp_path / "log.jsonl").write_text(json.dumps(line(1)) + "\n")
-    with pytest.raises(InputError, match="--resume"):
-        write_report(SAEReport(str(tmp_path)))
+    with pytest.raises(InputError, match="resume="):
+        write_report(tmp_path)

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 import sparsact as sa
+from sae_kind_cases import KIND_CASES
+from sparsact._common.errors import InputError
 from sparsact.sae import (
     SAEConfig,
     SAETrainConfig,
@@ -17,11 +19,10 @@ from sparsact.sae import (
     save_sae,
     save_saelens,
 )
-from sparsact.sae.sae_config import KINDS
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "custom"])
-def test_what_is_saved_computes_the_same(kind, batches, tmp_path):
+@pytest.mark.parametrize("kind", KIND_CASES)
+def test_a_saved_autoencoder_computes_the_same(kind, batches, tmp_path):
     sae = SparseAutoencoder(SAEConfig(16, 48, kind, k=4))
     SAETrainer(sae, SAETrainConfig()).fit(batches, steps=5)
     before = sae.scale_in.clone()
@@ -40,7 +41,7 @@ def test_a_custom_kind_is_loaded_with_its_module(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["topk", "jumprelu", "batch_topk"])
-def test_a_resumed_training_goes_on_bitwise(kind, sparse_data, tmp_path):
+def test_a_resumed_training_continues_bitwise(kind, sparse_data, tmp_path):
     def start():
         torch.manual_seed(0)
         sae = SparseAutoencoder(SAEConfig(16, 48, kind, k=4))
@@ -102,13 +103,13 @@ def test_only_a_directory_of_an_autoencoder_is_replaced(tmp_path):
     (tmp_path / "sae" / "notes.txt").write_text("precious")
     before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
     for name in ("mine", "config", "file", "sae"):
-        with pytest.raises(FileExistsError, match="not replaced"):
+        with pytest.raises(InputError, match="not replaced"):
             save_sae(sae, tmp_path / name)
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
 
 
 @pytest.mark.parametrize("save", [save_sae, save_saelens])
-def test_what_stands_beside_stays(save, tmp_path):
+def test_other_directories_are_not_touched(save, tmp_path):
     names = ["out.old", "out.new", "out.unfinished"]
     for name in names:
         (tmp_path / name).mkdir()
@@ -120,15 +121,15 @@ def test_what_stands_beside_stays(save, tmp_path):
     assert all((tmp_path / name / "notes.txt").exists() for name in names)
 
 
-def test_a_spoilt_autoencoder_is_named(tmp_path):
+def test_a_damaged_autoencoder_is_named(tmp_path):
     path = save_sae(SparseAutoencoder(SAEConfig(16, 48, k=4)), tmp_path / "sae")
     config = json.loads((path / "config.json").read_text())
     for settings, message in (
         (config | {"d_sae": 47}, "does not fit .*config.json: .*size mismatch"),
         (config | {"activation": "gated"}, "does not fit .*config.json: .*Missing"),
-        (config | {"k": 0}, "config.json is not of an autoencoder: k must"),
-        (config | {"d_in": "16"}, "config.json is not of an autoencoder"),
-        ({"run": {}}, "config.json is not of an autoencoder: .*'run'"),
+        (config | {"k": 0}, "config.json does not describe an autoencoder: k= must"),
+        (config | {"d_in": "16"}, "config.json does not describe an autoencoder"),
+        ({"run": {}}, "config.json does not describe an autoencoder: .*'run'"),
         ([], "config.json must hold an object"),
     ):
         (path / "config.json").write_text(json.dumps(settings))
@@ -136,20 +137,20 @@ def test_a_spoilt_autoencoder_is_named(tmp_path):
             load_sae(path)
     (path / "config.json").write_text(json.dumps(config))
     (path / "sae.safetensors").write_bytes((path / "sae.safetensors").read_bytes()[:500])
-    with pytest.raises(ValueError, match=r"sae\.safetensors is no whole"):
+    with pytest.raises(ValueError, match=r"sae\.safetensors is not a complete"):
         load_sae(path)
 
 
-def test_a_spoilt_checkpoint_is_named(batches, tmp_path):
+def test_a_damaged_checkpoint_is_named(batches, tmp_path):
     trainer = SAETrainer(SparseAutoencoder(SAEConfig(16, 48, k=4)), SAETrainConfig())
     trainer.step(next(batches))
     file = save_checkpoint(trainer, tmp_path / "checkpoint") / "state.safetensors"
     file.write_bytes(file.read_bytes()[:500])
-    with pytest.raises(ValueError, match=r"state\.safetensors is no whole"):
+    with pytest.raises(ValueError, match=r"state\.safetensors is not a complete"):
         load_checkpoint(trainer, tmp_path / "checkpoint")
 
 
-def test_nothing_there(tmp_path):
+def test_missing_directories(tmp_path):
     trainer = SAETrainer(SparseAutoencoder(SAEConfig(16, 48, k=4)), SAETrainConfig())
     with pytest.raises(FileNotFoundError):
         load_checkpoint(trainer, tmp_path / "no")

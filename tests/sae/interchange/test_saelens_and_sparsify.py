@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import sparsact as sa
+from sae_kind_cases import EXPORTED, EXPORTED_TRANSCODERS
+from sparsact._common.errors import InputError
 from sparsact.sae import (
     SAEConfig,
     SAETrainConfig,
@@ -19,10 +21,9 @@ from sparsact.sae import (
     save_saelens,
 )
 
-PEERS = Path(__file__).parent / "peers"
+PEERS = Path(__file__).parents[1] / "peers"
 MADE = sorted(path.name for path in PEERS.iterdir() if (path / "cfg.json").exists())
-PYTHON = Path(__file__).parents[2] / ".venv-peers" / "bin" / "python"
-EXPORTED = ["relu", "topk", "batch_topk", "jumprelu", "gated"]
+PYTHON = Path(__file__).parents[3] / ".venv-peers" / "bin" / "python"
 
 
 def load(path):
@@ -30,7 +31,7 @@ def load(path):
 
 
 def copied(name, path, **changes):
-    """A copy of what a peer wrote, with other settings."""
+    """A copy of a directory of another library, with other settings."""
     shutil.copytree(PEERS / name, path)
     settings = json.loads((path / "cfg.json").read_text())
     (path / "cfg.json").write_text(json.dumps(settings | changes))
@@ -57,7 +58,7 @@ def trained(kind, batches, **config):
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_what_a_peer_wrote_computes_the_same(name):
+def test_files_of_other_libraries_compute_the_same(name):
     sae = load(PEERS / name)
     expected = load_file(PEERS / name / "expected.safetensors")
     sae.train(name == "saelens_batchtopk_training")  # selects in the batch, as theirs
@@ -73,11 +74,11 @@ def test_every_architecture_has_a_fixture():
         for name in MADE
         if name.startswith("saelens")
     }
-    assert found == set(sa.sae.interchange.saelens_import.KINDS)
+    assert found == set(sa.sae.interchange.saelens_import.ARCHITECTURES)
     assert {"sparsify_topk", "sparsify_transcoder"} < set(MADE)
 
 
-def test_a_loaded_batch_topk_uses_its_threshold_and_trains_on():
+def test_a_loaded_batch_topk_uses_its_threshold_and_can_be_trained():
     sae = load_saelens(PEERS / "saelens_batchtopk_training")
     for_use = load_saelens(PEERS / "saelens_batchtopk_inference")
     x = torch.randn(50, 6)
@@ -125,7 +126,7 @@ def test_an_export_comes_back_equal(kind, batches, tmp_path):
     assert metadata["hook_name"] == "blocks.0.x"
 
 
-@pytest.mark.parametrize("kind", ["relu", "jumprelu", "batch_topk"])
+@pytest.mark.parametrize("kind", EXPORTED_TRANSCODERS)
 def test_transcoders_are_exported(kind, batches, tmp_path):
     sae, x = trained(kind, batches, d_out=8), next(batches)
     loaded = load_saelens(save_saelens(sae, tmp_path / "out"))
@@ -152,7 +153,7 @@ def test_a_module_of_a_known_kind_is_exported(tmp_path):
     ],
     ids=["softshrink", "topk transcoder", "gated transcoder", "by magnitude", "custom"],
 )
-def test_what_saelens_does_not_have_is_not_exported(sae, tmp_path):
+def test_kinds_that_saelens_lacks_are_not_exported(sae, tmp_path):
     with pytest.raises(ValueError, match="SAELens has no"):
         save_saelens(sae, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -163,7 +164,7 @@ def test_an_export_overwrites_nothing(tmp_path):
     (tmp_path / "empty").mkdir()
     save_saelens(sae, tmp_path / "empty")
     for path in (tmp_path / "empty", tmp_path / "empty" / "cfg.json"):
-        with pytest.raises(FileExistsError, match="choose another"):
+        with pytest.raises(InputError, match="choose another"):
             save_saelens(sae, path)
 
 
@@ -200,7 +201,7 @@ def test_a_log_threshold_of_older_trainings_is_read(tmp_path):
         ("saelens_topk", {"k": None}, "k .*whole number, found None"),
         ("saelens_topk", {"k": 17}, "k=17"),
         ("saelens_topk", {"architecture": "jumprelu"}, "no threshold"),
-        ("saelens_jumprelu", {"architecture": "standard"}, "holds threshold besides"),
+        ("saelens_jumprelu", {"architecture": "standard"}, "also holds threshold"),
         ("saelens_batchtopk_training", {"k": 2.5}, "save_inference_model"),
         ("saelens_before_6", {"activation_fn_str": "tanh-relu"}, "tanh-relu"),
         ("saelens_before_6", {"normalize_activations": True}, "scaling_factor"),
@@ -208,16 +209,16 @@ def test_a_log_threshold_of_older_trainings_is_read(tmp_path):
         ("sparsify_topk", {"skip_connection": True}, "skip_connection=True"),
         ("sparsify_topk", {"signed": True}, "signed=True"),
         ("sparsify_topk", {"num_latents": 9}, r"encoder.weight.*must be \(9, 6\)"),
-        ("sparsify_topk", {"k": 0}, "k must be at least 1"),
+        ("sparsify_topk", {"k": 0}, "k= must be at least 1"),
         ("sparsify_topk", {"d_in": True}, "d_in.*must be int"),
     ],
 )
-def test_what_is_not_known_is_refused(name, changes, message, tmp_path):
+def test_unknown_content_is_rejected(name, changes, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         load(copied(name, tmp_path / name, **changes))
 
 
-def test_a_finetuning_factor_is_refused_unless_it_is_one(tmp_path):
+def test_a_finetuning_factor_is_rejected_unless_it_is_one(tmp_path):
     path = copied("saelens_standard", tmp_path / "x")
     retensored(path, lambda tensors: tensors.update(scaling_factor=torch.ones(16)))
     load_saelens(path)
@@ -236,7 +237,7 @@ def test_broken_and_missing_files(read, name, tmp_path):
     weights = next(file for file in path.glob("sae*.safetensors"))
     whole = weights.read_bytes()
     weights.write_bytes(whole[:200])
-    with pytest.raises(ValueError, match="no whole safetensors file"):
+    with pytest.raises(ValueError, match="not a complete safetensors file"):
         read(path)
     weights.unlink()
     with pytest.raises(FileNotFoundError, match=weights.name):
@@ -245,7 +246,7 @@ def test_broken_and_missing_files(read, name, tmp_path):
     with pytest.raises(ValueError, match="must hold an object"):
         read(path)
     (path / "cfg.json").write_text("{")
-    with pytest.raises(ValueError, match="no JSON"):
+    with pytest.raises(ValueError, match="not valid JSON"):
         read(path)
 
 
@@ -257,7 +258,7 @@ def test_the_wrong_library_is_an_error():
 
 
 @pytest.mark.skipif(not PYTHON.exists(), reason="the environment of the peers is not made")
-def test_saelens_itself_reads_what_is_exported(batches, tmp_path):
+def test_saelens_itself_reads_an_export(batches, tmp_path):
     x = next(batches)
     made = {kind: trained(kind, batches) for kind in EXPORTED}
     made["transcoder"] = trained("relu", batches, d_out=8)

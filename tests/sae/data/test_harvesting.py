@@ -1,27 +1,8 @@
-import sys
-
 import pytest
 import torch
-from torch import nn
 
 from sparsact.sae import Tokens, harvest, pack_tokens
 from sparsact.sae.data.harvesting import one_module
-
-
-class Model(nn.Module):
-    """Embeds, mixes, and would fail beyond its second layer."""
-
-    def __init__(self):
-        super().__init__()
-        self.embed = nn.Embedding(50, 6)
-        self.first = nn.Linear(6, 4)
-        self.unused = nn.Linear(6, 4)
-        self.calls = 0
-
-    def forward(self, input_ids, attention_mask):
-        self.calls += 1
-        self.first(self.embed(input_ids))
-        raise AssertionError("the forward went on after the layer")
 
 
 @pytest.fixture
@@ -40,8 +21,8 @@ def test_rows_are_packed_and_the_last_is_padded():
         pack_tokens([], 8)
 
 
-def test_activations_of_the_text_without_bos_and_padding(tokens, tmp_path):
-    model = Model()
+def test_activations_of_the_text_without_bos_and_padding(layer_model, tokens, tmp_path):
+    model = layer_model()
     rows = harvest(model, "first", tokens, tmp_path, batch_rows=2, shard_rows=4)
     expected = model.first(model.embed(tokens.ids))[tokens.kept()]
     assert rows.total == 100
@@ -50,21 +31,17 @@ def test_activations_of_the_text_without_bos_and_padding(tokens, tmp_path):
     assert not model.first._forward_hooks
 
 
-def test_a_harvest_goes_on_where_it_was_cut_off(tokens, tmp_path, monkeypatch):
-    model = Model()
-    module = sys.modules["sparsact.sae.data.harvesting"]  # the package shows the function
-    real, written = module.write_tensors, []
+def test_an_interrupted_harvest_is_resumed(layer_model, tokens, tmp_path):
+    model = layer_model()
 
-    def full_after_two(file, tensors):
-        if len(written) == 2:
+    def full_after_two(done, total):
+        if done == 8:
             raise OSError(28, "No space left on device")
-        written.append(file)
-        real(file, tensors)
 
-    monkeypatch.setattr(module, "write_tensors", full_after_two)
     with pytest.raises(OSError, match="No space"):
-        harvest(model, "first", tokens, tmp_path, batch_rows=4, shard_rows=4)
-    monkeypatch.undo()
+        harvest(
+            model, "first", tokens, tmp_path, batch_rows=4, shard_rows=4, progress=full_after_two
+        )
     model.calls = 0
     rows = harvest(model, "first", tokens, tmp_path, batch_rows=4, shard_rows=4)
     assert model.calls == 2  # of four shards, two were there
@@ -74,15 +51,15 @@ def test_a_harvest_goes_on_where_it_was_cut_off(tokens, tmp_path, monkeypatch):
     assert model.calls == 0
 
 
-def test_a_directory_of_other_activations_is_refused(tokens, tmp_path):
-    model = Model()
+def test_a_directory_of_other_activations_is_refused(layer_model, tokens, tmp_path):
+    model = layer_model()
     harvest(model, "first", tokens, tmp_path / "a")
     with pytest.raises(ValueError, match="another layer"):
         harvest(model, "embed", tokens, tmp_path / "a")
     with pytest.raises(ValueError, match="another text"):
         harvest(model, "first", Tokens(tokens.ids + 1, tokens.mask), tmp_path / "a")
     with pytest.raises(ValueError, match="another model"):
-        harvest(Model(), "first", tokens, tmp_path / "a")
+        harvest(layer_model(), "first", tokens, tmp_path / "a")
     with pytest.raises(ValueError, match="another dtype"):
         harvest(model, "first", tokens, tmp_path / "a", dtype=torch.bfloat16)
     (tmp_path / "b").mkdir()
@@ -91,35 +68,35 @@ def test_a_directory_of_other_activations_is_refused(tokens, tmp_path):
         harvest(model, "first", tokens, tmp_path / "b")
 
 
-def test_wrong_layers(tokens, tmp_path):
+def test_wrong_layers(layer_model, tokens, tmp_path):
     with pytest.raises(ValueError, match="did you mean 'first'"):
-        harvest(Model(), "frist", tokens, tmp_path / "a")
+        harvest(layer_model(), "frist", tokens, tmp_path / "a")
     with pytest.raises(ValueError, match="matches 2 modules"):
-        harvest(Model(), "*[ed]*", tokens, tmp_path / "a")
-    model = Model()
+        harvest(layer_model(), "*[ed]*", tokens, tmp_path / "a")
+    model = layer_model()
     with pytest.raises(AssertionError):  # what the model itself raises comes through
         harvest(model, "unused", tokens, tmp_path / "a")
     assert not model.unused._forward_hooks
 
 
-def test_a_layer_that_is_never_called(tokens, tmp_path):
-    model = Model()
+def test_a_layer_that_is_never_called(layer_model, tokens, tmp_path):
+    model = layer_model()
     model.forward = lambda input_ids, attention_mask: model.embed(input_ids)
     with pytest.raises(ValueError, match="never calls 'unused'"):
         harvest(model, "unused", tokens, tmp_path)
 
 
-def test_activations_that_are_not_finite(tokens, tmp_path):
-    model = Model()
+def test_activations_that_are_not_finite(layer_model, tokens, tmp_path):
+    model = layer_model()
     model.first.bias.data[0] = torch.nan
     with pytest.raises(ValueError, match="NaN"):
         harvest(model, "first", tokens, tmp_path)
 
 
-def test_text_without_tokens(tmp_path):
+def test_text_without_tokens(layer_model, tmp_path):
     empty = Tokens(torch.zeros(2, 3, dtype=torch.long), torch.zeros(2, 3, dtype=torch.bool))
     with pytest.raises(ValueError, match="no tokens"):
-        harvest(Model(), "first", empty, tmp_path)
+        harvest(layer_model(), "first", empty, tmp_path)
 
 
 def test_a_pattern_that_matches_many_modules_names_a_few(tmp_path):

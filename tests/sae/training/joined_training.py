@@ -1,4 +1,4 @@
-"""Training in one of several processes; run by torchrun from test_processes.py."""
+"""Training in one of several processes; torchrun runs this for test_joined_processes.py."""
 
 import sys
 from pathlib import Path
@@ -21,14 +21,14 @@ from sparsact.sae import (
     save_checkpoint,
     save_sae,
 )
+from sparsact.sae.kinds import PRESETS
 from sparsact.sae.training.sharding import own_rows
 
-KINDS = ("relu", "topk", "batch_topk", "jumprelu", "softshrink", "gated")
 STEPS = 24
 
 
 def data() -> torch.Tensor:
-    """Rows of which the later ones are off centre, so that parts of a batch differ."""
+    """Sparse sums of directions, off centre."""
     generator = torch.Generator().manual_seed(0)
     directions = torch.nn.functional.normalize(torch.randn(24, 16, generator=generator), dim=1)
     active = torch.rand(3000, 24, generator=generator) < 0.1
@@ -47,8 +47,8 @@ def trainer(kind: str, shard: bool = False, *, d_sae: int = 49, **changes: Any) 
 
 
 def trained(kind: str, rank: int, size: int, shard: bool, **changes: Any) -> dict[str, Any]:
-    """What a training shows at each step, and the autoencoder and its quality in the end."""
-    torch.manual_seed(0 if shard or size == 1 else rank)  # the first process's weights count
+    """The statistics of each step, and the autoencoder and its quality at the end."""
+    torch.manual_seed(0 if shard or size == 1 else rank)  # rank 0's weights are used
     made = trainer(kind, shard, **changes)
     rows = open_rows(data()[:2600])
     batches = rows.batches(256, rank=rank, processes=size)
@@ -65,7 +65,7 @@ def trained(kind: str, rank: int, size: int, shard: bool, **changes: Any) -> dic
 
 
 def results(rank: int, size: int, shard: bool = False) -> dict[str, Any]:
-    found = {kind: trained(kind, rank, size, shard) for kind in KINDS}
+    found = {kind: trained(kind, rank, size, shard) for kind in PRESETS}
     found["resampled"] = trained("relu", rank, size, shard, resample_every=10, aux_k=0)
     found["bf16"] = trained("jumprelu", rank, size, shard, mixed_precision="bf16", sparse=False)
     for kind in ("topk", "softshrink"):  # so wide that the compiled kernels run
@@ -74,7 +74,7 @@ def results(rank: int, size: int, shard: bool = False) -> dict[str, Any]:
 
 
 def share() -> dict[str, float]:
-    """Of the parameters and the optimizer's moments, what this process holds between steps."""
+    """The share of parameters and moments that this process holds between steps."""
     made = trainer("topk", shard=True, d_sae=48)
     made.step(data()[:64])
     tensors = [*made.sae.parameters()]
@@ -103,7 +103,7 @@ def saved(folder: Path, rank: int, size: int, shard: bool) -> dict[str, Any]:
 
 
 class Model(torch.nn.Module):
-    """Says how often it was called."""
+    """Counts its calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class Model(torch.nn.Module):
 
 
 def harvested(folder: Path, accelerator: Any = None) -> dict[str, Any]:
-    """The activations of five shards, and the forwards that this process made for them."""
+    """The activations of five shards, and the number of forwards in this process."""
     model = Model()
     tokens = pack_tokens(range(1, 41), 8)
     rows = harvest(
@@ -128,7 +128,7 @@ def harvested(folder: Path, accelerator: Any = None) -> dict[str, Any]:
 
 
 def selected(rank: int, size: int) -> dict[str, torch.Tensor]:
-    """What a joined batch top-k keeps of this process's rows; all magnitudes are distinct."""
+    """The rows of this process after a joined batch top-k; all magnitudes are distinct."""
     generator = torch.Generator().manual_seed(0)
     x = (torch.randperm(96, generator=generator) - 47.75).view(8, 12)  # exact in bfloat16
     mask = torch.rand(8, 12, generator=generator) < 0.5
@@ -147,7 +147,7 @@ def selected(rank: int, size: int) -> dict[str, torch.Tensor]:
 
 
 def mistakes(rank: int, size: int) -> dict[str, str]:
-    """What every process says about a mistake that one of them makes."""
+    """The error in every process when one of them makes a mistake."""
     found = {}
     for name, batch in {
         "NaN": torch.full((8, 16), torch.nan if rank else 1.0),

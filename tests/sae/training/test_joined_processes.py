@@ -1,4 +1,4 @@
-"""Two processes with half a batch each equal one with the whole, copied or sharded."""
+"""Two processes with half a batch each do what one process does with all of it."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ SCRIPT = Path(__file__).with_name("joined_training.py")
 
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="torch was built without gloo")
 def test_two_processes_equal_one_on_the_joined_batch(tmp_path):
-    """One launch for all: xdist would start it in every worker for each test of its own."""
+    """One launch for all checks, because separate tests would each start it in every worker."""
     run_on_two(SCRIPT, tmp_path)
     alone, whole = results(0, 1), saved(tmp_path, 0, 1, False)
     for way in ("ddp", "fsdp"):
@@ -41,9 +41,9 @@ def test_two_processes_equal_one_on_the_joined_batch(tmp_path):
         the_files_are_the_same(tmp_path / way, tmp_path)
     for rank in range(2):
         assert torch.load(tmp_path / f"share{rank}.pt")["share"] == 0.5
-        told = torch.load(tmp_path / f"mistakes{rank}.pt")
-        assert "input batch of step 1 has NaN" in told["NaN"]
-        assert "[8, 9]" in told["sizes"]
+        errors = torch.load(tmp_path / f"mistakes{rank}.pt")
+        assert "input batch of step 1 has NaN" in errors["NaN"]
+        assert "[8, 9]" in errors["sizes"]
     each_makes_its_share(tmp_path)
     parts = [torch.load(tmp_path / f"selected{rank}.pt") for rank in range(2)]
     for case, expected in selected(0, 1).items():
@@ -98,7 +98,7 @@ def accelerator_of_bf16():
     AcceleratorState._reset_state(True)
 
 
-def test_bfloat16_asked_of_accelerate_is_that_of_the_config(accelerator_of_bf16):
+def test_bfloat16_of_accelerate_is_that_of_the_config(accelerator_of_bf16):
     def run(accelerator, **changes):
         torch.manual_seed(0)
         sae = SparseAutoencoder(SAEConfig(16, 48, "jumprelu"))
@@ -122,7 +122,7 @@ def test_bfloat16_asked_of_accelerate_is_that_of_the_config(accelerator_of_bf16)
     ("kind", "precision", "message"),
     [("FSDP", "no", "set shard=True"), ("DEEPSPEED", "no", "DEEPSPEED"), ("NO", "fp16", "'bf16'")],
 )
-def test_what_accelerate_does_and_training_does_not(kind, precision, message):
+def test_unsupported_settings_of_accelerate(kind, precision, message):
     accelerator = SimpleNamespace(
         distributed_type=DistributedType(kind), mixed_precision=precision, num_processes=2
     )

@@ -1,9 +1,10 @@
-"""A chosen number of active latents, for every kind."""
+"""A target number of active latents, for every kind."""
 
 import pytest
 import torch
 
 import sparsact as sa
+from sae_kind_cases import PENALIZED
 from sparsact.sae import SAEConfig, SAETrainConfig, SAETrainer, SparseAutoencoder, evaluate
 from sparsact.sae.training.target_l0 import set_l0_
 
@@ -19,11 +20,11 @@ def trained(sae, batches, steps, **changes):
     return trainer, list(trainer.run(batches, steps))
 
 
-@pytest.mark.parametrize("kind", ["relu", "jumprelu", "softshrink", "gated"])
+@pytest.mark.parametrize("kind", PENALIZED)
 def test_a_target_l0_is_reached_on_held_out_inputs(kind, batches, sparse_data):
     sae = make(kind)
     trainer, stats = trained(sae, batches, 400, target_l0=5.0)
-    assert stats[-1].l0 == pytest.approx(5.0, rel=0.5)  # what training alone found
+    assert stats[-1].l0 == pytest.approx(5.0, rel=0.5)  # reached by training alone
     trainer.reach_target(sparse_data[5000:7000])
     assert evaluate(sae, [sparse_data[7000:]]).l0 == pytest.approx(5.0, rel=0.05)
 
@@ -36,9 +37,9 @@ def test_batch_topk_reaches_its_k_by_the_running_threshold(batches, sparse_data)
 
 
 @pytest.mark.parametrize("target", [2.0, 20.0, 45.0])
-@pytest.mark.parametrize("kind", ["relu", "jumprelu", "softshrink", "gated"])
-def test_few_and_nearly_all_latents_can_be_had(kind, target):
-    """Even where it takes negative pre-activations, and where a gate's magnitude is negative."""
+@pytest.mark.parametrize("kind", PENALIZED)
+def test_targets_from_few_to_nearly_all_latents(kind, target):
+    """Also if this needs negative pre-activations, or if the magnitude of a gate is negative."""
     torch.manual_seed(0)
     sae, x = make(kind), torch.randn(500, 16)
     sae.encoder.bias.data.normal_()

@@ -1,4 +1,4 @@
-"""A training that starts from an autoencoder which was trained before goes on from there."""
+"""Training a trained autoencoder continues from its state."""
 
 import copy
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import sparsact as sa
+from sae_kind_cases import KIND_CASES
 from sparsact.sae import (
     SAEConfig,
     SAETrainConfig,
@@ -19,9 +20,8 @@ from sparsact.sae import (
     save_sae,
     save_saelens,
 )
-from sparsact.sae.sae_config import KINDS
 
-PEERS = Path(__file__).parent / "peers"
+PEERS = Path(__file__).parents[1] / "peers"
 STILL = SAETrainConfig(lr=1e-12, lr_warmup_steps=0, coefficient=0.0)
 
 
@@ -36,8 +36,10 @@ def trained(kind, batches, **config):
     return sae
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "custom"])
-def test_a_step_without_length_leaves_a_loaded_one_as_it_was(kind, batches, sparse_data, tmp_path):
+@pytest.mark.parametrize("kind", KIND_CASES)
+def test_a_step_of_length_zero_does_not_change_a_loaded_autoencoder(
+    kind, batches, sparse_data, tmp_path
+):
     sae = load_sae(save_sae(trained(kind, batches), tmp_path / "sae"))
     before = figures(sae, [sparse_data[5000:]])
     SAETrainer(sae.train(), STILL).step(next(batches))
@@ -45,14 +47,14 @@ def test_a_step_without_length_leaves_a_loaded_one_as_it_was(kind, batches, spar
     assert figures(sae, [sparse_data[5000:]]) == pytest.approx(before, rel=0.01)
 
 
-def test_a_second_trainer_goes_on_where_the_first_ended(batches, sparse_data):
+def test_a_second_trainer_continues_where_the_first_ended(batches, sparse_data):
     sae = trained("relu", batches)
     before = figures(sae, [sparse_data[5000:]])
     SAETrainer(sae, STILL).step(4 * next(batches))
     assert figures(sae, [sparse_data[5000:]]) == pytest.approx(before, rel=0.01)
 
 
-def test_a_transcoder_goes_on(batches, sparse_data, tmp_path):
+def test_training_a_trained_transcoder(batches, sparse_data, tmp_path):
     pairs = ((batch, 3 * batch[:, :8]) for batch in batches)
     sae = load_sae(save_sae(trained("jumprelu", pairs, d_out=8), tmp_path / "sae"))
     held_out = [(sparse_data[5000:], 3 * sparse_data[5000:, :8])]
@@ -69,7 +71,7 @@ def test_a_transcoder_goes_on(batches, sparse_data, tmp_path):
         *("saelens_batchtopk_training", "saelens_jumprelu_transcoder"),
     ],
 )
-def test_what_a_peer_wrote_trains_on(name):
+def test_training_files_of_other_libraries(name):
     sae = load_saelens(PEERS / name)
     x = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
     before = sae(x)
@@ -81,13 +83,13 @@ def test_what_a_peer_wrote_trains_on(name):
 @pytest.mark.parametrize(
     ("read", "name"), [(load_saelens, "saelens_topk"), (load_sparsify, "sparsify_topk")]
 )
-def test_rows_whose_lengths_cannot_be_moved_are_an_error(read, name):
+def test_rows_of_other_lengths_are_rejected_if_latents_compete(read, name):
     with pytest.raises(ValueError, match=r"rows are .* long.*TopK"):
         SAETrainer(read(PEERS / name), STILL).step(torch.randn(20, 6))
 
 
 @pytest.mark.parametrize("module", [sa.nn.Softshrink(0.3), sa.nn.JumpReLU(0.3)], ids=repr)
-def test_a_fixed_level_stays_and_the_scale_is_saved(module, batches, sparse_data, tmp_path):
+def test_a_fixed_threshold_is_kept_and_the_scale_is_saved(module, batches, sparse_data, tmp_path):
     sae = SparseAutoencoder(SAEConfig(16, 48, "custom"), copy.deepcopy(module))
     config = SAETrainConfig(lr=2e-3, lr_warmup_steps=5, sparsity_warmup_steps=0)
     SAETrainer(sae, config, penalty=sa.L1(1.0)).fit(batches, steps=20)
@@ -99,7 +101,7 @@ def test_a_fixed_level_stays_and_the_scale_is_saved(module, batches, sparse_data
     assert figures(loaded, [sparse_data[5000:]]) == pytest.approx(before, rel=0.01)
 
 
-def test_a_scale_that_saelens_has_no_place_for_is_an_error(batches, tmp_path):
+def test_a_scale_that_saelens_cannot_store_is_an_error(batches, tmp_path):
     sae = SparseAutoencoder(SAEConfig(16, 48, "custom"), sa.nn.JumpReLU(0.3))
     SAETrainer(sae, STILL).step(next(batches))
     with pytest.raises(ValueError, match="fixed level"):

@@ -1,11 +1,10 @@
-"""A disk that refuses: one clear error, and what was there stays whole."""
+"""A full disk: one clear error, and the files there stay complete."""
 
 import resource
 from contextlib import contextmanager
 
 import pytest
 import torch
-from test_harvest import Model
 
 from sparsact._common.atomic import write_text
 from sparsact._common.errors import OutputError
@@ -25,7 +24,7 @@ from sparsact.sae import (
 
 @contextmanager
 def small_files_only(size=500):
-    """As on a full disk: a file that grows beyond the size is refused."""
+    """As on a full disk: files cannot grow beyond the size."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -61,8 +60,8 @@ def test_the_last_autoencoder_stays(trainer, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["sae"]
 
 
-def test_the_shards_that_are_there_stay_and_the_rest_is_made_later(tmp_path):
-    model = Model()
+def test_finished_shards_stay_and_the_rest_is_made_later(layer_model, tmp_path):
+    model = layer_model()
     tokens = pack_tokens(torch.randint(1, 50, (100,)).tolist(), 8, bos=0)
     rows = harvest(model, "first", tokens, tmp_path, batch_rows=4, shard_rows=4)
     expected = torch.cat([shard.read() for shard in rows.shards])

@@ -4,16 +4,17 @@ import pytest
 import torch
 
 import sparsact as sa
+from sae_kind_cases import KIND_CASES
 from sparsact.sae import (
     SAEConfig,
     SAETrainConfig,
     SAETrainer,
     SparseAutoencoder,
-    code,
     evaluate,
     geometric_median,
 )
-from sparsact.sae.kinds import sparsity_term
+from sparsact.sae.kinds import sparsity_term, topk_kind
+from sparsact.sae.training import encoding
 from sparsact.sae.training.sae_loss import SAELoss
 
 CONFIG = SAETrainConfig(lr=2e-3, lr_warmup_steps=20, sparsity_warmup_steps=50)
@@ -25,12 +26,13 @@ def make(kind="topk", **arguments):
     )
 
 
-def trained(sae, batches, steps, **changes):
-    trainer = SAETrainer(sae, SAETrainConfig(**{**vars(CONFIG), **changes}))
+def trained(sae, batches, steps, sparse_below=0.1, **changes):
+    config = SAETrainConfig(**{**vars(CONFIG), **changes})
+    trainer = SAETrainer(sae, config, sparse_below=sparse_below)
     return trainer, list(trainer.run(batches, steps))
 
 
-@pytest.mark.parametrize("kind", ["relu", "topk", "batch_topk", "jumprelu", "softshrink", "gated"])
+@pytest.mark.parametrize("kind", KIND_CASES)
 def test_every_kind_learns_and_its_decoder_stays_on_the_sphere(kind, batches, sparse_data):
     sae = make(kind)
     _, stats = trained(sae, batches, 150)
@@ -39,7 +41,7 @@ def test_every_kind_learns_and_its_decoder_stays_on_the_sphere(kind, batches, sp
     assert evaluate(sae, [sparse_data[5000:]]).fvu < 0.6
 
 
-def test_the_step_has_no_part_along_the_dictionary(batches):
+def test_the_step_is_orthogonal_to_the_dictionary(batches):
     sae = make()
     seen = []
     trainer = SAETrainer(sae, CONFIG)
@@ -50,7 +52,7 @@ def test_the_step_has_no_part_along_the_dictionary(batches):
     assert sae.W_dec.norm(dim=1).sub(1).abs().max() < 1e-6
 
 
-def test_the_first_batch_sets_scale_and_bias_and_is_not_touched(batches):
+def test_the_first_batch_sets_scale_and_bias_and_is_not_changed(batches):
     sae = make()
     batch = next(batches)
     kept = batch.clone()
@@ -71,7 +73,7 @@ def test_warm_ups(batches):
     assert stats[25].coefficient == CONFIG.coefficient
 
 
-def test_aux_loss_teaches_dead_latents_and_leaves_the_living_alone():
+def test_the_auxiliary_loss_trains_dead_latents_only():
     sae = make()
     loss = SAELoss(sae, None, aux_k=4, aux_coefficient=1.0)
     x = torch.randn(32, 16)
@@ -91,7 +93,7 @@ def test_a_latent_that_does_not_fire_dies_and_is_counted(batches):
     assert [s.dead >= 5 for s in stats] == [False, True, True, True]
 
 
-def test_a_gradient_that_is_not_finite_moves_nothing(batches):
+def test_a_step_without_finite_gradient_is_skipped(batches):
     sae = make("relu")
     trainer = SAETrainer(sae, CONFIG)
     trainer.step(next(batches))
@@ -127,20 +129,19 @@ def test_bfloat16_keeps_parameters_and_optimizer_in_float32(batches):
     assert len(sae.activation.lambd.unique()) > 1  # thresholds moved
 
 
-@pytest.mark.parametrize("kind", ["topk", "batch_topk", "jumprelu", "relu", "softshrink", "gated"])
-def test_the_sparse_path_gives_the_numbers_of_the_dense_one(kind, sparse_data, monkeypatch):
-    taken = []
+@pytest.mark.parametrize("kind", KIND_CASES)
+def test_the_sparse_path_gives_the_losses_of_the_dense_one(kind, sparse_data, monkeypatch):
+    taken, encode = [], encoding.encode
+    monkeypatch.setattr(
+        "sparsact.sae.training.sae_loss.encode",
+        lambda *args: (taken.append(args[2]), encode(*args))[1],
+    )
 
     def losses(sparse):
         torch.manual_seed(0)
-        monkeypatch.setattr(
-            "sparsact.sae.training.sae_trainer.SPARSE_BELOW", 2.0 if sparse else 0.0
-        )
-        sae = make(kind)
-        encode = "sparsact.sae.training.sae_loss.encode"
-        real = code.encode
-        monkeypatch.setattr(encode, lambda *args: (taken.append(args[2]), real(*args))[1])
-        _, stats = trained(sae, sparse_data[:5120].split(256), 20, dead_after=600, lr=1e-3)
+        batches = sparse_data[:5120].split(256)
+        sparse_below = 2.0 if sparse else 0.0
+        _, stats = trained(make(kind), batches, 20, sparse_below, dead_after=600, lr=1e-3)
         return [s.loss for s in stats], [s.l0 for s in stats], stats[-1].dead
 
     found, expected = losses(True), losses(False)
@@ -151,18 +152,16 @@ def test_the_sparse_path_gives_the_numbers_of_the_dense_one(kind, sparse_data, m
     assert abs(found[2] - expected[2]) <= 1
 
 
-@pytest.mark.parametrize("kind", ["topk", "batch_topk", "jumprelu", "relu", "softshrink", "gated"])
-def test_the_sparse_path_serves_mixed_precision_too(kind, sparse_data, monkeypatch):
-    taken, asked = [], []
-    encode, select = code.encode, code.linear_topk
+@pytest.mark.parametrize("kind", KIND_CASES)
+def test_the_sparse_path_works_in_mixed_precision(kind, sparse_data, monkeypatch):
+    taken, options = [], []
+    encode, select = encoding.encode, topk_kind.linear_topk
 
     def losses(sparse):
-        monkeypatch.setattr(
-            "sparsact.sae.training.sae_trainer.SPARSE_BELOW", 2.0 if sparse else 0.0
-        )
         torch.manual_seed(0)
         data = sparse_data[:5120].split(256)
-        _, stats = trained(make(kind), data, 20, lr=1e-3, mixed_precision="bf16")
+        sparse_below = 2.0 if sparse else 0.0
+        _, stats = trained(make(kind), data, 20, sparse_below, lr=1e-3, mixed_precision="bf16")
         return [s.loss for s in stats]
 
     monkeypatch.setattr(
@@ -170,21 +169,23 @@ def test_the_sparse_path_serves_mixed_precision_too(kind, sparse_data, monkeypat
         lambda *args: (taken.append(args[2]), encode(*args))[1],
     )
     monkeypatch.setattr(
-        code, "linear_topk", lambda *args, **given: (asked.append(given), select(*args, **given))[1]
+        topk_kind,
+        "linear_topk",
+        lambda *args, **given: (options.append(given), select(*args, **given))[1],
     )
     found, expected = losses(True), losses(False)
     assert sum(taken[:20]) >= 19
     assert not any(taken[20:])
-    assert asked == [{"select_dtype": torch.bfloat16}] * (20 if kind == "topk" else 0)
+    assert options == [{"select_dtype": torch.bfloat16}] * (20 if kind == "topk" else 0)
     assert found == pytest.approx(expected, rel=0.02)
 
 
-@pytest.mark.parametrize("kind", ["topk", "batch_topk", "jumprelu", "relu", "softshrink", "gated"])
+@pytest.mark.parametrize("kind", KIND_CASES)
 def test_the_sparse_path_gives_the_gradients_of_the_dense_one(kind):
     def gradients(sparse):
         torch.manual_seed(0)
         sae = make(kind, bandwidth=0.5)
-        term = sparsity_term(sae.config, sae.activation)
+        term = sparsity_term(sae.config.activation, sae.activation)
         loss = SAELoss(sae, term, aux_k=4, aux_coefficient=1.0)
         x = 2 * torch.randn(200, 16)
         parts = loss(x, x, 0.1, torch.arange(48) < 5, sparse)
@@ -215,10 +216,10 @@ def test_a_penalty_of_your_own(batches):
     assert stats[-1].l0 < 0.5 * stats[0].l0
 
 
-def test_term_of_jumprelu_is_l0_of_its_own_thresholds():
+def test_the_penalty_of_jumprelu_counts_its_own_thresholds():
     sae = make("jumprelu")
     pre = torch.randn(8, 48)
-    term = sparsity_term(sae.config, sae.activation)
+    term = sparsity_term(sae.config.activation, sae.activation)
     assert term(pre, sae.activation(pre)) == (sae.activation(pre) > 0).sum()
 
 
@@ -243,8 +244,8 @@ def test_wrong_batches(batch, message):
         ({"mixed_precision": "bfloat16"}, "'no' or 'bf16', got 'bfloat16'"),
         ({"betas": (2, 3)}, "betas"),
         ({"betas": (0.9,)}, "betas"),
-        ({"lr": math.inf}, "lr must be finite"),
-        ({"lr": math.nan}, "lr must be positive"),
+        ({"lr": math.inf}, "lr= must be finite"),
+        ({"lr": math.nan}, "lr= must be positive"),
     ],
 )
 def test_wrong_settings(changes, message):

@@ -1,13 +1,13 @@
-"""Dead latents that are pointed at what is explained worst, and fire again."""
+"""Dead latents are pointed at the worst residuals, and fire again."""
 
 import pytest
 import torch
 
+from sae_kind_cases import KIND_CASES, lower_bias
 from sparsact.sae import SAEConfig, SAETrainConfig, SAETrainer, SparseAutoencoder
 from sparsact.sae.training.dead_latents import forget_, resample_
 
 CONFIG = {"lr": 2e-3, "lr_warmup_steps": 20, "sparsity_warmup_steps": 50, "aux_k": 0}
-KINDS = ["relu", "topk", "batch_topk", "jumprelu", "softshrink", "gated"]
 
 
 def make(kind, **sizes):
@@ -16,24 +16,14 @@ def make(kind, **sizes):
     )
 
 
-def silence(sae, number):
-    """Make the first latents dead, by what the kind has to do so."""
-    if sae.config.activation in ("jumprelu", "softshrink"):
-        sae.activation.lambd.data[:number] = 1e3
-    elif sae.config.activation == "gated":
-        sae.activation.bias.data[:number] = -1e3
-    else:
-        sae.encoder.bias.data[:number] = -1e3
-
-
 @pytest.mark.parametrize("d_out", [None, 10])
-@pytest.mark.parametrize("kind", KINDS)
-def test_most_of_the_revived_fire_at_once(kind, d_out, batches, sparse_data):
+@pytest.mark.parametrize("kind", KIND_CASES)
+def test_most_revived_latents_fire_at_once(kind, d_out, batches, sparse_data):
     torch.manual_seed(0)
     sae = make(kind, d_out=d_out)
     pairs = batches if d_out is None else ((batch, batch[:, :10]) for batch in batches)
     SAETrainer(sae, SAETrainConfig(**CONFIG)).fit(pairs, steps=60)
-    silence(sae, 12)
+    KIND_CASES[kind].silence(sae, 12)
     x = sparse_data[:512]
     dead = torch.arange(48) < 12
     assert not (sae.encode(x) != 0).any(0)[:12].any()
@@ -47,7 +37,7 @@ def test_most_of_the_revived_fire_at_once(kind, d_out, batches, sparse_data):
     assert revived.sum() == 12
 
 
-def test_resampling_brings_latents_back(sparse_data):
+def test_resampling_revives_latents(sparse_data):
     sae = make("relu")
     optimizer = torch.optim.Adam(sae.parameters())
     sae(sparse_data[:64]).square().sum().backward()
@@ -68,7 +58,7 @@ def test_resampling_brings_latents_back(sparse_data):
     assert optimizer.state[sae.W_dec]["exp_avg"][6:].abs().sum() > 0
 
 
-def test_the_levels_of_the_revived_forget_their_moments(batches):
+def test_moments_of_revived_thresholds_are_reset(batches):
     sae = make("jumprelu")
     optimizer = torch.optim.Adam(sae.parameters())
     sae(next(batches)).square().sum().backward()
@@ -90,9 +80,9 @@ def test_resampling_in_training(batches):
     assert trainer.steps == 8
 
 
-def test_only_the_revived_get_a_new_lease(sparse_data):
+def test_only_revived_latents_count_from_zero_again(sparse_data):
     sae = make("relu")
-    silence(sae, 20)
+    lower_bias(sae, 20)
     trainer = SAETrainer(sae, SAETrainConfig(**CONFIG, dead_after=20, resample_every=4))
     stats = list(trainer.run((sparse_data[i : i + 8] for i in range(0, 64, 8)), 4))
     assert stats[2].dead >= 20
