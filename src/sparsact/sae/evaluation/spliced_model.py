@@ -176,7 +176,7 @@ class _Rounds:
             logits = first_tensor(output)
         if logits is None or logits.shape[:2] != ids.shape:
             raise InputError("the model returns no logits (rows, length, words)")
-        return logits  # type: ignore[no-any-return]
+        return logits
 
     def _observe(self, activation: Tensor) -> Tensor:
         """Return the activations unchanged, and add them to the mean."""

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from sparsact._common.errors import InputError
-from sparsact._version import __version__
+from sparsact._common.run_directory import versions
 from sparsact.sae.interchange.foreign_files import SETTINGS
 from sparsact.sae.interchange.saelens_import import WEIGHTS
 from sparsact.sae.kinds import KINDS
@@ -104,5 +104,5 @@ def _architecture(sae: SparseAutoencoder) -> str:
 
 
 def _metadata(own: Mapping[str, Any]) -> dict[str, Any]:
-    written_by = {"trained_with": f"sparsact {__version__}"}
+    written_by = {"trained_with": f"sparsact {versions()["sparsact"]}"}
     return {**own, **written_by, "sae_lens_version": VERSION, "sae_lens_training_version": None}
