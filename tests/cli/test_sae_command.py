@@ -139,7 +139,7 @@ def test_a_full_disk_is_one_line_and_the_run_can_be_resumed(whole, data, tmp_pat
         (["--out", "{new}", "--data", "{first}"], "step 1 has NaN"),
         (["--out", "{new}", "--data", "{last}"], "NaN or infinity in the rows that are held out"),
         (["--out", "{new}", "--data", "{integer}"], "got int64 of shape (9, 3)"),
-        (["--out", "{new}", "--k", "65", "--activation", "topk"], "k=65"),
+        (["--out", "{new}", "--k", "65", "--activation", "topk"], "--k 65"),
         (["--out", "{new}", "--held-out", "2000"], "leave none"),
         (["--out", "{new}", "--batch-size", "1999"], "1600"),
         (["--out", "{new}", "--target-l0", "9"], "disagree"),

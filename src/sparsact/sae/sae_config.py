@@ -44,7 +44,7 @@ class SAEConfig:
         if self.activation not in KINDS:
             raise unknown("activation", self.activation, KINDS)
         if self.selects and self.k > self.d_sae:
-            raise InputError(f"k= must not exceed d_sae=, got k={self.k} and d_sae={self.d_sae}")
+            raise InputError(f"k={self.k} exceeds d_sae={self.d_sae}")
         if not self.bandwidth > 0:
             raise InputError(f"bandwidth= must be positive, got {self.bandwidth}")
 

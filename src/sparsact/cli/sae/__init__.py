@@ -14,12 +14,10 @@ from sparsact.cli.sae.sae_train import Train, run_train
 
 def sae(
     command: tyro.conf.OmitSubcommandPrefixes[
-        tyro.conf.OmitArgPrefixes[
-            Annotated[Train, tyro.conf.subcommand("train")]
-            | Annotated[Evaluate, tyro.conf.subcommand("eval")]
-            | Annotated[Report, tyro.conf.subcommand("report")]
-            | Annotated[Export, tyro.conf.subcommand("export")]
-        ]
+        tyro.conf.OmitArgPrefixes[Annotated[Train, tyro.conf.subcommand("train")]]
+        | tyro.conf.OmitArgPrefixes[Annotated[Evaluate, tyro.conf.subcommand("eval")]]
+        | tyro.conf.OmitArgPrefixes[Annotated[Report, tyro.conf.subcommand("report")]]
+        | Annotated[Export, tyro.conf.subcommand("export")]
     ],
 ) -> int:
     """Sparse autoencoders: train, measure, report and export them."""

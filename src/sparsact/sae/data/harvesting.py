@@ -117,10 +117,7 @@ def one_module(model: nn.Module, layer: str) -> dict[str, nn.Module]:
     Raises:
         InputError: a ValueError: there is none, or several.
     """
-    try:
-        chosen = select_modules(model, layer)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    chosen = select_modules(model, layer)
     if len(chosen) != 1:
         named = ", ".join(list(chosen)[:MOST_NAMES])
         named += ", …" if len(chosen) > MOST_NAMES else ""

@@ -104,5 +104,5 @@ def _architecture(sae: SparseAutoencoder) -> str:
 
 
 def _metadata(own: Mapping[str, Any]) -> dict[str, Any]:
-    written_by = {"trained_with": f"sparsact {versions()["sparsact"]}"}
+    written_by = {"trained_with": f"sparsact {versions()['sparsact']}"}
     return {**own, **written_by, "sae_lens_version": VERSION, "sae_lens_training_version": None}

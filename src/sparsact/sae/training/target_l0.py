@@ -75,14 +75,11 @@ def check_target(target: float | None, sae: SparseAutoencoder, term: SparsityTer
         )
     if config.selects and target != config.k:
         raise InputError(
-            f"target_l0= and k= disagree, got target_l0={target} and k={config.k}: "
-            f"{config.activation} keeps k latents, so set only k="
+            f"target_l0={target:g} and k={config.k} disagree: {config.activation} keeps k latents, "
+            "so set only k="
         )
     if target > config.d_sae:
-        raise InputError(
-            f"target_l0= exceeds the number of latents, got target_l0={target} and "
-            f"d_sae={config.d_sae}"
-        )
+        raise InputError(f"target_l0={target:g} exceeds d_sae={config.d_sae}")
     if term is None and not config.selects:
         raise InputError("target_l0= needs a penalty, and this autoencoder has none: pass one")
 

@@ -127,7 +127,7 @@ def _set_up(
     _check(config)
     if config.batch_size % accelerator.num_processes:
         raise InputError(
-            f"batch_size= of {config.batch_size} cannot be divided among "
+            f"batch_size={config.batch_size} cannot be divided among "
             f"{accelerator.num_processes} processes"
         )
     fingerprint = (
