@@ -13,6 +13,7 @@ from sparsact.hooks.tensors import first_tensor
 
 Site = Literal["input", "output"]
 TapCallback = Callable[[str, Tensor], Tensor | None]
+InputsCallback = Callable[[str, tuple[Any, ...], dict[str, Any]], None]
 CallCallback = Callable[[str, Tensor, Tensor], Tensor | None]
 Self = TypeVar("Self")  # typing.Self from Python 3.11 on
 
@@ -97,6 +98,20 @@ class Taps(Removable):
             taps._hold(module, module.register_forward_hook(_call_hook(name, callback)))
         return taps
 
+    @classmethod
+    def on_inputs(cls, modules: Mapping[str, nn.Module], callback: InputsCallback) -> "Taps":
+        """Taps that show a callback everything that some modules are called with.
+
+        Args:
+            modules: name → module.
+            callback: called with the name, the positional and the keyword inputs.
+        """
+        taps = cls({}, lambda name, x: None)
+        for name, module in modules.items():
+            hook = _all_inputs_hook(name, callback)
+            taps._hold(module, module.register_forward_pre_hook(hook, with_kwargs=True))
+        return taps
+
     def remove(self) -> None:
         """Take every hook away; a second call does nothing."""
         for module, handle in self._held:
@@ -145,6 +160,14 @@ def _output_hook(
         tensor = _require_tensor(name, "output", chosen, output)
         new = callback(name, tensor)
         return None if new is None else _replace(name, output, tensor, new)
+
+    return hook
+
+
+def _all_inputs_hook(name: str, callback: InputsCallback) -> Callable[..., None]:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        _check_not_replica(module)
+        callback(name, args, kwargs)
 
     return hook
 
