@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from harness import write
-from sparsact.calibration import ThresholdPlan, calibrate
-from sparsact.calibration.measure import byte_sparsity
+from sparsact.calibration import ThresholdPlan, calibrate, compensate, tune
+from sparsact.calibration.measured_sparsity import byte_sparsity
 from sparsact.inference import SparseLinear, sparsify
 from sparsact.llm.decode import (
     Passage,
@@ -213,10 +213,10 @@ def quality(sparsity: float = 0.5, steps: int = 0) -> None:
             model, few, sparsity, score="magnitude", allocate="uniform"
         ),
         "calibrated": lambda: calibrate(model, few, sparsity),
-        "compensated": lambda: plan.compensate(model, more),
+        "compensated": lambda: compensate(plan, model, more),
     }
     if steps:
-        makers["tuned"] = lambda: plan.tune(model, as_batches(every), steps)
+        makers["tuned"] = lambda: tune(plan, model, as_batches(every), steps)
     dense = window_losses(model, windows)
     found: dict[str, object] = {
         "dense perplexity": figures(perplexity(dense)),

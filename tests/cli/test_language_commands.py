@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import MambaConfig, MambaForCausalLM
 
-from sparsact.calibration import ThresholdPlan, calibrate
-from sparsact.calibration.allocate import ALLOCATIONS
+from sparsact.calibration import ThresholdPlan, calibrate, compensate, tune
+from sparsact.calibration.allocations import ALLOCATIONS
 from sparsact.calibration.scores import SCORES
 from sparsact.inference.linear import DTYPES
 from sparsact.llm import BenchConfig, CalibrateConfig
@@ -83,8 +83,8 @@ def test_calibrate_compensates_and_tunes(run, places, tmp_path):
     model = llama()
     rows, held_out = split(read_rows(model, tokenizer(), [str(places["text"])], 64, 8), 2)
     wanted = calibrate(model, as_batches(choose(rows, 6)), 0.5)
-    wanted = wanted.compensate(model, as_batches(choose(rows, 24)), rank=3)
-    wanted = wanted.tune(model, as_batches(choose(rows, 4)), 4)
+    wanted = compensate(wanted, model, as_batches(choose(rows, 24)), rank=3)
+    wanted = tune(wanted, model, as_batches(choose(rows, 4)), 4)
     for name, (up, down) in wanted.updates.low_rank.items():
         torch.testing.assert_close(found.updates.low_rank[name], (up, down))
     assert found.updates.values.keys() == wanted.updates.values.keys()

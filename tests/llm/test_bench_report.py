@@ -7,7 +7,7 @@ import torch
 
 import tiny_models
 from sparsact.calibration import calibrate
-from sparsact.calibration.updates import Updates
+from sparsact.calibration.weight_updates import Updates
 from sparsact.inference import sparsify
 from sparsact.llm import BenchConfig
 from sparsact.llm.reporting import Findings, Level, make_report

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparsact.calibration.batches import as_tokens_of, rows_and_length
+from sparsact.calibration.token_masks import as_tokens_of, rows_and_length
 
 _SEQUENCES = ("input_ids", "inputs_embeds", "decoder_input_ids", "decoder_inputs_embeds")
 

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparsact.calibration.batches import output_head
 from sparsact.calibration.first_positions import FirstPositions
+from sparsact.calibration.model_forward import output_head
 from sparsact.calibration.plan import ThresholdPlan
 from sparsact.hooks import check_hookable, shared_parameters
 from sparsact.inference.linear import DTYPES, SparseLinear

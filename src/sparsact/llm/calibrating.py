@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from sparsact._common.progress import Progress
-from sparsact.calibration import ThresholdPlan, calibrate
+from sparsact.calibration import ThresholdPlan, calibrate, compensate, tune
 from sparsact.calibration.calibrate import check_sparsity
 from sparsact.llm.config import CalibrateConfig
 from sparsact.llm.folder import made
@@ -83,9 +83,9 @@ def _calibrated(config: CalibrateConfig, progress: Progress) -> tuple[ThresholdP
     )
     if config.compensate:
         seen = batches(_COMPENSATED_ON * config.rows)
-        plan = plan.compensate(model, seen, rank=config.compensate, progress=progress)
+        plan = compensate(plan, model, seen, rank=config.compensate, progress=progress)
     if config.tune:
-        plan = plan.tune(model, batches(config.tune), config.tune, progress=progress)
+        plan = tune(plan, model, batches(config.tune), config.tune, progress=progress)
     if plan.updates:
         plan = replace(plan, achieved=plan.measure(model, as_batches(held_out)))
     return plan, held

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from sparsact.calibration import InputSite
-from sparsact.calibration.allocate import blocks_around
+from sparsact.calibration.sites import enclosing_blocks
 from sparsact.report.language.records import KindRow, SiteRow
 
 TOTAL = "all"
@@ -35,7 +35,7 @@ def kind_rows(rows: Sequence[SiteRow]) -> tuple[KindRow, ...]:
 
 
 def _row(site: InputSite, sparsity: float) -> SiteRow:
-    block = blocks_around(site.name)[0]
+    block = enclosing_blocks(site.name)[0]
     return SiteRow(
         name=site.name,
         kind=site.label.removeprefix(f"{block}.") if block else site.label,

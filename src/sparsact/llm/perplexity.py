@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from sparsact.calibration.batches import unchanged
+from sparsact.calibration.model_forward import unchanged
 from sparsact.report.language.records import Estimate
 
 

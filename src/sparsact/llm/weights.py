@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from torch import nn
 
 from sparsact.calibration import InputSite
-from sparsact.calibration.allocate import blocks_around
+from sparsact.calibration.sites import enclosing_blocks
 
 
 def weight_bytes(model: nn.Module, skipped: Mapping[str, float] | None = None) -> int:
@@ -39,7 +39,7 @@ def dense_layers(model: nn.Module) -> tuple[str, ...]:
     for name, module in model.named_modules():
         own = module.parameters(recurse=False)
         if not isinstance(module, nn.Embedding) and any(weight.ndim > 1 for weight in own):
-            block = blocks_around(name)[0]
+            block = enclosing_blocks(name)[0]
             found[name.removeprefix(f"{block}.") if block else name] = None
     return tuple(found)
 

@@ -4,26 +4,27 @@ from torch import nn
 
 import tiny_models
 from sparsact.calibration import calibrate, find_sites
-from sparsact.calibration.allocate import (
-    block_sparsity,
-    blocks_around,
-    global_levels,
-    thresholds_of,
-    uniform_levels,
-)
-from sparsact.calibration.scores import score_histograms, weight_scales
+from sparsact.calibration.allocations import ALLOCATIONS
+from sparsact.calibration.allocations.allocation import site_levels, thresholds_at
+from sparsact.calibration.allocations.block_allocation import block_sparsity
+from sparsact.calibration.allocations.global_allocation import global_levels
+from sparsact.calibration.calibration_run import CalibrationRun
+from sparsact.calibration.score_histogram import score_histograms
+from sparsact.calibration.scores.weight_score import weight_scales
+from sparsact.calibration.sites import enclosing_blocks
 
 
-def looked_at(model, batch):
-    sites = find_sites(model, batch)
-    scales = weight_scales(model, sites)
-    return sites, scales, score_histograms(model, sites, scales, [batch], None, 0, lambda: None)
+def scored(model, batch):
+    """A run of one batch, with the scales and histograms of its scores."""
+    run = CalibrationRun(model, [batch], find_sites(model, batch))
+    scales = weight_scales(run)
+    return run, scales, score_histograms(run, scales)
 
 
 def test_uniform_is_each_sites_own_quantile():
     model, x = tiny_models.mlp(), torch.randn(500, 16)
-    _, scales, histograms = looked_at(model, x)
-    levels = uniform_levels(histograms, {"0": 0.3, "2": 0.8})
+    _, scales, histograms = scored(model, x)
+    levels = site_levels(histograms, {"0": 0.3, "2": 0.8})
     hidden = model[:2](x).detach()
     for name, read, share in (("0", x, 0.3), ("2", hidden, 0.8)):
         wanted = (read.abs() * scales[name]).flatten().quantile(share)
@@ -33,9 +34,9 @@ def test_uniform_is_each_sites_own_quantile():
 @torch.no_grad()
 def test_global_is_the_level_of_all_scores_sorted_by_what_they_weigh():
     model, x = tiny_models.mlp(), torch.randn(300, 16)
-    sites, scales, histograms = looked_at(model, x)
+    run, scales, histograms = scored(model, x)
     scores, weights = [], []
-    for site, depth in zip(sites, (0, 2, 4), strict=True):
+    for site, depth in zip(run.sites, (0, 2, 4), strict=True):
         found = (model[:depth](x).abs() * scales[site.name]).flatten()
         scores.append(found)
         weights.append(torch.full_like(found, site.outputs))
@@ -43,7 +44,7 @@ def test_global_is_the_level_of_all_scores_sorted_by_what_they_weigh():
     weight = torch.cat(weights)[order].double().cumsum(0)
     for sparsity in (0.45, 0.7):
         wanted = float(flat[(weight >= sparsity * weight[-1]).nonzero()[0, 0]])
-        levels = global_levels(sites, histograms, sparsity)
+        levels = global_levels(run.sites, histograms, sparsity)
         assert len(set(levels.values())) == 1
         assert levels["0"] == pytest.approx(wanted, rel=0.008)
 
@@ -96,22 +97,22 @@ def plainly(model, x, sites, scales, sparsity, step=0.05):
 @torch.no_grad()
 def test_block_is_greedy():
     model, x = Net(), torch.randn(400, 12)
-    sites, scales, histograms = looked_at(model, x)
+    run, scales, _ = scored(model, x)
     for name in scales:
         scales[name].fill_(1)
-    histograms = score_histograms(model, sites, scales, [x], None, 0, lambda: None)
-    found = block_sparsity(model, sites, histograms, scales, x, 0.4, lambda sites: None)
-    assert found == pytest.approx(plainly(model, x, sites, scales, 0.4))
+    histograms = score_histograms(run, scales)
+    found = block_sparsity(run, scales, histograms, 0.4)
+    assert found == pytest.approx(plainly(model, x, run.sites, scales, 0.4))
     for number in range(2):
-        mine = [site for site in sites if site.name.startswith(f"blocks.{number}.")]
+        mine = [site for site in run.sites if site.name.startswith(f"blocks.{number}.")]
         saved = sum(found[site.name] * site.weights for site in mine)
         assert saved == pytest.approx(0.4 * sum(site.weights for site in mine))
 
 
 def test_which_block_a_layer_is_in():
-    assert blocks_around("model.layers.3.mlp.up")[0] == "model.layers.3"
-    assert blocks_around("layers.3.0.fc") == ["layers.3", "layers.3.0", "layers.3.0.fc"]
-    assert blocks_around("head.fc") == [""]
+    assert enclosing_blocks("model.layers.3.mlp.up")[0] == "model.layers.3"
+    assert enclosing_blocks("layers.3.0.fc") == ["layers.3", "layers.3.0", "layers.3.0.fc"]
+    assert enclosing_blocks("head.fc") == [""]
 
 
 class Listed(nn.Module):
@@ -151,20 +152,20 @@ class ChangesItsInput(nn.Module):
 def test_a_block_that_changes_its_input_in_place():
     model = nn.Sequential(nn.Sequential(nn.Linear(8, 8)), ChangesItsInput())
     x = torch.randn(100, 8)
-    sites, scales, histograms = looked_at(model, x)
+    run, scales, histograms = scored(model, x)
     seen = []
     model[1].fc.register_forward_hook(lambda module, args, output: seen.append(args[0].clone()))
-    block_sparsity(model, sites, histograms, scales, x, 0.5, lambda sites: None)
+    block_sparsity(run, scales, histograms, 0.5)
     assert torch.equal(seen[0], seen[1])  # the dense run, and the dense one to compare with
 
 
-def test_thresholds_of_a_level():
+def test_thresholds_at_a_level():
     scale = torch.tensor([0.0, 0.5, 2.0])
-    assert thresholds_of(1.0, scale).tolist() == [torch.finfo(torch.float32).max, 2.0, 0.5]
-    assert thresholds_of(0.0, scale).tolist() == [torch.finfo(torch.float32).max, 0, 0]
+    assert thresholds_at(1.0, scale).tolist() == [torch.finfo(torch.float32).max, 2.0, 0.5]
+    assert thresholds_at(0.0, scale).tolist() == [torch.finfo(torch.float32).max, 0, 0]
 
 
-@pytest.mark.parametrize("allocate", ["uniform", "global"])
+@pytest.mark.parametrize("allocate", sorted(ALLOCATIONS.keys() - {"block"}))
 def test_channels_that_no_weight_reads_are_zero_for_nothing(allocate):
     model, x = nn.Sequential(nn.Linear(10, 4)), torch.randn(200, 10)
     model[0].weight.data[:, :6] = 0
