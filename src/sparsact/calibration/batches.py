@@ -9,15 +9,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
+from sparsact.calibration.token_positions import Counts, token_positions
 from sparsact.hooks import first_tensor
 
 Batch = Tensor | Mapping[str, Any] | tuple[Any, ...] | list[Any]
 """One forward's input: a tensor, keyword inputs, or positional ones."""
-
-NO_SEQUENCE = (
-    "keep_first= needs a model that reads sequences: token ids (rows, length) or embeddings "
-    "(rows, length, width)"
-)
 
 LossFunction = Callable[[Any, Batch], Tensor]
 """Takes the model's output and the batch; gives the loss summed over what counts."""
@@ -78,11 +74,10 @@ def counted(batch: Batch, keep_first: int = 0) -> Tensor | None:
     mask = mask.bool() if isinstance(mask, Tensor) and mask.ndim == 2 else None
     if keep_first == 0:
         return mask
-    if mask is None:
-        found = first_tensor(batch)
-        size = rows_and_length(found)
-        mask = torch.ones(size, dtype=torch.bool, device=None if found is None else found.device)
-    return mask & (mask.cumsum(1) > keep_first)
+    inputs = batch if isinstance(batch, Mapping) else {}
+    inputs = {name: value for name, value in inputs.items() if value is not None}
+    later = token_positions(inputs, Counts(), first_tensor(batch)) >= keep_first
+    return later if mask is None else mask & later.to(mask.device)
 
 
 def that_count(batches: Iterable[Batch], keep_first: int, what: str) -> list[Batch]:
@@ -107,13 +102,6 @@ def nothing_counts(keep_first: int) -> str:
     """What is wrong with batches that are all padding."""
     first = f" or among the first {keep_first} of a sequence" if keep_first else ""
     return f"no token counts: all are padding{first}"
-
-
-def rows_and_length(found: object) -> tuple[int, int]:
-    """Of sequences of token ids (rows, length), or of embeddings (rows, length, width)."""
-    if not isinstance(found, Tensor) or found.ndim != 2 + found.is_floating_point():
-        raise ValueError(NO_SEQUENCE)
-    return found.shape[0], found.shape[1]
 
 
 def rows_of(x: Tensor, kept: Tensor | None) -> Tensor:

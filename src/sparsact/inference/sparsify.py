@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from sparsact.calibration.batches import output_head
 from sparsact.calibration.plan import ThresholdPlan
 from sparsact.calibration.simulate import FirstPositions
+from sparsact.calibration.token_positions import sequence_readers
 from sparsact.hooks import check_hookable, shared_parameters
 from sparsact.inference.linear import DTYPES, SparseLinear
 from sparsact.inference.norms import as_rms_norm
@@ -128,6 +129,7 @@ def _first_positions(model: nn.Module, keep_first: int) -> FirstPositions | None
         return None
     whole = FirstPositions(keep_first)
     # hooks of its own methods: a copy of the model gets a copy of it
-    model.register_forward_pre_hook(whole.start, prepend=True, with_kwargs=True)
-    model.register_forward_hook(whole.end, always_call=True)
+    for reader in sequence_readers(model):
+        reader.register_forward_pre_hook(whole.start, prepend=True, with_kwargs=True)
+        reader.register_forward_hook(whole.end, always_call=True)
     return whole
