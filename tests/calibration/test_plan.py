@@ -329,8 +329,9 @@ def test_keep_first_with_a_cache_is_as_without(padding):
     # one token at a time: the second is still among the first two, the third is not
     with plan.applied(model), torch.no_grad():
         whole = model(ids).logits
-        cache = model(ids[:, :1], use_cache=True).past_key_values
-        later = [model(ids[:, [i]], past_key_values=cache, use_cache=True) for i in range(1, 6)]
+        name = tiny_models.cache_name(model)
+        cache = {name: model(ids[:, :1], use_cache=True)[name]}
+        later = [model(ids[:, [i]], use_cache=True, **cache) for i in range(1, 6)]
     found = torch.cat([output.logits for output in later], 1)
     torch.testing.assert_close(found, whole[:, 1:], rtol=1e-4, atol=1e-5)
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sparsact.calibration.first_positions import FirstPositions
 from sparsact.calibration.sites import InputSite
+from sparsact.calibration.token_positions import sequence_readers
 from sparsact.hooks import Removable, Taps, check_hookable, version_of
 
 Shrink = Callable[[str, Tensor], Tensor]
@@ -46,7 +47,8 @@ class Simulation(Removable):
         self._readers = set(readers.values())
         self._taps = Taps(readers, replace, "input")
         if keep_first:
-            self._taps.around(model, self._whole.start, self._whole.end)
+            for reader in sequence_readers(model):
+                self._taps.around(reader, self._whole.start, self._whole.end)
         _LIVE.add(self)
 
     def within(self, model: nn.Module) -> bool:

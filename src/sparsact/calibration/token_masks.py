@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 
-import torch
 from torch import Tensor
 
 from sparsact._common.errors import InputError
 from sparsact.calibration.batches import Batch, no_batches, reusable_batches
+from sparsact.calibration.token_positions import Counts, token_positions
 from sparsact.hooks import first_tensor
 
 
@@ -16,11 +16,10 @@ def counted_tokens(batch: Batch, keep_first: int = 0) -> Tensor | None:
     mask = mask.bool() if isinstance(mask, Tensor) and mask.ndim == 2 else None
     if keep_first == 0:
         return mask
-    if mask is None:
-        tokens = first_tensor(batch)
-        size = rows_and_length(tokens)
-        mask = torch.ones(size, dtype=torch.bool, device=None if tokens is None else tokens.device)
-    return mask & (mask.cumsum(1) > keep_first)
+    inputs = batch if isinstance(batch, Mapping) else {}
+    inputs = {name: value for name, value in inputs.items() if value is not None}
+    later = token_positions(inputs, Counts(), first_tensor(batch)) >= keep_first
+    return later if mask is None else mask & later.to(mask.device)
 
 
 def batches_that_count(batches: Iterable[Batch], keep_first: int, purpose: str) -> list[Batch]:
@@ -47,20 +46,6 @@ def no_token_counts(keep_first: int) -> InputError:
     """The error for batches that hold nothing but padding and first tokens."""
     first = f" or among the first {keep_first} of a sequence" if keep_first else ""
     return InputError(f"no token counts: all are padding{first}")
-
-
-def rows_and_length(tokens: object) -> tuple[int, int]:
-    """The size of token ids (rows, length), or of embeddings (rows, length, width).
-
-    Raises:
-        InputError: it is neither.
-    """
-    if not isinstance(tokens, Tensor) or tokens.ndim != 2 + tokens.is_floating_point():
-        raise InputError(
-            "keep_first= needs a model that reads sequences: token ids (rows, length) or "
-            "embeddings (rows, length, width)"
-        )
-    return tokens.shape[0], tokens.shape[1]
 
 
 def counted_rows(x: Tensor, mask: Tensor | None) -> Tensor:

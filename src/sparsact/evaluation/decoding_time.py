@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
+from sparsact.calibration.token_positions import counts_tokens
 from sparsact.hooks import Taps
 from sparsact.inference import SparseLinear
 
@@ -39,32 +40,37 @@ def greedy_passage(model: nn.Module, prompt: Tensor, count: int) -> Passage:
         output: Any = model(input_ids=prompt, use_cache=True)
         for _ in range(count):
             tokens.append(output.logits[:, -1].argmax(-1))
-            last, cache = tokens[-1][:, None], output.past_key_values
-            output = model(input_ids=last, past_key_values=cache, use_cache=True)
+            output = model(input_ids=tokens[-1][:, None], use_cache=True, **_cache_of(output))
     return Passage(prompt, torch.cat(tokens).clone())
 
 
 def check_cache(model: nn.Module, prompt: Tensor) -> None:
-    """Raise InputError unless the model decodes with ``past_key_values``."""
+    """Raise InputError unless the model decodes with a cache of keys and values."""
     with torch.inference_mode():
         output: Any = model(input_ids=prompt[:, :1], use_cache=True)
-    if getattr(output, "past_key_values", None) is None:
+    if not _cache_of(output):
         raise InputError(
             f"{type(model).__name__} keeps no past_key_values, which the measurement of the time "
             "per token needs"
         )
 
 
-def prefill(model: nn.Module, passage: Passage) -> Any:
-    """The model's cache after the prompt."""
+def prefill(model: nn.Module, passage: Passage) -> dict[str, Any]:
+    """The model's cache after the prompt, by the name of the argument that takes it."""
     with torch.inference_mode():
-        return model(input_ids=passage.prompt, use_cache=True).past_key_values
+        return _cache_of(model(input_ids=passage.prompt, use_cache=True))
+
+
+def _cache_of(output: Any) -> dict[str, Any]:
+    """A model's cache of keys and values, as the argument that takes it; empty if it has none."""
+    caches = {name: getattr(output, name, None) for name in ("cache", "past_key_values")}
+    return next(({name: cache} for name, cache in caches.items() if counts_tokens(cache)), {})
 
 
 def decode(
     model: nn.Module,
     passage: Passage,
-    cache: Any,
+    cache: dict[str, Any],
     keep: Callable[[Tensor], None] = lambda logits: None,
 ) -> list[float]:
     """Milliseconds of each token: a forward over the cache, and the argmax of the logits.
@@ -79,7 +85,7 @@ def decode(
     with torch.inference_mode():
         for token in passage.tokens.view(-1, 1, 1):
             start = time.perf_counter()
-            output = model(input_ids=token, past_key_values=cache, use_cache=True)
+            output = model(input_ids=token, use_cache=True, **cache)
             logits = output.logits[:, -1]
             logits.argmax(-1)
             times.append(1e3 * (time.perf_counter() - start))
