@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from harness import RESULTS, alternate, write
 from sparsact.inference import SparseLinear
 from sparsact.kernels import gather_linear
-from sparsact.kernels._cpu import gather as compiled
+from sparsact.kernels.cpu import gather_numba as compiled
 
 CACHE_BYTES = 32 << 20
 ZEROS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
