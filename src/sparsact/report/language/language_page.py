@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from sparsact.report.language import plots
-from sparsact.report.language.records import LanguageReport
-from sparsact.report.language.table import (
+from sparsact.report.language import language_plots as plots
+from sparsact.report.language.language_records import LanguageReport
+from sparsact.report.language.language_tables import (
     DECODE,
     KINDS,
     QUALITY,

@@ -1,21 +1,21 @@
-"""The sites of a language model by their place in a block."""
+"""The sites of a language model grouped by their place within a block."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
 from sparsact.calibration import InputSite
 from sparsact.calibration.sites import enclosing_blocks
-from sparsact.report.language.records import KindRow, SiteRow
+from sparsact.report.language.language_records import KindRow, SiteRow
 
 TOTAL = "all"
 
 
 def site_rows(sites: Iterable[InputSite], achieved: Mapping[str, float]) -> tuple[SiteRow, ...]:
-    """A row for each site whose sparsity was measured."""
+    """A row for each site with a measured sparsity."""
     return tuple(_row(site, achieved[site.name]) for site in sites if site.name in achieved)
 
 
 def kind_rows(rows: Sequence[SiteRow]) -> tuple[KindRow, ...]:
-    """The sites of each kind together, and at last all of them."""
+    """A row for the sites of each kind, and a last one for all sites."""
     kinds: dict[str, list[SiteRow]] = {}
     for row in rows:
         kinds.setdefault(row.kind, []).append(row)
@@ -23,14 +23,14 @@ def kind_rows(rows: Sequence[SiteRow]) -> tuple[KindRow, ...]:
     return tuple(
         KindRow(
             kind=kind,
-            sites=len(found),
-            share=sum(row.weights for row in found) / weights,
-            mean=sum(row.weights * row.sparsity for row in found)
-            / sum(row.weights for row in found),
-            low=min(row.sparsity for row in found),
-            high=max(row.sparsity for row in found),
+            sites=len(members),
+            share=sum(row.weights for row in members) / weights,
+            mean=sum(row.weights * row.sparsity for row in members)
+            / sum(row.weights for row in members),
+            low=min(row.sparsity for row in members),
+            high=max(row.sparsity for row in members),
         )
-        for kind, found in [*kinds.items(), (TOTAL, list(rows))]
+        for kind, members in [*kinds.items(), (TOTAL, list(rows))]
     )
 
 

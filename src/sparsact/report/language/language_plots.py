@@ -1,7 +1,7 @@
 """The interactive figures of a sparse language model."""
 
 from sparsact.report.figures import Figure, new_figure
-from sparsact.report.language.records import LanguageReport, QualityRow, SiteRow
+from sparsact.report.language.language_records import LanguageReport, QualityRow, SiteRow
 from sparsact.report.style import FRONT, INK, colours
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from sparsact.calibration import calibrate
+from sparsact.evaluation.decoding_time import decode_in_turn, greedy_passage, layers_apart
+from sparsact.evaluation.weight_bytes import weight_bytes
 from sparsact.inference import sparsify
-from sparsact.llm.decode import continued, decode_in_turn, layers_apart
-from sparsact.llm.weights import weight_bytes
 from sparsact.text.windows import as_batches
 from tiny_language import gpt2, llama
 
@@ -24,13 +24,13 @@ def sparse(request):
 def test_the_passage_is_what_generate_gives():
     model = llama()
     generated = model.generate(PROMPT, max_new_tokens=10, do_sample=False, eos_token_id=None)
-    assert continued(model, PROMPT, 10).tokens.tolist() == generated[0, 12:].tolist()
+    assert greedy_passage(model, PROMPT, 10).tokens.tolist() == generated[0, 12:].tolist()
 
 
 def test_every_model_decodes_in_every_round():
     models = {"a": llama(), "b": llama(num_hidden_layers=1)}
     steps = []
-    passage = continued(models["a"], PROMPT, 5)
+    passage = greedy_passage(models["a"], PROMPT, 5)
     times = decode_in_turn(models, passage, 3, lambda: steps.append(1))
     assert {name: len(found) for name, found in times.items()} == {"a": 9, "b": 9}
     assert len(steps) == 2 * (1 + 3)
@@ -39,7 +39,7 @@ def test_every_model_decodes_in_every_round():
 
 def test_timed_layers_are_the_simulations(sparse):
     _, fast = sparse
-    passage = continued(fast, PROMPT, 10)
+    passage = greedy_passage(fast, PROMPT, 10)
     assert layers_apart(fast, passage) < 1e-5
     layer = fast.model.layers[1].mlp.down_proj
     layer.register_forward_hook(lambda module, args, output: 1.01 * output)

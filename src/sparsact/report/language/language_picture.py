@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from sparsact._common.extras import require
-from sparsact.report.language.plots import curves, layers
-from sparsact.report.language.records import LanguageReport
+from sparsact.report.language.language_plots import curves, layers
+from sparsact.report.language.language_records import LanguageReport
 from sparsact.report.style import FRONT, INK, colours
 
 

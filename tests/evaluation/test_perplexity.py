@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from sparsact.llm.perplexity import perplexity, perplexity_ratio, window_losses
+from sparsact.evaluation.perplexity import perplexity, perplexity_ratio, window_losses
 from tiny_language import llama
 
 

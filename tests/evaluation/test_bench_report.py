@@ -8,10 +8,10 @@ import torch
 import tiny_models
 from sparsact.calibration import calibrate
 from sparsact.calibration.weight_updates import Updates
+from sparsact.evaluation import BenchConfig
+from sparsact.evaluation.bench_report import Findings, Level, make_report
+from sparsact.evaluation.weight_bytes import dense_layers, has_experts, share_of_sites
 from sparsact.inference import sparsify
-from sparsact.llm import BenchConfig
-from sparsact.llm.reporting import Findings, Level, make_report
-from sparsact.llm.weights import dense_layers, has_experts, share_of_sites
 
 CONFIG = BenchConfig("models/some", "plan", windows=1, rounds=1, tokens=4)
 SPARSE = "sparse bfloat16"
@@ -31,10 +31,10 @@ def facts_and(plan, config=CONFIG, **changes):
         "achieved": plan.achieved,
         "times": {"dense float32": [1.0, 3.0], SPARSE: [1.0, 2.0]},
         "weight_bytes": {"dense float32": 10, SPARSE: 5},
-        "apart": 0.0,
-        "share": 0.4,
-        "left": (),
-        "experts": False,
+        "layer_error": 0.0,
+        "share_of_sites": 0.4,
+        "dense_layers": (),
+        "has_experts": False,
     }
     report = make_report(config, plan, SPARSE, Findings(**{**found, **changes}))
     return "\n".join(report.facts), report
@@ -58,15 +58,15 @@ def test_one_is_no_plural_and_has_no_error(plan, monkeypatch):
 
 
 def test_what_is_counted(plan):
-    facts, report = facts_and(plan, left=("mlp.down_proj", "lm_head"))
+    facts, report = facts_and(plan, dense_layers=("mlp.down_proj", "lm_head"))
     assert "of the weights of its sites not read" in report.title
     assert "are 40% of what a dense token reads" in facts
-    assert "made of the float32 one" in facts
-    assert "stay so: mlp.down_proj, lm_head" in facts
-    assert "token uses some" not in facts
-    facts, _ = facts_and(plan, experts=True)
-    assert "those of all experts are, of which a token uses some" in facts
-    assert "stay so" not in facts
+    assert "made from the float32 model" in facts
+    assert "stay float32: mlp.down_proj, lm_head" in facts
+    assert "all experts count" not in facts
+    facts, _ = facts_and(plan, has_experts=True)
+    assert "all experts count, although a token uses only some" in facts
+    assert "stay float32" not in facts
 
 
 def test_a_tuned_plan_stands_apart(plan):

@@ -1,4 +1,4 @@
-"""How much of a model's weights a token reads."""
+"""How many bytes of a model's weights are read for one token."""
 
 from collections.abc import Iterable, Mapping
 
@@ -9,13 +9,13 @@ from sparsact.calibration.sites import enclosing_blocks
 
 
 def weight_bytes(model: nn.Module, skipped: Mapping[str, float] | None = None) -> int:
-    """Bytes of weights that decoding one token reads.
+    """Bytes of weights that are read to decode one token.
 
-    Everything counts but embeddings, of which a token reads a row; an output head that shares its
-    weight with them is read whole.
+    Embeddings do not count, because a token reads only one row. An output head that shares its
+    weight with an embedding counts in full.
 
     Args:
-        model: any.
+        model: any model.
         skipped: share of a layer's weight that is not read, by the layer's name.
     """
     total = 0.0
@@ -28,22 +28,22 @@ def weight_bytes(model: nn.Module, skipped: Mapping[str, float] | None = None) -
 
 
 def share_of_sites(model: nn.Module, sites: Iterable[InputSite]) -> float:
-    """Of what a token reads of a dense model, the share that belongs to layers of these sites."""
+    """The share of the bytes read for a token of a dense model that the sites' layers hold."""
     readers = [reader for site in sites for reader in site.readers]
     return 1 - weight_bytes(model, dict.fromkeys(readers, 1.0)) / weight_bytes(model)
 
 
 def dense_layers(model: nn.Module) -> tuple[str, ...]:
-    """What multiplies densely in a sparse model, experts too, by its place in a block."""
-    found: dict[str, None] = {}
+    """Layers of a sparse model that are dense, experts included, by their place in a block."""
+    places: dict[str, None] = {}
     for name, module in model.named_modules():
         own = module.parameters(recurse=False)
         if not isinstance(module, nn.Embedding) and any(weight.ndim > 1 for weight in own):
             block = enclosing_blocks(name)[0]
-            found[name.removeprefix(f"{block}.") if block else name] = None
-    return tuple(found)
+            places[name.removeprefix(f"{block}.") if block else name] = None
+    return tuple(places)
 
 
 def has_experts(model: nn.Module) -> bool:
-    """Whether a token goes to some of several parts."""
+    """Whether the model has experts, some of which process a token."""
     return any("experts" in name.split(".") for name, _ in model.named_modules())

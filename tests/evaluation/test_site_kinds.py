@@ -2,7 +2,7 @@ import torch
 from torch import nn
 
 from sparsact.calibration import find_sites
-from sparsact.llm.kinds import TOTAL, kind_rows, site_rows
+from sparsact.evaluation.site_kinds import TOTAL, kind_rows, site_rows
 from tiny_language import gpt2, llama
 
 IDS = torch.ones(1, 4, dtype=torch.long)

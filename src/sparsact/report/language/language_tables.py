@@ -1,6 +1,6 @@
 """The cells of the tables of a sparse language model, shared by the terminal and the page."""
 
-from sparsact.report.language.records import DecodeRow, Estimate, KindRow, QualityRow
+from sparsact.report.language.language_records import DecodeRow, Estimate, KindRow, QualityRow
 
 Cells = tuple[str, ...]
 

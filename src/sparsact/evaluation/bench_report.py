@@ -1,4 +1,4 @@
-"""What was measured, as the report's records."""
+"""The records of a bench's report, from its measurements."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from sparsact.calibration import ThresholdPlan
-from sparsact.llm.config import BenchConfig
-from sparsact.llm.kinds import kind_rows, site_rows
-from sparsact.llm.perplexity import perplexity, perplexity_ratio
-from sparsact.report.language.records import DecodeRow, LanguageReport, QualityRow
+from sparsact.evaluation.bench_config import BenchConfig
+from sparsact.evaluation.perplexity import perplexity, perplexity_ratio
+from sparsact.evaluation.site_kinds import kind_rows, site_rows
+from sparsact.report.language.language_records import DecodeRow, LanguageReport, QualityRow
 
 
 @dataclass(frozen=True)
 class Level:
-    """Another sparsity that was calibrated: what was asked, what it came to, and its losses."""
+    """A point of the curve: its target sparsity, its measured sparsity and its losses."""
 
     sparsity: float
     achieved: float
@@ -26,19 +26,19 @@ class Level:
 
 @dataclass(frozen=True)
 class Findings:
-    """What was measured.
+    """What a bench measured.
 
     Attributes:
         dense: losses of the dense model, (windows,).
-        sparse: of the sparse one.
+        sparse: losses of the sparse model, (windows,).
         curve: other sparsities.
         achieved: sparsity of each site.
-        times: milliseconds a token of each model, by label.
-        weight_bytes: read for a token, likewise.
-        apart: how far a sparse layer's output is at most from the simulation's on its input.
-        share: of what a token reads of the dense model that belongs to the plan's sites.
-        left: layers of the sparse model that are dense, by their place in a block.
-        experts: whether the model has some, of which a token uses a few.
+        times: milliseconds per token of each model, by label.
+        weight_bytes: bytes of weights that each model reads for a token, by label.
+        layer_error: the largest relative distance of a sparse layer's output from the simulation.
+        share_of_sites: share of the bytes read for a dense token that the plan's sites hold.
+        dense_layers: layers of the sparse model that are dense, by their place in a block.
+        has_experts: whether the model has experts, some of which process a token.
     """
 
     dense: Tensor
@@ -47,10 +47,10 @@ class Findings:
     achieved: Mapping[str, float]
     times: Mapping[str, list[float]]
     weight_bytes: Mapping[str, int]
-    apart: float
-    share: float
-    left: tuple[str, ...]
-    experts: bool
+    layer_error: float
+    share_of_sites: float
+    dense_layers: tuple[str, ...]
+    has_experts: bool
 
 
 def make_report(
@@ -59,17 +59,17 @@ def make_report(
     """The records of one bench.
 
     Args:
-        config: the flags.
-        plan: what was measured.
+        config: the settings.
+        plan: the plan that was measured.
         sparse: the label of the sparse model.
-        findings: of it and the dense ones.
+        findings: the measurements of all models.
     """
-    found = replace(plan, achieved=dict(findings.achieved))
+    measured = replace(plan, achieved=dict(findings.achieved))
     sites = site_rows(plan.sites, findings.achieved)
-    quality = _quality(f"dense {config.dense[0]}", sparse, found, findings)
+    quality = _quality(f"dense {config.dense[0]}", sparse, measured, findings)
     decode = _decode(sparse, findings)
     return LanguageReport(
-        title=f"{Path(config.model).name}: {found.achieved_sparsity:.0%} of the weights of "
+        title=f"{Path(config.model).name}: {measured.achieved_sparsity:.0%} of the weights of "
         "its sites not read",
         facts=_facts(config, plan, findings),
         conclusion=_conclusion(sparse, quality, decode),
@@ -117,7 +117,7 @@ def _decode(sparse: str, findings: Findings) -> tuple[DecodeRow, ...]:
 def _facts(config: BenchConfig, plan: ThresholdPlan, findings: Findings) -> tuple[str, ...]:
     text = ", ".join(config.text) or "every second topic of Python's reference"
     error = (
-        "; ± is the standard error over windows, of the ratio window by window"
+        "; ± is the standard error over windows, for ratios of the ratio in each window"
         if config.windows > 1
         else ""
     )
@@ -126,39 +126,42 @@ def _facts(config: BenchConfig, plan: ThresholdPlan, findings: Findings) -> tupl
         _plan_fact(config, plan),
         f"text: {text}; {_count(config.windows, 'window')} of {config.length} tokens spread over "
         f"it{error}",
-        f"sparsity: on {min(4, config.windows)} of these windows, all tokens; of the weights of "
-        f"the plan's sites, which are {findings.share:.0%} of what a dense token reads",
+        f"sparsity: measured on all tokens of {_count(min(4, config.windows), 'window')}; it is a "
+        "share of the weights of the plan's sites, which are "
+        f"{findings.share_of_sites:.0%} of what a dense token reads",
         f"decode: batch 1, {_count(config.rounds, 'round')} of {config.tokens} tokens after a "
         f"prompt of {config.prompt}, in turn in one process, "
-        f"{_count(torch.get_num_threads(), 'thread')}, torch {torch.__version__}; median; the "
-        "weights of embeddings are not counted as read"
-        + ("; those of all experts are, of which a token uses some" if findings.experts else ""),
-        f"outputs of the timed sparse layers differ from the simulation's on the same inputs by at "
-        f"most {findings.apart:.2g} of their norm",
+        f"{_count(torch.get_num_threads(), 'thread')}, torch {torch.__version__}; median; weights "
+        "of embeddings do not count as read"
+        + ("; all experts count, although a token uses only some" if findings.has_experts else ""),
+        "outputs of the timed sparse layers differ from the simulation on the same inputs by at "
+        f"most {findings.layer_error:.2g} of their norm",
     ]
-    if findings.left and config.dense[0] != config.dtype:
+    if findings.dense_layers and config.dense[0] != config.dtype:
         facts.append(
-            f"the sparse model is made of the {config.dense[0]} one, and layers that are not the "
-            f"plan's stay so: {', '.join(findings.left)}"
+            f"the sparse model was made from the {config.dense[0]} model; layers outside of the "
+            f"plan stay {config.dense[0]}: {', '.join(findings.dense_layers)}"
         )
     if findings.curve:
-        facts.append("other sparsities are simulated in the dense model, recalibrated on "
-                     f"{', '.join(config.calibration_text)}")  # fmt: skip
+        facts.append(
+            "other sparsities are simulated in the dense model, recalibrated on "
+            f"{', '.join(config.calibration_text)}"
+        )
     return tuple(facts)
 
 
 def _plan_fact(config: BenchConfig, plan: ThresholdPlan) -> str:
     dense = plan.keep_first
     return (
-        f"plan: {config.plan}, calibrated for {plan.sparsity:.0%} with the score {plan.score}, "
-        f"shared out {plan.allocate}"
+        f"plan: {config.plan}, calibrated for {plan.sparsity:.0%} with the score {plan.score} and "
+        f"the allocation {plan.allocate}"
         + (f", the first {_count(dense, 'token')} dense" if dense else "")
         + (", compensated or tuned: weights are changed too" if plan.updates else "")
     )
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _conclusion(sparse: str, quality: Sequence[QualityRow], decode: Sequence[DecodeRow]) -> str:
@@ -166,7 +169,7 @@ def _conclusion(sparse: str, quality: Sequence[QualityRow], decode: Sequence[Dec
     gain = next(row for row in decode if row.label == sparse)
     assert cost.ratio is not None
     return (
-        f"Without {cost.sparsity:.1%} of the weights of its sites a token takes {gain.ms:.1f} ms, "
+        f"With {cost.sparsity:.1%} of its sites' weights skipped, a token takes {gain.ms:.1f} ms, "
         f"{gain.speed:.2f} times as fast as the best dense model, and perplexity is "
-        f"{cost.ratio.value:.3f} times the dense one's."
+        f"{cost.ratio.value:.3f} times that of the dense model."
     )

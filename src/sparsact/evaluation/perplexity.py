@@ -1,4 +1,4 @@
-"""How well a language model predicts a text."""
+"""Perplexity: how well a language model predicts a text."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from sparsact.calibration.model_forward import unchanged
-from sparsact.report.language.records import Estimate
+from sparsact.report.language.language_records import Estimate
 
 
 def window_losses(
@@ -46,9 +46,9 @@ def perplexity(losses: Tensor) -> Estimate:
 
 
 def perplexity_ratio(losses: Tensor, dense: Tensor) -> Estimate:
-    """The ratio of two perplexities, and its error from the differences window by window.
+    """The ratio of two perplexities, with its error from the differences in each window.
 
-    Windows that are hard for one model are hard for the other: the ratio is known much better
-    than either perplexity.
+    Windows that are hard for one model are hard for the other, so the ratio is known much more
+    precisely than either perplexity.
     """
     return perplexity(losses - dense)
