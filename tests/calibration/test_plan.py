@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 import tiny_models
-from sparsact.calibration import ThresholdPlan, calibrate
-from sparsact.calibration.measure import byte_sparsity
-from sparsact.calibration.simulate import FirstPositions
+from sparsact.calibration import ThresholdPlan, calibrate, compensate, tune
+from sparsact.calibration.first_positions import FirstPositions
+from sparsact.calibration.measured_sparsity import byte_sparsity
 from sparsact.inference import sparsify
 
 
@@ -239,8 +239,8 @@ def test_what_needs_the_dense_model_refuses_a_simulated_one():
     uses = (
         lambda model: calibrate(model, [x], 0.5, score="weight"),
         lambda model: plan.measure(model, [x]),
-        lambda model: plan.compensate(model, [x], rank=2),
-        lambda model: plan.tune(model, [x], 1),
+        lambda model: compensate(plan, model, [x], rank=2),
+        lambda model: tune(plan, model, [x], 1),
     )
     first, second = plan.apply(model), plan.apply(model)
     second.remove()

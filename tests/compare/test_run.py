@@ -11,13 +11,13 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from sparsact import _disk
+from sparsact._common import atomic
 from sparsact._common.errors import InputError, OutputError
+from sparsact._common.progress import Progress
 from sparsact.compare import CompareConfig, Comparison, Outcome, load_model
 from sparsact.compare.activations import ACTIVATIONS
 from sparsact.compare.config import Setting, make_plan
 from sparsact.compare.data import load
-from sparsact.compare.run import Progress
 from sparsact.compare.split import split
 from sparsact.compare.trial import build_network
 
@@ -272,7 +272,7 @@ def test_saved_model_gives_the_recorded_accuracy_on_raw_inputs(start: Run, name:
 def test_a_disk_that_refuses_is_said(start: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("save_file", "savefig"):
         with monkeypatch.context() as patch:
-            module = _disk if name == "save_file" else Figure
+            module = atomic if name == "save_file" else Figure
 
             def refuse(*_: object, **__: object) -> None:
                 raise OSError(errno.ENOSPC, "No space left on device")

@@ -1,31 +1,27 @@
 """A model whose linear layers see zeros where a threshold would skip; on any device."""
 
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 from weakref import WeakSet
 
-import torch
 from torch import Tensor, nn
 
-from sparsact.calibration.batches import as_tokens_of, rows_and_length
+from sparsact.calibration.first_positions import FirstPositions
 from sparsact.calibration.sites import InputSite
 from sparsact.hooks import Removable, Taps, check_hookable, version_of
 
-_SEQUENCES = ("input_ids", "inputs_embeds", "decoder_input_ids", "decoder_inputs_embeds")
 Shrink = Callable[[str, Tensor], Tensor]
-"""Takes a site's name and its tensor; gives the tensor with zeros."""
+"""Takes a site's name and its tensor; returns the tensor with zeros."""
 
 
 class Simulation(Removable):
-    """Puts zeros into the inputs of linear layers, until it is removed.
+    """Puts zeros into the inputs of linear layers until it is removed.
 
     Args:
-        model: the model; its parameters and code stay as they are.
-        sites: where.
-        shrink: what is done there.
-        keep_first: so many first tokens of each sequence are left whole.
+        model: the model; its parameters and code stay unchanged.
+        sites: the inputs that get zeros.
+        shrink: returns a site's tensor with zeros.
+        keep_first: number of first tokens of each sequence that stay dense.
     """
 
     def __init__(
@@ -36,13 +32,13 @@ class Simulation(Removable):
         self._last: _Shrunk | None = None
         sites = list(sites)
         site_of = {reader: site.name for site in sites for reader in site.readers}
-        others = {reader: set(site.readers) for site in sites for reader in site.readers}
+        readers_of_site = {reader: set(site.readers) for site in sites for reader in site.readers}
 
         def replace(reader: str, x: Tensor) -> Tensor:
             last, version = self._last, version_of(x)
             if last is None or not last.serves(reader, x, version):
                 shrunk = self._whole.restore(x, shrink(site_of[reader], x))
-                last = self._last = _Shrunk(x, version, shrunk, others[reader].copy())
+                last = self._last = _Shrunk(x, version, shrunk, readers_of_site[reader].copy())
             last.readers.discard(reader)
             return last.shrunk
 
@@ -64,18 +60,25 @@ class Simulation(Removable):
         self._last = None
 
 
-_LIVE: WeakSet[Simulation] = WeakSet()  # a hook holds its own, until that is removed
+_LIVE: WeakSet[Simulation] = WeakSet()  # its hooks keep a simulation alive until it is removed
 
 
 def check_dense(model: nn.Module) -> None:
-    """Raise RuntimeError where a simulation is at work: activations are not the dense model's."""
+    """Raise RuntimeError where a simulation is active: activations are not the dense model's."""
     if any(simulation.within(model) for simulation in _LIVE):
         raise RuntimeError("a plan is applied to the model: remove that application first")
 
 
 @dataclass
 class _Shrunk:
-    """What a site's first reader got, for each of its others to take once."""
+    """The tensor with zeros that a site's first reader received; its other readers reuse it once.
+
+    Attributes:
+        x: the tensor without these zeros.
+        version: of `x`, when it was shrunk.
+        shrunk: the tensor with zeros.
+        readers: layers that have not received it yet.
+    """
 
     x: Tensor
     version: int
@@ -86,58 +89,13 @@ class _Shrunk:
         return self.x is x and self.version == version != -1 and reader in self.readers
 
 
-class FirstPositions(threading.local):
-    """Which rows of an activation belong to the first tokens of a sequence, for each thread.
-
-    What a model attends to when it has nothing to attend to ("attention sinks") are its first
-    tokens; their activations are much larger than all others.
-    """
-
-    def __init__(self, keep_first: int) -> None:
-        self.keep_first = keep_first
-        self.first: Tensor | None = None  # of the forward that this thread is in
-
-    def __reduce__(self) -> tuple[type["FirstPositions"], tuple[int]]:
-        """A copy is in no forward."""
-        return FirstPositions, (self.keep_first,)
-
-    def start(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Find them from a model's inputs: token ids, attention mask and what is in the cache."""
-        given = [name for name in _SEQUENCES if kwargs.get(name) is not None]
-        found = kwargs[given[0]] if given else args[0] if args else None
-        rows, length = rows_and_length(found)
-        decoder = "decoder_" if given and given[0].startswith("decoder_") else ""
-        mask = kwargs.get(f"{decoder}attention_mask")
-        cache = kwargs.get("past_key_values")
-        past = int(cache.get_seq_length()) if cache is not None else 0
-        if length == 1 and kwargs.get("cache_params") is not None:  # Mamba's, which counts nothing
-            past = self.keep_first
-        if isinstance(mask, Tensor) and mask.ndim == 2:
-            position = mask.long().cumsum(1)[:, -length:] - 1
-        else:
-            position = torch.arange(past, past + length).expand(rows, length)
-        first = position < self.keep_first
-        self.first = first if bool(first.any()) else None
-
-    def end(self, *_: object) -> None:
-        """The forward is over."""
-        self.first = None
-
-    def restore(self, x: Tensor, shrunk: Tensor) -> Tensor:
-        """`shrunk`, with the rows of the first tokens taken from `x`."""
-        first = None if self.first is None else as_tokens_of(x, self.first)
-        if first is None:
-            return shrunk
-        return torch.where(first.view(*x.shape[:-1], 1), x, shrunk)
-
-
 def below(thresholds: Mapping[str, Tensor]) -> Shrink:
     """``x·1[|x| > λ]`` with λ in float32; the gradient passes where x does."""
 
     def shrink(name: str, x: Tensor) -> Tensor:
-        level = thresholds[name]
-        if level.device != x.device:
-            level = level.to(x.device)
-        return x.masked_fill(x.abs().float() <= level, 0)
+        threshold = thresholds[name]
+        if threshold.device != x.device:
+            threshold = threshold.to(x.device)
+        return x.masked_fill(x.abs().float() <= threshold, 0)
 
     return shrink

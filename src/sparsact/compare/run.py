@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sparsact._common.errors import InputError
-from sparsact._common.progress import Progress
+from sparsact._common.progress import Progress, ProgressCounter
 from sparsact.compare.config import CompareConfig, Setting, make_plan
 from sparsact.compare.data import load
 from sparsact.compare.model import save_model
@@ -27,21 +27,6 @@ class Outcome:
     path: Path
     report: ComparisonReport
     complete: bool
-
-
-class _Counter:
-    """Epochs done, passed on to a progress bar."""
-
-    def __init__(self, total: int, progress: Progress) -> None:
-        self.done, self.total, self.name = 0, total, ""
-        self._progress = progress
-
-    def tick(self) -> None:
-        self.jump(self.done + 1)
-
-    def jump(self, done: int) -> None:
-        self.done = done
-        self._progress(done, self.total, self.name)
 
 
 class Comparison:
@@ -97,7 +82,7 @@ class Comparison:
         rounds = len(settings) * config.seeds
         if config.target_density is not None:
             rounds += ROUNDS * sum(is_searched(setting) for setting in settings)
-        counter = _Counter(rounds * config.epochs, progress)
+        counter = ProgressCounter(rounds * config.epochs, progress)
         if config.target_density is not None:
             target = config.target_density
             settings = tuple(self._search(setting, target, counter) for setting in settings)
@@ -106,7 +91,7 @@ class Comparison:
                 self._train(setting, seed, counter)
         return settings
 
-    def _search(self, setting: Setting, target: float, counter: _Counter) -> Setting:
+    def _search(self, setting: Setting, target: float, counter: ProgressCounter) -> Setting:
         kind = self.plan.penalty.kind if self.plan.penalty else "l1"
         before = counter.done
         found = find_setting(setting, target, kind, lambda s: self._train(s, 0, counter))
@@ -114,14 +99,14 @@ class Comparison:
             counter.jump(before + ROUNDS * self.plan.config.epochs)
         return found
 
-    def _train(self, setting: Setting, seed: int, counter: _Counter) -> TrialRecord:
+    def _train(self, setting: Setting, seed: int, counter: ProgressCounter) -> TrialRecord:
         """The training with this setting and seed, from the run directory if it is there."""
         known = self.run.records.get((setting.label, seed))
         if known is not None:
             counter.jump(counter.done + self.plan.config.epochs)
             return known
-        counter.name = f"{setting.label}, seed {seed}"
-        record, model = train(setting, seed, self.plan, self.data, counter.tick)
+        counter.label = f"{setting.label}, seed {seed}"
+        record, model = train(setting, seed, self.plan, self.data, counter.advance)
         self.run.add(record, model)
         return record
 

@@ -1,5 +1,6 @@
 """Selecting modules, watching their tensors through hooks, and replacing modules."""
 
+from sparsact.hooks.early_stop import stop_after, stop_before
 from sparsact.hooks.selection import (
     Selector,
     assign_modules,
@@ -7,7 +8,7 @@ from sparsact.hooks.selection import (
     select_modules,
 )
 from sparsact.hooks.swapping import swap
-from sparsact.hooks.taps import Removable, Site, TapCallback, Taps, check_hookable
+from sparsact.hooks.taps import Removable, Site, TapCallback, Taps, around_forward, check_hookable
 from sparsact.hooks.tensors import first_tensor, in_backward, shared_parameters, version_of
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Site",
     "TapCallback",
     "Taps",
+    "around_forward",
     "assign_modules",
     "assign_parameters",
     "check_hookable",
@@ -23,6 +25,8 @@ __all__ = [
     "in_backward",
     "select_modules",
     "shared_parameters",
+    "stop_after",
+    "stop_before",
     "swap",
     "version_of",
 ]

@@ -13,6 +13,8 @@ from sparsact.hooks.tensors import first_tensor
 
 Site = Literal["input", "output"]
 TapCallback = Callable[[str, Tensor], Tensor | None]
+InputsCallback = Callable[[str, tuple[Any, ...], dict[str, Any]], None]
+CallCallback = Callable[[str, Tensor, Tensor], Tensor | None]
 Self = TypeVar("Self")  # typing.Self from Python 3.11 on
 
 _DATA_PARALLEL = (
@@ -35,7 +37,7 @@ class Removable(ABC):
         self.remove()
 
 
-class Taps:
+class Taps(Removable):
     """Hooks that pass one tensor of each module to a callback; removed together.
 
     Copies of a tapped module, made by ``copy.deepcopy`` or pickling, carry no tap.
@@ -79,9 +81,36 @@ class Taps:
         `start` gets the module, its positional and its keyword inputs. `end` gets the module, the
         inputs and the output; it is called even if the forward fails.
         """
-        before = module.register_forward_pre_hook(start, prepend=True, with_kwargs=True)
-        self._hold(module, before)
-        self._hold(module, module.register_forward_hook(end, always_call=True))
+        for handle in around_forward(module, start, end):
+            self._hold(module, handle)
+
+    @classmethod
+    def on_calls(cls, modules: Mapping[str, nn.Module], callback: CallCallback) -> "Taps":
+        """Make taps that pass the input and the output of each call to a callback.
+
+        Args:
+            modules: name → module.
+            callback: called with the name, the first positional input and the output; if it
+                returns a tensor, this replaces the output.
+        """
+        taps = cls({}, lambda name, x: None)
+        for name, module in modules.items():
+            taps._hold(module, module.register_forward_hook(_call_hook(name, callback)))
+        return taps
+
+    @classmethod
+    def on_inputs(cls, modules: Mapping[str, nn.Module], callback: InputsCallback) -> "Taps":
+        """Make taps that pass all inputs of each call to a callback.
+
+        Args:
+            modules: name → module.
+            callback: called with the name, the positional and the keyword inputs.
+        """
+        taps = cls({}, lambda name, x: None)
+        for name, module in modules.items():
+            hook = _all_inputs_hook(name, callback)
+            taps._hold(module, module.register_forward_pre_hook(hook, with_kwargs=True))
+        return taps
 
     def remove(self) -> None:
         """Remove all hooks; a second call does nothing."""
@@ -93,6 +122,17 @@ class Taps:
     def _hold(self, module: nn.Module, handle: RemovableHandle) -> None:
         self._held.append((module, handle))
         CopyWithoutTaps.of(module).ids.add(handle.id)
+
+
+def around_forward(
+    module: nn.Module, start: Callable[..., None], end: Callable[..., None]
+) -> tuple[RemovableHandle, RemovableHandle]:
+    """Call `start` before and `end` after each forward; copies of `module` keep the hooks.
+
+    The hooks of :meth:`Taps.around` are left out of copies.
+    """
+    before = module.register_forward_pre_hook(start, prepend=True, with_kwargs=True)
+    return before, module.register_forward_hook(end, always_call=True)
 
 
 def check_hookable(model: nn.Module) -> None:
@@ -120,6 +160,23 @@ def _output_hook(
         tensor = _require_tensor(name, "output", chosen, output)
         new = callback(name, tensor)
         return None if new is None else _replace(name, output, tensor, new)
+
+    return hook
+
+
+def _all_inputs_hook(name: str, callback: InputsCallback) -> Callable[..., None]:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        _check_not_replica(module)
+        callback(name, args, kwargs)
+
+    return hook
+
+
+def _call_hook(name: str, callback: CallCallback) -> Callable[..., Any]:
+    def hook(module: nn.Module, args: tuple[object, ...], output: object) -> Any:
+        _check_not_replica(module)
+        x = _require_tensor(name, "input", first_tensor(args), args)
+        return callback(name, x, _require_tensor(name, "output", output, output))
 
     return hook
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparsact.calibration.simulate import FirstPositions
-from sparsact.calibration.sites import is_conv1d, weight_t
+from sparsact.calibration.first_positions import FirstPositions
+from sparsact.calibration.linear_layers import is_conv1d, weight_t
 from sparsact.inference.crossing import measured
 from sparsact.inference.readers import Readers
 from sparsact.kernels.ops.gather_linear import as_level, refuse_gradient

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sparsact.calibration.simulate import FirstPositions
+from sparsact.calibration.first_positions import FirstPositions
 from sparsact.hooks import version_of
 from sparsact.inference.crossing import Shapes, find_crossing, inputs_at_most
 from sparsact.kernels.ops.gather_linear import GatherLinear, multiply_any

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparsact.calibration.batches import output_head
+from sparsact.calibration.first_positions import FirstPositions
+from sparsact.calibration.model_forward import output_head
 from sparsact.calibration.plan import ThresholdPlan
-from sparsact.calibration.simulate import FirstPositions
 from sparsact.hooks import check_hookable, shared_parameters
 from sparsact.inference.linear import DTYPES, SparseLinear
 from sparsact.inference.norms import as_rms_norm
