@@ -14,7 +14,7 @@ import torch
 
 from harness import alternate, write
 from sparsact.sae import SAEConfig, SAETrainConfig, SAETrainer, SparseAutoencoder
-from sparsact.sae import train as train_module
+from sparsact.sae.training import sae_trainer as train_module
 
 D_IN, D_SAE, K, BATCH, STEPS = 576, 8192, 32, 2048, 20
 TARGETS = {"relu": 64.0, "jumprelu": 64.0}  # L0 of the kinds that have no k

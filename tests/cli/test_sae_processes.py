@@ -75,7 +75,7 @@ def test_a_batch_that_cannot_be_divided_is_refused(data, sparsact, tmp_path, mon
     class Three:
         num_processes = 3
 
-    monkeypatch.setattr("sparsact.sae.run.make_accelerator", lambda **_: Three())
+    monkeypatch.setattr("sparsact.sae.training.training_run.make_accelerator", lambda **_: Three())
     flags = ("--data", data, *FLAGS, "--out", tmp_path / "run")
     status, _, error = sparsact("sae", "train", *flags)
     assert status == 2

@@ -21,7 +21,7 @@ from sparsact.sae import (
     save_checkpoint,
     save_sae,
 )
-from sparsact.sae.sharding import own_rows
+from sparsact.sae.training.sharding import own_rows
 
 KINDS = ("relu", "topk", "batch_topk", "jumprelu", "softshrink", "gated")
 STEPS = 24

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sparsact.sae import SAEConfig, SAETrainConfig, SAETrainer, SparseAutoencoder
-from sparsact.sae.dead import forget_, resample_
+from sparsact.sae.training.dead_latents import forget_, resample_
 
 CONFIG = {"lr": 2e-3, "lr_warmup_steps": 20, "sparsity_warmup_steps": 50, "aux_k": 0}
 KINDS = ["relu", "topk", "batch_topk", "jumprelu", "softshrink", "gated"]

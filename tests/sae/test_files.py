@@ -17,7 +17,7 @@ from sparsact.sae import (
     save_sae,
     save_saelens,
 )
-from sparsact.sae.config import KINDS
+from sparsact.sae.sae_config import KINDS
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "custom"])

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from sparsact.sae import Tokens, harvest, pack_tokens
-from sparsact.sae.activations.harvest import one_module
+from sparsact.sae.data.harvesting import one_module
 
 
 class Model(nn.Module):
@@ -52,7 +52,7 @@ def test_activations_of_the_text_without_bos_and_padding(tokens, tmp_path):
 
 def test_a_harvest_goes_on_where_it_was_cut_off(tokens, tmp_path, monkeypatch):
     model = Model()
-    module = sys.modules["sparsact.sae.activations.harvest"]  # the package shows the function
+    module = sys.modules["sparsact.sae.data.harvesting"]  # the package shows the function
     real, written = module.write_tensors, []
 
     def full_after_two(file, tensors):

@@ -5,7 +5,7 @@ import torch
 
 import sparsact as sa
 from sparsact.sae import GatedReLU, SAEConfig, SparseAutoencoder
-from sparsact.sae.config import KINDS
+from sparsact.sae.sae_config import KINDS
 
 PRESETS = [kind for kind in KINDS if kind != "custom"]
 

@@ -18,7 +18,7 @@ from sparsact.sae import (
     load_sae,
     open_rows,
 )
-from sparsact.sae.joined import check_accelerator, make_accelerator
+from sparsact.sae.training.joined_processes import check_accelerator, make_accelerator
 from two_processes import run_on_two
 
 SCRIPT = Path(__file__).with_name("joined_training.py")

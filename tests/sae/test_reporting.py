@@ -11,14 +11,14 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel, PreTrainedTo
 
 from sparsact._common.errors import InputError
 from sparsact.sae import SAEConfig, SparseAutoencoder, open_rows, save_sae
+from sparsact.sae.data.activation_source import Source
 from sparsact.sae.reporting import SAEReport, collect, write_report
-from sparsact.sae.reporting.collect import Passages, describe, fired_on
-from sparsact.sae.reporting.latents import choose_latents, make_groups
-from sparsact.sae.reporting.pieces import split_pieces
-from sparsact.sae.reporting.training import make_densities, make_figures, make_panels, thin
-from sparsact.sae.reporting.write import ShownIn
-from sparsact.sae.run import SAERun, train
-from sparsact.sae.source import Source
+from sparsact.sae.reporting.latent_records import choose_latents, make_groups
+from sparsact.sae.reporting.latent_statistics import Passages, describe, fired_on
+from sparsact.sae.reporting.sae_report import ShownIn
+from sparsact.sae.reporting.token_pieces import split_pieces
+from sparsact.sae.reporting.training_curves import make_densities, make_figures, make_panels, thin
+from sparsact.sae.training.training_run import SAERun, train
 from sparsact.text import Tokens, pack_tokens
 
 WIDTH, LATENTS = 6, 12

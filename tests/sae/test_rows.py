@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from sparsact.sae import open_rows
-from sparsact.sae.activations import rows as module
+from sparsact.sae.data import rows as module
 
 
 @pytest.fixture

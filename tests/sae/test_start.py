@@ -19,7 +19,7 @@ from sparsact.sae import (
     save_sae,
     save_saelens,
 )
-from sparsact.sae.config import KINDS
+from sparsact.sae.sae_config import KINDS
 
 PEERS = Path(__file__).parent / "peers"
 STILL = SAETrainConfig(lr=1e-12, lr_warmup_steps=0, coefficient=0.0)

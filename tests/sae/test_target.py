@@ -5,7 +5,7 @@ import torch
 
 import sparsact as sa
 from sparsact.sae import SAEConfig, SAETrainConfig, SAETrainer, SparseAutoencoder, evaluate
-from sparsact.sae.target import set_l0_
+from sparsact.sae.training.target_l0 import set_l0_
 
 CONFIG = {"lr": 2e-3, "lr_warmup_steps": 20, "sparsity_warmup_steps": 50}
 

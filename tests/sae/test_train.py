@@ -14,7 +14,7 @@ from sparsact.sae import (
     geometric_median,
 )
 from sparsact.sae.kinds import sparsity_term
-from sparsact.sae.loss import SAELoss
+from sparsact.sae.training.sae_loss import SAELoss
 
 CONFIG = SAETrainConfig(lr=2e-3, lr_warmup_steps=20, sparsity_warmup_steps=50)
 
@@ -133,9 +133,11 @@ def test_the_sparse_path_gives_the_numbers_of_the_dense_one(kind, sparse_data, m
 
     def losses(sparse):
         torch.manual_seed(0)
-        monkeypatch.setattr("sparsact.sae.train.SPARSE_BELOW", 2.0 if sparse else 0.0)
+        monkeypatch.setattr(
+            "sparsact.sae.training.sae_trainer.SPARSE_BELOW", 2.0 if sparse else 0.0
+        )
         sae = make(kind)
-        encode = "sparsact.sae.loss.encode"
+        encode = "sparsact.sae.training.sae_loss.encode"
         real = code.encode
         monkeypatch.setattr(encode, lambda *args: (taken.append(args[2]), real(*args))[1])
         _, stats = trained(sae, sparse_data[:5120].split(256), 20, dead_after=600, lr=1e-3)
@@ -155,14 +157,17 @@ def test_the_sparse_path_serves_mixed_precision_too(kind, sparse_data, monkeypat
     encode, select = code.encode, code.linear_topk
 
     def losses(sparse):
-        monkeypatch.setattr("sparsact.sae.train.SPARSE_BELOW", 2.0 if sparse else 0.0)
+        monkeypatch.setattr(
+            "sparsact.sae.training.sae_trainer.SPARSE_BELOW", 2.0 if sparse else 0.0
+        )
         torch.manual_seed(0)
         data = sparse_data[:5120].split(256)
         _, stats = trained(make(kind), data, 20, lr=1e-3, mixed_precision="bf16")
         return [s.loss for s in stats]
 
     monkeypatch.setattr(
-        "sparsact.sae.loss.encode", lambda *args: (taken.append(args[2]), encode(*args))[1]
+        "sparsact.sae.training.sae_loss.encode",
+        lambda *args: (taken.append(args[2]), encode(*args))[1],
     )
     monkeypatch.setattr(
         code, "linear_topk", lambda *args, **given: (asked.append(given), select(*args, **given))[1]

@@ -13,7 +13,7 @@ from torch.autograd import Function
 
 from sparsact._thresholds.arguments import values_can_be_read
 from sparsact.denoise.filters import Taps
-from sparsact.kernels._library import numba_is_installed
+from sparsact.kernels.definition import numba_is_installed
 
 
 class Geometry(NamedTuple):

@@ -11,7 +11,7 @@ from sparsact.denoise.blocks import Dims, last_dims
 from sparsact.denoise.filtering import is_compiled
 from sparsact.denoise.filters import filter_bank
 from sparsact.denoise.transform import Bands, decompose
-from sparsact.kernels._reference.median import median_above
+from sparsact.kernels.reference.wavelet_denoising_reference import median_above
 
 if TYPE_CHECKING:
     import pywt

@@ -1,20 +1,24 @@
 """Sparse autoencoders: any threshold, any penalty, a chosen number of active latents."""
 
-from sparsact.sae.activations import Rows, harvest, open_rows
-from sparsact.sae.config import SAEConfig, SAETrainConfig
-from sparsact.sae.files import load_checkpoint, load_sae, save_checkpoint, save_sae
-from sparsact.sae.gated import GatedReLU
+from sparsact.sae.data.activation_rows import Rows, open_rows
+from sparsact.sae.data.harvesting import harvest
+from sparsact.sae.evaluation.reconstruction_metrics import SAEMetrics, evaluate
+from sparsact.sae.evaluation.spliced_model import SpliceMetrics, evaluate_spliced
 from sparsact.sae.geometry import geometric_median
 from sparsact.sae.interchange import load_saelens, load_sparsify, save_saelens
-from sparsact.sae.metrics import SAEMetrics, evaluate
-from sparsact.sae.model import SparseAutoencoder
-from sparsact.sae.splice import SpliceMetrics, evaluate_spliced
-from sparsact.sae.stats import SAEStats
-from sparsact.sae.train import SAETrainer
+from sparsact.sae.kinds import KINDS, GatedReLU, Kind
+from sparsact.sae.sae_config import SAEConfig, SAETrainConfig
+from sparsact.sae.sae_files import load_sae, save_sae
+from sparsact.sae.sae_model import SparseAutoencoder
+from sparsact.sae.training.checkpoint import load_checkpoint, save_checkpoint
+from sparsact.sae.training.sae_trainer import SAETrainer
+from sparsact.sae.training.step_stats import SAEStats
 from sparsact.text import Tokens, pack_tokens
 
 __all__ = [
+    "KINDS",
     "GatedReLU",
+    "Kind",
     "Rows",
     "SAEConfig",
     "SAEMetrics",

@@ -1,7 +1,9 @@
-"""Where the decoder starts, and the sphere on which its rows stay."""
+"""Geometry of the decoder: the geometric median, and rows of length 1."""
 
 import torch
 from torch import Tensor
+
+from sparsact._common.errors import InputError
 
 _ROWS = 1024
 
@@ -12,14 +14,14 @@ def geometric_median(points: Tensor, iterations: int = 100, tolerance: float = 1
 
     Args:
         points: (n, d), floating point.
-        iterations: at most.
-        tolerance: stop once a step is shorter than this share of the mean distance.
+        iterations: largest number of iterations.
+        tolerance: stop when a step is shorter than this share of the mean distance.
 
     Returns:
         (d,) in float32 (float64 for float64 input).
 
     Raises:
-        ValueError: there are no points.
+        InputError: a ValueError: there are no points.
 
     Example:
         >>> geometric_median(torch.tensor([[0.0], [1.0], [100.0]])).round()
@@ -30,7 +32,7 @@ def geometric_median(points: Tensor, iterations: int = 100, tolerance: float = 1
         minimum" (1937); a distance of 0 is replaced by a tiny one.
     """
     if len(points) == 0:
-        raise ValueError("geometric_median needs at least one point")
+        raise InputError("geometric_median needs at least one point")
     points = points.to(torch.promote_types(points.dtype, torch.float32))
     tiny = torch.finfo(points.dtype).eps
     center = points.mean(0)
@@ -48,18 +50,18 @@ def geometric_median(points: Tensor, iterations: int = 100, tolerance: float = 1
 
 @torch.no_grad()
 def normalize_rows_(weight: Tensor) -> None:
-    """Scale each row to length 1, in place; a zero row stays."""
+    """Scale each row to length 1, in place. A zero row stays zero."""
     norm = torch.linalg.vector_norm(weight, dim=1, keepdim=True)
     weight.div_(norm.clamp(min=torch.finfo(weight.dtype).tiny))
 
 
 @torch.no_grad()
 def remove_parallel_(gradient: Tensor, weight: Tensor) -> None:
-    """Take out of each row of `gradient` the part along that row of `weight`, of length 1.
+    """Remove from each row of `gradient` its component along that row of `weight`, of length 1.
 
-    It would only change the rows' lengths, which are set to 1 after the step, and disturb the
-    optimizer's moments.
+    That component would only change the lengths of the rows, which are set to 1 after the step,
+    and it would disturb the optimizer's moments.
     """
-    # some rows at a time: their products stay in the cache
+    # a block of rows at a time, so that the products stay in the cache
     for part, rows in zip(gradient.split(_ROWS), weight.split(_ROWS), strict=True):
         part.addcmul_(torch.linalg.vecdot(part, rows)[:, None], rows, value=-1)

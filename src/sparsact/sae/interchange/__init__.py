@@ -1,4 +1,4 @@
-"""Autoencoders in the files of other libraries: SAELens, read and written, and sparsify, read."""
+"""Autoencoders in the files of other libraries: SAELens (read and written), sparsify (read)."""
 
 from sparsact.sae.interchange.saelens_export import save_saelens
 from sparsact.sae.interchange.saelens_import import load_saelens

@@ -1,48 +1,48 @@
-"""Writing what SAELens reads."""
+"""Writing files of SAELens."""
 
 import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-import sparsact
-from sparsact.nn.gate import JumpReLU
-from sparsact.nn.select import BatchTopK, TopK
-from sparsact.sae.files import write_whole
-from sparsact.sae.gated import GatedReLU
-from sparsact.sae.interchange.foreign import SETTINGS
+from sparsact._common.errors import InputError
+from sparsact._version import __version__
+from sparsact.sae.interchange.foreign_files import SETTINGS
 from sparsact.sae.interchange.saelens_import import WEIGHTS
-from sparsact.sae.model import SparseAutoencoder
+from sparsact.sae.kinds import KINDS
+from sparsact.sae.sae_model import SparseAutoencoder
+from sparsact.sae.weight_directory import replace_directory
 
 VERSION = "6.54.0"
-"""Of SAELens, whose files these are."""
+"""The version of SAELens whose format is written."""
 
 
 def save_saelens(
     sae: SparseAutoencoder, path: str | Path, metadata: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write an autoencoder so that ``sae_lens.SAE.load_from_disk`` reads it.
+    """Write an autoencoder so that ``sae_lens.SAE.load_from_disk`` can read it.
 
-    relu becomes a ``standard``, topk a ``topk``, jumprelu a ``jumprelu``, gated a ``gated``, and
-    batch_topk a ``jumprelu`` of its running threshold, which is what it computes in eval mode and
-    what SAELens makes of its own; transcoders of relu and jumprelu become ``transcoder`` and
-    ``jumprelu_transcoder``. The input scale is folded into the weights.
+    relu becomes a ``standard``, topk a ``topk``, jumprelu a ``jumprelu`` and gated a ``gated``.
+    batch_topk becomes a ``jumprelu`` with its running threshold: this is what it computes in
+    eval mode, and how SAELens saves its own. Transcoders with relu become a ``transcoder``, and
+    with jumprelu or batch_topk a ``jumprelu_transcoder``. The input scale is folded into the
+    weights.
 
     Args:
-        sae: left as it is.
-        path: the directory: a new one, or an empty one.
-        metadata: what SAELens keeps beside the settings, such as ``hook_name`` and ``model_name``.
+        sae: not changed.
+        path: the directory, new or empty.
+        metadata: entries that SAELens keeps beside the settings, such as ``hook_name`` and
+            ``model_name``.
 
     Returns:
         the directory, with ``cfg.json`` and ``sae_weights.safetensors``.
 
     Raises:
-        FileExistsError: the directory is not empty.
-        ValueError: SAELens has no autoencoder of that kind: softshrink, selection by magnitude,
-            a module of your own, a transcoder that selects or is gated.
+        InputError: a ValueError: the directory is not empty, or SAELens has no autoencoder of
+            that kind (softshrink, selection by magnitude, a module of your own, a transcoder
+            with topk or gated).
 
     Example:
         >>> import tempfile
@@ -56,23 +56,22 @@ def save_saelens(
     """
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise FileExistsError(f"{path} exists and is no empty directory: choose another")
+        raise InputError(f"{path} exists and is not an empty directory: choose another one")
     folded = copy.deepcopy(sae).fold_scale_()
     settings, tensors = _shared(folded)
-    architecture, own = _kind(folded)
+    settings |= {"architecture": _architecture(folded), "metadata": _metadata(metadata or {})}
     if folded.scale_in != 1:
-        raise ValueError(
+        raise InputError(
             f"the scale of training cannot be folded into the fixed level of {sae.activation}, and "
-            "SAELens has no place for it: train with learnable=True, or normalize_input=False"
+            "SAELens cannot store it: train with learnable=True or normalize_input=False"
         )
-    settings |= {"architecture": architecture, "metadata": _metadata(metadata or {})}
-    if isinstance(folded.activation, TopK):
-        settings |= {"k": folded.activation.k, "rescale_acts_by_decoder_norm": False}
-    return write_whole(path, tensors | own, settings, (WEIGHTS, SETTINGS))
+    settings |= folded.kind.saelens_settings()
+    tensors |= folded.kind.saelens_tensors(folded.encoder.bias.float())
+    return replace_directory(path, tensors, settings, (WEIGHTS, SETTINGS))
 
 
 def _shared(sae: SparseAutoencoder) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What all architectures have."""
+    """The settings and tensors of all architectures."""
     config = sae.config
     settings: dict[str, Any] = {
         "d_in": config.d_in,
@@ -89,39 +88,21 @@ def _shared(sae: SparseAutoencoder) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return settings, {name: value.float() for name, value in tensors.items()}
 
 
-def _kind(sae: SparseAutoencoder) -> tuple[str, dict[str, Tensor]]:
-    """The architecture of SAELens, and the tensors that are its own."""
-    activation, bias = sae.activation, sae.encoder.bias.float()
-    is_transcoder = sae.config.is_transcoder
-    if isinstance(activation, nn.ReLU):
-        return "transcoder" if is_transcoder else "standard", {"b_enc": bias}
-    if (level := _level(activation, bias)) is not None:
-        architecture = "jumprelu_transcoder" if is_transcoder else "jumprelu"
-        return architecture, {"b_enc": bias, "threshold": level}
-    if isinstance(activation, TopK) and activation.by == "value" and not is_transcoder:
-        return "topk", {"b_enc": bias}
-    if isinstance(activation, GatedReLU) and not is_transcoder:
-        scale = activation.log_scale.float()
-        magnitude = activation.bias.float() + scale.exp() * bias
-        return "gated", {"b_gate": bias, "b_mag": magnitude, "r_mag": scale}
-    what = "transcoder" if is_transcoder else "autoencoder"
-    raise ValueError(
-        f"SAELens has no {what} with {type(activation).__name__} ({sae.config.activation!r}): "
-        "relu, topk, batch_topk, jumprelu and gated can be exported, and transcoders of relu, "
-        "batch_topk and jumprelu"
+def _architecture(sae: SparseAutoencoder) -> str:
+    """The architecture of SAELens."""
+    kind, is_transcoder = sae.kind, sae.config.is_transcoder
+    name = kind.saelens_writes_transcoder if is_transcoder else kind.saelens_writes
+    if name is not None and kind.is_in_saelens():
+        return name
+    autoencoders = [kind.name for kind in KINDS.values() if kind.saelens_writes]
+    transcoders = [kind.name for kind in KINDS.values() if kind.saelens_writes_transcoder]
+    raise InputError(
+        f"SAELens has no {'transcoder' if is_transcoder else 'autoencoder'} with "
+        f"{type(sae.activation).__name__} ({sae.config.activation!r}): autoencoders with "
+        f"{', '.join(autoencoders)} and transcoders with {', '.join(transcoders)} can be exported"
     )
 
 
-def _level(activation: nn.Module, like: Tensor) -> Tensor | None:
-    """The threshold of each latent, of the kinds that have one in eval mode."""
-    if isinstance(activation, BatchTopK) and activation.by == "value":
-        return activation.running_threshold.float().expand_as(like)
-    if isinstance(activation, JumpReLU):
-        level = activation.threshold(like)
-        return torch.as_tensor(level, dtype=torch.float32).expand_as(like)
-    return None
-
-
 def _metadata(own: Mapping[str, Any]) -> dict[str, Any]:
-    written_by = {"trained_with": f"sparsact {sparsact.__version__}"}
+    written_by = {"trained_with": f"sparsact {__version__}"}
     return {**own, **written_by, "sae_lens_version": VERSION, "sae_lens_training_version": None}

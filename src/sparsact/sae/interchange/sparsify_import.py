@@ -5,10 +5,11 @@ from typing import Any
 
 import torch
 
-from sparsact.sae.config import SAEConfig
-from sparsact.sae.interchange.foreign import SETTINGS, Tensors, refuse, setting
-from sparsact.sae.model import SparseAutoencoder
-from sparsact.sae.read import read_object
+from sparsact._common.errors import InputError
+from sparsact.sae.interchange.foreign_files import SETTINGS, Tensors, setting, unsupported
+from sparsact.sae.sae_config import SAEConfig
+from sparsact.sae.sae_model import SparseAutoencoder
+from sparsact.sae.weight_directory import read_object
 
 WEIGHTS = "sae.safetensors"
 
@@ -20,19 +21,19 @@ def load_sparsify(path: str | Path) -> SparseAutoencoder:
     """Read an autoencoder or transcoder that sparsify saved.
 
     Args:
-        path: the directory of ``cfg.json`` and ``sae.safetensors``: of one hookpoint.
+        path: the directory of one hookpoint, with ``cfg.json`` and ``sae.safetensors``.
 
     Returns:
         a top-k autoencoder, or transcoder, in float32 and eval mode.
 
     Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: another activation than topk, a skip connection, an option or a tensor that is
-            not known.
+        MissingInputError: a FileNotFoundError: a file is missing.
+        InputError: a ValueError: another activation than topk, a skip connection, or an unknown
+            option or tensor.
 
     Source:
         ``SparseCoder`` of eai-sparsify 1.3 (https://github.com/EleutherAI/sparsify); checked
-        against files and outputs that it made.
+        against files and outputs of that library.
     """
     path = Path(path)
     settings, tensors = read_object(path / SETTINGS), Tensors(path / WEIGHTS)
@@ -60,14 +61,14 @@ def load_sparsify(path: str | Path) -> SparseAutoencoder:
 def _check(settings: dict[str, Any], path: Path) -> None:
     activation = settings.get("activation", "topk")
     if activation != "topk":
-        raise refuse(f"the activation {activation!r} of sparsify", ("topk",), path)
-    others = [
+        raise unsupported(f"the activation {activation!r} of sparsify", ("topk",), path)
+    unknown_settings = [
         f"{name}={value!r}"
         for name, value in settings.items()
         if name not in USED | ONLY_IN_TRAINING and value
     ]
-    if others:
-        raise ValueError(
-            f"{path / SETTINGS} sets {', '.join(others)}, which this reader does not know or "
-            "cannot follow: a top-k autoencoder or transcoder without a skip connection is read"
+    if unknown_settings:
+        raise InputError(
+            f"{path / SETTINGS} sets {', '.join(unknown_settings)}, which is not supported: only "
+            "top-k autoencoders and transcoders without a skip connection can be read"
         )

@@ -1,5 +1,5 @@
-"""From a run, or an autoencoder and a text, to the records of its report."""
+"""The report of a run, or of an autoencoder and a text."""
 
-from sparsact.sae.reporting.write import SAEReport, write_report
+from sparsact.sae.reporting.sae_report import write_report
 
-__all__ = ["SAEReport", "write_report"]
+__all__ = ["write_report"]

@@ -1,0 +1,48 @@
+"""``sparsact sae train``."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from sparsact.cli.progress import progress
+from sparsact.cli.sae.figures import show_figures, show_line
+from sparsact.sae.kinds import PresetName, kinds_help
+from sparsact.sae.reporting import write_report
+from sparsact.sae.reporting.sae_report import DashboardChoice
+from sparsact.sae.training.training_run import SAERun, train_run
+
+OFF_TARGET = 0.05
+"""Relative deviation from the target L0 above which a line is printed."""
+
+
+@dataclass(frozen=True)
+class Train(SAERun):
+    """Train a sparse autoencoder."""
+
+    activation: Annotated[
+        PresetName, tyro.conf.arg(help=f"The kind of autoencoder. {kinds_help()}.")
+    ] = "topk"
+
+
+def run_train(command: Train, console: Console, is_first: bool) -> None:
+    """Train, and print the held-out figures.
+
+    Args:
+        command: the flags.
+        console: where to print.
+        is_first: whether this is the first of several processes, which writes the report.
+    """
+    with progress(console) as update:
+        metrics = train_run(command, update)
+    show_figures(console, metrics)
+    target = command.training.target_l0
+    if target is not None and abs(metrics.l0 / target - 1) > OFF_TARGET:
+        show_line(
+            console, f"L0 is {metrics.l0:.4g} on held-out activations: the target was {target:g}"
+        )
+    show_line(console, f"autoencoder: {command.out}/sae")
+    if is_first:
+        page = write_report(command.out, choice=DashboardChoice(most=0, sample=0))
+        show_line(console, f"report: {page}")

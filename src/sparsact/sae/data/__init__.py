@@ -1,0 +1,1 @@
+"""Where activations come from: arrays, files, and a layer of a model."""

@@ -1,0 +1,1 @@
+"""Measuring sparse autoencoders, alone and inside a language model."""

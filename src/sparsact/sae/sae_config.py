@@ -1,0 +1,139 @@
+"""The settings of a sparse autoencoder and of its training."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from sparsact._common.errors import InputError, unknown
+from sparsact.sae.kinds import KINDS, KindName
+
+
+@dataclass(frozen=True)
+class SAEConfig:
+    """The sizes of a sparse autoencoder and its kind.
+
+    Args:
+        d_in: width of the activations that are encoded.
+        d_sae: number of latents.
+        activation: the kind, a name in `sparsact.sae.KINDS`, such as ``"topk"``,
+            ``"batch_topk"``, ``"jumprelu"``, ``"relu"``, ``"softshrink"`` or ``"gated"``; or
+            ``"custom"`` for a threshold module of your own.
+        k: latents kept per input, for the kinds that select (topk and batch_topk).
+        d_out: width of the reconstruction, for a transcoder, which reconstructs another tensor
+            than its input. None: the input is reconstructed.
+        bandwidth: width of the window through which the thresholds of jumprelu learn, in units
+            of the scaled input.
+
+    Raises:
+        InputError: a ValueError: a size is not positive, `k` exceeds `d_sae`, or there is no
+            such kind.
+    """
+
+    d_in: int
+    d_sae: int
+    activation: KindName = "topk"
+    k: int = 32
+    d_out: int | None = None
+    bandwidth: float = 0.03
+
+    def __post_init__(self) -> None:
+        for name in ("d_in", "d_sae", "k", "d_out"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name}= must be at least 1, got {value}")
+        if self.activation not in KINDS:
+            raise unknown("activation", self.activation, KINDS)
+        if self.selects and self.k > self.d_sae:
+            raise InputError(f"k= must not exceed d_sae=, got k={self.k} and d_sae={self.d_sae}")
+        if not self.bandwidth > 0:
+            raise InputError(f"bandwidth= must be positive, got {self.bandwidth}")
+
+    @property
+    def selects(self) -> bool:
+        """Whether the kind keeps `k` latents instead of having a penalty."""
+        return KINDS[self.activation].selects
+
+    @property
+    def width_out(self) -> int:
+        """Width of the reconstruction."""
+        return self.d_in if self.d_out is None else self.d_out
+
+    @property
+    def is_transcoder(self) -> bool:
+        """Whether input and target are different tensors."""
+        return self.d_out is not None
+
+
+@dataclass(frozen=True)
+class SAETrainConfig:
+    """How a sparse autoencoder is trained.
+
+    Args:
+        lr: Learning rate of Adam.
+        betas: The two decay rates of Adam.
+        lr_warmup_steps: Steps over which the learning rate rises linearly from 0.
+        coefficient: Coefficient of the kind's penalty. With `target_l0`, the value it starts
+            from.
+        sparsity_warmup_steps: Steps over which the coefficient rises linearly from 0.
+        target_l0: Target for the mean number of active latents: the coefficient is adjusted
+            until it is reached. None keeps the coefficient fixed. Kinds that select have `k`
+            instead.
+        clip_grad_norm: Largest norm of the gradient; a larger gradient is scaled down. The
+            default is below most norms. Otherwise the large first gradients inflate Adam's
+            second moments for about a thousand steps and shrink the updates.
+        aux_k: Number of dead latents that reconstruct the residual in the auxiliary loss. 0
+            disables it.
+        aux_coefficient: Coefficient of the auxiliary loss.
+        dead_after: A latent counts as dead after this many inputs without firing.
+        resample_every: Steps between resamplings, which revive dead latents. 0 disables them.
+        normalize_input: Scale inputs to a mean norm of √d_in during training.
+        mixed_precision: ``"no"`` or ``"bf16"``: matrix products in bfloat16; parameters,
+            thresholds and optimizer state in float32. Sparse kernels stay in float32, except
+            that topk selects in bfloat16 on CPUs that multiply in bfloat16, which halves the
+            time of a step there.
+        sparse: Compute with the active latents only, while they are so few that this is faster.
+        seed: Seed of the initial weights and of resampling.
+        shard: Shard parameters and optimizer state over the processes (FSDP2) instead of
+            copying them to each. The dense encoder is used.
+
+    Raises:
+        InputError: a ValueError: a value is out of its range.
+    """
+
+    lr: float = 3e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    lr_warmup_steps: int = 100
+    coefficient: float = 1e-3
+    sparsity_warmup_steps: int = 500
+    target_l0: float | None = None
+    clip_grad_norm: float = 0.01
+    aux_k: int = 256
+    aux_coefficient: float = 1 / 32
+    dead_after: int = 1_000_000
+    resample_every: int = 0
+    normalize_input: bool = True
+    mixed_precision: Literal["no", "bf16"] = "no"
+    sparse: bool = True
+    seed: int = 0
+    shard: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "clip_grad_norm", "dead_after"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name}= must be positive, got {getattr(self, name)}")
+        if self.lr == math.inf:
+            raise InputError("lr= must be finite")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"betas= must be two numbers in [0, 1), got {self.betas}")
+        if self.mixed_precision not in ("no", "bf16"):
+            raise InputError(
+                f"mixed_precision= must be 'no' or 'bf16', got {self.mixed_precision!r}"
+            )
+        counts = ("lr_warmup_steps", "sparsity_warmup_steps", "aux_k", "resample_every")
+        for name in (*counts, "coefficient", "aux_coefficient"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(
+                    f"{name}= must be finite and not negative, got {getattr(self, name)}"
+                )
+        if self.target_l0 is not None and not self.target_l0 > 0:
+            raise InputError(f"target_l0= must be positive, got {self.target_l0}")

@@ -1,0 +1,65 @@
+"""Autoencoders on disk."""
+
+import copy
+from dataclasses import asdict
+from pathlib import Path
+
+from torch import nn
+
+from sparsact._common.errors import InputError
+from sparsact.sae.sae_config import SAEConfig
+from sparsact.sae.sae_model import SparseAutoencoder
+from sparsact.sae.weight_directory import (
+    find_directory,
+    read_object,
+    read_tensors,
+    replace_directory,
+)
+
+SAE_FILES = WEIGHTS, CONFIG = "sae.safetensors", "config.json"
+
+
+def save_sae(sae: SparseAutoencoder, path: str | Path) -> Path:
+    """Write an autoencoder as a directory, with its input scale folded into the weights.
+
+    Args:
+        sae: not changed.
+        path: the directory. An autoencoder there is replaced once the new one is complete.
+
+    Returns:
+        the directory.
+
+    Raises:
+        InputError: the path holds no autoencoder, or other files as well.
+        OutputError: an OSError: the disk is full, or refuses. What was there is still there.
+    """
+    folded = copy.deepcopy(sae).fold_scale_()
+    return replace_directory(Path(path), dict(folded.state_dict()), asdict(sae.config), SAE_FILES)
+
+
+def load_sae(path: str | Path, activation: nn.Module | None = None) -> SparseAutoencoder:
+    """Read what :func:`save_sae` wrote.
+
+    Args:
+        path: the directory.
+        activation: the threshold module of a ``"custom"`` kind. Its state is read, too.
+
+    Returns:
+        the autoencoder, in eval mode.
+
+    Raises:
+        MissingInputError: a FileNotFoundError: there is no autoencoder.
+        InputError: a file is damaged, or the weights do not fit the settings.
+    """
+    path = find_directory(Path(path))
+    settings, tensors = read_object(path / CONFIG), read_tensors(path / WEIGHTS)
+    try:
+        config = SAEConfig(**settings)
+    except (TypeError, InputError) as error:
+        raise InputError(f"{path / CONFIG} does not describe an autoencoder: {error}") from error
+    sae = SparseAutoencoder(config, activation)
+    try:
+        sae.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(f"{path / WEIGHTS} does not fit {path / CONFIG}: {error}") from error
+    return sae.eval()

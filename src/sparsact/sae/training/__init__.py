@@ -1,0 +1,1 @@
+"""Training sparse autoencoders: the step, the loop, checkpoints and runs."""

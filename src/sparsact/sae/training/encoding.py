@@ -1,0 +1,77 @@
+"""From inputs to reconstructions in training: with all latents, or with the active ones only."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sparsact.kernels import Entries, csr_linear
+from sparsact.sae.sae_model import SparseAutoencoder
+
+
+class Code(NamedTuple):
+    """The result of one forward.
+
+    Pre-activations and latents are matrices (batch, d_sae), or on the sparse path the entries
+    that pass the threshold or that it learns from, the same ones in both.
+
+    Attributes:
+        rebuilt: (batch, d_out), in the scale of training.
+        l0: mean number of active latents.
+        fired: (d_sae,) bool: latents that were active anywhere in the batch.
+        pre: pre-activations, or None if a selection never stored them.
+        latents: the latents, or None in the same case.
+    """
+
+    rebuilt: Tensor
+    l0: Tensor
+    fired: Tensor
+    pre: Tensor | Entries | None
+    latents: Tensor | Entries | None
+
+
+def encode(sae: SparseAutoencoder, centered: Tensor, sparse: bool) -> Code:
+    """Encode and decode, with the sparse kernels if `sparse`. Both give the same numbers.
+
+    Under autocast the sparse kernels stay in float32, which is still faster. Only topk selects
+    in bfloat16; the selected values are then computed again in float32.
+    """
+    if not sparse:
+        return _encode_dense(sae, sae.encoder(centered))
+    select_dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") else None
+    with torch.autocast("cpu", enabled=False):
+        return _encode_sparse(sae, centered, select_dtype)
+
+
+def can_be_sparse(sae: SparseAutoencoder) -> bool:
+    """Whether the sparse kernels can be used: they are compiled for float32 on the CPU."""
+    weight = sae.W_dec
+    return (
+        weight.device.type == "cpu"
+        and weight.dtype == torch.float32
+        and sae.kind.has_sparse_encoder()
+    )
+
+
+def _encode_dense(sae: SparseAutoencoder, pre: Tensor) -> Code:
+    latents = sae.activation(pre)
+    active = latents.detach() != 0
+    return Code(sae.reconstruct(latents), active.sum(1).float().mean(), active.any(0), pre, latents)
+
+
+def _encode_sparse(
+    sae: SparseAutoencoder, centered: Tensor, select_dtype: torch.dtype | None
+) -> Code:
+    active, pre, latents = sae.kind.encode_sparse(sae.encoder, centered, select_dtype)
+    rebuilt = csr_linear(active, sae.W_dec, sae.b_dec)
+    values, columns = (active.values, active.columns) if isinstance(active, Entries) else active
+    return Code(rebuilt, *_activity(values, columns, rebuilt, sae), pre, latents)
+
+
+def _activity(
+    values: Tensor, columns: Tensor, rows: Tensor, sae: SparseAutoencoder
+) -> tuple[Tensor, Tensor]:
+    """The mean number of active entries per row, and which latents (d_sae,) have one."""
+    active = (values.detach() != 0).flatten()
+    counts = torch.zeros(sae.config.d_sae).index_add_(0, columns.flatten().int(), active.float())
+    return active.sum() / max(len(rows), 1), counts > 0

@@ -1,0 +1,35 @@
+"""The statistics of one training step."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SAEStats:
+    """The statistics of one training step.
+
+    Attributes:
+        step: number of the step, from 1.
+        loss: the training objective.
+        fvu: fraction of variance unexplained: squared error over squared deviation of the
+            targets from the batch's mean.
+        l0: mean number of active latents per input.
+        penalty: the penalty per input, without its coefficient.
+        coefficient: coefficient of the penalty.
+        aux: auxiliary loss, without its coefficient.
+        dead: latents that count as dead.
+        gradient_norm: norm of the gradient before clipping.
+        skipped: steps so far that were skipped because the gradient was not finite.
+        lr: learning rate.
+    """
+
+    step: int
+    loss: float
+    fvu: float
+    l0: float
+    penalty: float
+    coefficient: float
+    aux: float
+    dead: int
+    gradient_norm: float
+    skipped: int
+    lr: float
