@@ -1,9 +1,17 @@
-"""Colours that the page and the pictures share."""
+"""The colours of all pages and pictures."""
 
 from collections.abc import Iterable
 
 INK = "#1f2933"
+MUTED = "#52606d"
+FAINT = "#9aa5b1"
+LINE = "#e4e7eb"
+STRONG_LINE = "#cbd2d9"
 FRONT = "#d64545"
+HIGHLIGHT = "#fdf3f2"
+POSITIVE = "246 173 85"
+NEGATIVE = "99 179 237"
+"""Red, green and blue of the shades of positive and negative activations, for CSS ``rgb()``."""
 PALETTE = (
     "#2b6cb0",
     "#dd6b20",
@@ -25,5 +33,5 @@ PALETTE = (
 
 
 def colours(labels: Iterable[str]) -> dict[str, str]:
-    """A colour per label, the same in every figure."""
+    """A colour for each label; the same labels have the same colours in every figure."""
     return {label: PALETTE[i % len(PALETTE)] for i, label in enumerate(dict.fromkeys(labels))}

@@ -1,9 +1,9 @@
-"""What the interactive figures of all reports have in common."""
+"""The look that the interactive figures of all reports share."""
 
 from typing import Any
 
 from sparsact._common.extras import require
-from sparsact.report.style import INK
+from sparsact.report.palette import INK
 
 Figure = Any
 

@@ -1,32 +1,32 @@
-"""One HTML file that works offline: what every report is written as."""
+"""Every report is one HTML file that works offline."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
 from sparsact._common.atomic import write_text
-from sparsact.report.figures import Figure
-from sparsact.report.style import FRONT, INK
+from sparsact.report.palette import FRONT, HIGHLIGHT, INK, LINE, MUTED
+from sparsact.report.plotly_figures import Figure
 
 _STYLE = f"""
 :root {{ color-scheme: light; }}
 body {{ font: 15px/1.5 system-ui, sans-serif; color: {INK}; background: white; max-width: 1280px;
        margin: 2rem auto; padding: 0 1rem; }}
 h1 {{ margin-bottom: .2rem; overflow-wrap: anywhere; }}
-ul.facts {{ list-style: none; padding: 0; color: #52606d; overflow-wrap: anywhere; }}
-p.conclusion {{ border-left: 4px solid {FRONT}; padding: .4rem 1rem; background: #fdf3f2; }}
+ul.facts {{ list-style: none; padding: 0; color: {MUTED}; overflow-wrap: anywhere; }}
+p.conclusion {{ border-left: 4px solid {FRONT}; padding: .4rem 1rem; background: {HIGHLIGHT}; }}
 div.scroll {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .35rem .55rem; text-align: right; border-bottom: 1px solid #e4e7eb;
+th, td {{ padding: .35rem .55rem; text-align: right; border-bottom: 1px solid {LINE};
           white-space: nowrap; }}
 th:first-child, td:first-child {{ text-align: left; }}
-tr.picked td {{ background: #fdf3f2; font-weight: 600; }}
+tr.picked td {{ background: {HIGHLIGHT}; font-weight: 600; }}
 """
 
 _CONFIG = {
     "responsive": True,
     "displaylogo": False,
-    # plotly's bar has a button that uploads the figure to its maker's server
+    # this button would upload the figure to plotly's server
     "modeBarButtonsToRemove": ["sendChartToCloud"],
     "plotlyServerURL": "",
 }
@@ -44,14 +44,14 @@ def save_page(
 
     Args:
         path: the file.
-        title: plain text, as are `facts` (under the title) and `conclusion`.
-        facts: what was done, a line each.
-        conclusion: what was found.
-        parts: HTML that is written as it is, and figures; plotly is inlined with the first.
-        style: CSS beside the common one.
+        title: plain text.
+        facts: what was done, one line each; plain text under the title.
+        conclusion: the result; plain text.
+        parts: HTML, which is not escaped, and figures; the first figure brings plotly's script.
+        style: CSS in addition to that of all reports.
 
     Raises:
-        OutputError: an OSError: the disk is full, or refuses; the report that stood there stays.
+        OutputError: the file cannot be written; a previous report is kept.
     """
     listed = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
     document = (
@@ -61,12 +61,12 @@ def save_page(
         f'<h1>{escape(title)}</h1><ul class="facts">{listed}</ul>'
         f'<p class="conclusion">{escape(conclusion)}</p>{"".join(_rendered(parts))}</body></html>'
     )
-    # a path on the page may hold bytes that are no text: they become character references
+    # a path on the page may hold bytes that are not UTF-8: they become character references
     write_text(path, document.encode("utf-8", "xmlcharrefreplace").decode("utf-8"))
 
 
 def table(header: Iterable[str], rows: Iterable[Sequence[str]], picked: int | None = None) -> str:
-    """HTML of a table of plain text; the row of number `picked` stands out."""
+    """HTML of a table of plain text; row number `picked` is highlighted."""
     head = "".join(f"<th>{escape(title)}</th>" for title in header)
     body = "".join(
         f"<tr{' class=picked' if i == picked else ''}>"

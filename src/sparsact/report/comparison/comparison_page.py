@@ -1,11 +1,11 @@
-"""The page of a comparison."""
+"""The page of a comparison of activations."""
 
 from pathlib import Path
 
-from sparsact.report.comparison import plots
-from sparsact.report.comparison.records import ComparisonReport
-from sparsact.report.comparison.table import cells, header
-from sparsact.report.page import save_page, table
+from sparsact.report.comparison import comparison_plots as plots
+from sparsact.report.comparison.comparison_records import ComparisonReport
+from sparsact.report.comparison.comparison_table import cells, header
+from sparsact.report.report_page import save_page, table
 
 
 def save_comparison(report: ComparisonReport, path: Path) -> None:

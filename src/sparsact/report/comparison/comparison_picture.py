@@ -1,23 +1,22 @@
-"""Still pictures, for a README or a paper."""
+"""The picture of a comparison, for a README or a paper."""
 
 from pathlib import Path
 
-from sparsact._common.atomic import writing
+from sparsact._common.atomic import write_files
 from sparsact._common.extras import require
-from sparsact.report.comparison.plots import front_points
-from sparsact.report.comparison.records import ComparisonReport
-from sparsact.report.style import FRONT, INK, colours
+from sparsact.report.comparison.comparison_plots import front_points
+from sparsact.report.comparison.comparison_records import ComparisonReport
+from sparsact.report.palette import FRONT, INK, colours
 
 
 def save_frontier(report: ComparisonReport, path: Path) -> None:
-    """Write score against density as a PNG, the Pareto front and the choice marked."""
+    """Write score against density as a PNG; the Pareto front and the choice are marked."""
     figure = require("matplotlib.figure", "report").Figure(figsize=(9, 5), layout="constrained")
     axes = figure.add_subplot()
     palette = colours(row.label for row in report.rows)
     front = front_points(report.rows)
-    axes.plot(*zip(*front, strict=True), ":", color=FRONT, zorder=1, label="Pareto front") if (
-        front
-    ) else None
+    if front:
+        axes.plot(*zip(*front, strict=True), ":", color=FRONT, zorder=1, label="Pareto front")
     for row in report.rows:
         if row.density is None or row.score is None:
             continue
@@ -41,5 +40,4 @@ def save_frontier(report: ComparisonReport, path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[0]:  # none if every training diverged
         figure.legend(loc="outside right upper", fontsize=8, frameon=False)
-    with writing(path):
-        figure.savefig(path, dpi=150)
+    write_files({path: lambda new: figure.savefig(new, dpi=150, format="png")})

@@ -3,18 +3,18 @@
 from collections.abc import Iterable
 
 from sparsact._common.extras import require
-from sparsact.report.comparison.records import (
+from sparsact.report.comparison.comparison_records import (
     ComparisonReport,
     DensityTrace,
     HistogramTrace,
     SettingRow,
 )
-from sparsact.report.figures import Figure, dress, new_figure
-from sparsact.report.style import FRONT, INK, colours
+from sparsact.report.palette import FRONT, INK, colours
+from sparsact.report.plotly_figures import Figure, dress, new_figure
 
 
 def frontier(report: ComparisonReport) -> Figure:
-    """Score against density, with the Pareto front and the choice marked."""
+    """Score against density; the Pareto front and the choice are marked."""
     figure = new_figure(f"{report.score_name} against density", height=520)
     palette = colours(row.label for row in report.rows)
     for row in report.rows:
@@ -56,7 +56,7 @@ def front_points(rows: Iterable[SettingRow]) -> list[tuple[float, float]]:
 
 
 def densities(report: ComparisonReport) -> Figure:
-    """Density over the epochs, a panel per layer."""
+    """Density over the epochs, one panel per layer."""
     figure = _panels(report.densities, "density per layer over the epochs (validation part)")
     palette = colours(row.label for row in report.rows)
     layers = _layers(report.densities)
@@ -78,7 +78,7 @@ def densities(report: ComparisonReport) -> Figure:
 
 
 def histograms(report: ComparisonReport) -> Figure:
-    """Distribution of the non-zero activations, a panel per layer; a few settings at first."""
+    """Distribution of the non-zero activations, one panel per layer; most settings are hidden."""
     figure = _panels(report.histograms, "non-zero activations (test part; click to add others)")
     palette = colours(row.label for row in report.rows)
     layers = _layers(report.histograms)

@@ -1,4 +1,4 @@
-"""What a report is made of: plain numbers and names."""
+"""The records of a comparison: plain numbers and names."""
 
 from dataclasses import dataclass
 
@@ -13,13 +13,13 @@ class Spread:
 
 @dataclass(frozen=True)
 class SettingRow:
-    """One setting of a comparison, over its seeds. None where it could not be measured.
+    """One setting of a comparison, over its seeds. A value is None if it was not measured.
 
     Attributes:
         label: unique name of the setting.
         activation: which activation it uses.
         trainings: number of trainings.
-        diverged: how many of them diverged; they are in no mean.
+        diverged: how many of them diverged; the means leave them out.
         score: on the test part.
         density: share of non-zero activations over all hidden layers, on the test part.
         dead: share of units that are zero for every test sample.

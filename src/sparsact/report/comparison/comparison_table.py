@@ -1,6 +1,6 @@
 """The cells of the comparison's table, shared by the terminal and the page."""
 
-from sparsact.report.comparison.records import SettingRow, Spread
+from sparsact.report.comparison.comparison_records import SettingRow, Spread
 
 Cells = tuple[str, ...]
 
