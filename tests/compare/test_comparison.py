@@ -1,4 +1,4 @@
-"""Whole comparisons in process, on the embedded data."""
+"""Comparisons from start to end in this process, on the embedded data."""
 
 import errno
 import json
@@ -10,23 +10,21 @@ from typing import Any
 import pytest
 import torch
 from matplotlib.figure import Figure
+from safetensors.torch import save_file
 
 from sparsact._common import atomic
 from sparsact._common.errors import InputError, OutputError
-from sparsact._common.progress import Progress
+from sparsact._common.progress import Progress, silent
 from sparsact.compare import CompareConfig, Comparison, Outcome, load_model
-from sparsact.compare.activations import ACTIVATIONS
-from sparsact.compare.config import Setting, make_plan
-from sparsact.compare.data import load
-from sparsact.compare.split import split
-from sparsact.compare.trial import build_network
+from sparsact.compare.compared_activations import ACTIVATIONS
+from sparsact.compare.comparison_directory import ComparisonDirectory
+from sparsact.compare.read_dataset import load
+from sparsact.compare.split_dataset import split
+from sparsact.compare.training import build_network
+from sparsact.compare.training_plan import Setting, make_plan
 
 Run = Callable[..., Comparison]
 SMALL = {"activations": "relu,softshrink", "hidden": "16", "epochs": 2, "seeds": 2}
-
-
-def silent(done: int, total: int, name: str) -> None:
-    """A progress callback."""
 
 
 @pytest.fixture
@@ -80,12 +78,12 @@ def test_same_flags_give_the_same_numbers(start: Run) -> None:
 @pytest.mark.parametrize("cut", [1, 40, 400])
 def test_half_written_last_line_is_redone(start: Run, cut: int) -> None:
     path = start().execute(silent).path
-    whole = lines(path)
+    complete = lines(path)
     file = path / "results.jsonl"
     file.write_bytes(file.read_bytes()[:-cut])
     names: set[str] = set()
     outcome = resume(path, lambda done, total, name: names.add(name))
-    assert lines(path) == whole
+    assert lines(path) == complete
     assert names - {""} == {"softshrink λ=0.5, seed 1"}
     assert outcome.complete
 
@@ -269,7 +267,7 @@ def test_saved_model_gives_the_recorded_accuracy_on_raw_inputs(start: Run, name:
     assert len(model.description["columns"]) == 64
 
 
-def test_a_disk_that_refuses_is_said(start: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_an_output_error(start: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("save_file", "savefig"):
         with monkeypatch.context() as patch:
             module = atomic if name == "save_file" else Figure
@@ -308,16 +306,16 @@ def test_clip_grad_limits_every_step(start: Run) -> None:
     clipped = start("a", clip_grad=1e-3, **flags)
     clipped.execute(silent)
     initial = build_network(Setting("relu"), 64, (16,), 10, seed=0).state_dict()
-    found = clipped.run.weights(("relu", 0))
-    moved = sum(float((found[name] - initial[name]).square().sum()) for name in initial)
+    weights = clipped.run.weights(("relu", 0))
+    moved = sum(float((weights[name] - initial[name]).square().sum()) for name in initial)
     assert math.sqrt(moved) == pytest.approx(1e-3, rel=1e-3)  # one step of SGD from the start
     free = start("b", **flags)
     free.execute(silent)
-    other = free.run.weights(("relu", 0))
-    assert sum(float((other[name] - initial[name]).square().sum()) for name in initial) > 1e-2
+    unclipped = free.run.weights(("relu", 0))
+    assert sum(float((unclipped[name] - initial[name]).square().sum()) for name in initial) > 1e-2
 
 
-def test_a_missed_target_density_is_said(tmp_path: Path) -> None:
+def test_the_conclusion_names_missed_target_densities(tmp_path: Path) -> None:
     """λ alone cannot make three epochs of softshrink as sparse as this."""
     config = CompareConfig(
         "digits",
@@ -330,3 +328,24 @@ def test_a_missed_target_density_is_said(tmp_path: Path) -> None:
     )
     outcome = Comparison(config).execute(lambda *_: None)
     assert "the target of 0.0% was not reached by" in outcome.report.conclusion
+
+
+def test_a_file_that_no_comparison_wrote_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "text.safetensors").write_text("text")
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    for name, message in [
+        ("missing", "no such file"),
+        ("text", "not a readable safetensors file"),
+        ("other", "no comparison wrote it"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            load_model(tmp_path / f"{name}.safetensors")
+
+
+def test_damaged_weights_are_named(start: Run) -> None:
+    path = start().execute(silent).path
+    (victim,) = (path / "weights").glob("relu-seed1*")
+    victim.write_text("damaged")
+    run = ComparisonDirectory.open(path)
+    with pytest.raises(InputError, match=r"relu-seed1.*is damaged.*Delete it; resume="):
+        run.weights(("relu", 1))

@@ -1,4 +1,4 @@
-"""Reading and splitting data, each fault with its message."""
+"""Reading and splitting data; each fault has its message."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from sparsact._common.errors import InputError
-from sparsact.compare.data import Dataset, load
-from sparsact.compare.model import Standardise
-from sparsact.compare.split import SplitData, split
+from sparsact.compare.read_dataset import Dataset, load
+from sparsact.compare.saved_model import Standardise
+from sparsact.compare.split_dataset import SplitData, split
 
 RNG = np.random.default_rng(0)
 
@@ -76,7 +76,7 @@ def test_npz_faults(tmp_path: Path, arrays: dict[str, np.ndarray], message: str)
         read(tmp_path / "a.npz")
 
 
-def test_npz_that_is_none(tmp_path: Path) -> None:
+def test_a_text_file_named_npz_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_text("not a zip")
     with pytest.raises(InputError, match=r"not a \.npz of plain numeric"):
         read(tmp_path / "a.npz")
@@ -173,7 +173,7 @@ def test_image_faults(tmp_path: Path) -> None:
         ("digts", None, "did you mean 'digits'"),
         ("missing.csv", None, "no such file"),
         ("some/where", None, "no such file"),
-        ("digits", "x", "--target names a column"),
+        ("digits", "x", "target= names a column"),
     ],
 )
 def test_unknown_sources(source: str, target: str | None, message: str) -> None:
@@ -193,10 +193,10 @@ def test_split_is_the_same_every_time_and_covers_every_sample() -> None:
     first, second = (split(make(x=x, columns=("a",)), None) for _ in range(2))
     assert torch.equal(first.train.x, second.train.x)
     assert first.fingerprint == second.fingerprint
-    whole = torch.cat([part.x for part in (first.train, first.validation, first.test)])
-    raw = (whole * first.scale + first.mean).sort(0).values
-    wanted = torch.arange(50.0, dtype=torch.float64)[:, None]
-    torch.testing.assert_close(raw, wanted, rtol=0, atol=1e-4)
+    together = torch.cat([part.x for part in (first.train, first.validation, first.test)])
+    raw = (together * first.scale + first.mean).sort(0).values
+    expected = torch.arange(50.0, dtype=torch.float64)[:, None]
+    torch.testing.assert_close(raw, expected, rtol=0, atol=1e-4)
 
 
 def test_fingerprint_follows_the_data() -> None:
@@ -256,7 +256,7 @@ def test_reconstruct_has_its_input_as_target() -> None:
         (make(["a"] * 99 + ["b"]), None, r"class b has 1 sample\(s\)"),
         (make(["a"] * 100), None, "one class only: a"),
         (make(), "classify", "nothing to predict"),
-        (make(["a", "b"] * 50), "regress", "numbers: row 1 of the target is 'a'"),
+        (make(["a", "b"] * 50), "regress", "numbers, but row 1 of the target is 'a'"),
         (make([1.5] * 100), "regress", "1.5 everywhere"),
         (make([0.5] + [0] * 99), "regress", "same for every sample of the"),
         (make(x=np.ones((100, 3))), None, "same for every sample of the training part"),
@@ -269,7 +269,7 @@ def test_split_faults(dataset: Dataset, task: str | None, message: str) -> None:
 
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 1e-5])
 def test_a_constant_that_is_not_exact_in_binary(value: float) -> None:
-    """Its deviation comes out as 1e-17, by which nothing should be divided."""
+    """Its deviation is computed as 1e-17; dividing by that would blow up rounding errors."""
     dataset = make(y=RNG.normal(size=100))
     dataset.x[:, 1] = value
     data = split(dataset, "regress")
@@ -279,19 +279,19 @@ def test_a_constant_that_is_not_exact_in_binary(value: float) -> None:
 
 
 def test_a_large_offset_is_kept() -> None:
-    """As of a time in seconds, whose steps are 128 in float32."""
+    """Such as a time in seconds, where float32 has steps of 128."""
     dataset = make(y=RNG.normal(size=100))
     dataset.x[:, 2] = 1.7e9 + 60 * RNG.normal(size=100)
     data = split(dataset, "regress")
     model = Standardise(data.mean, data.scale)
-    found = model(torch.from_numpy(dataset.x))
-    assert found.dtype == torch.float32
-    np.testing.assert_allclose(found.std(0), 1, atol=0.2)
-    wanted = (dataset.x - data.mean.numpy()) / data.scale.numpy()
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    standardised = model(torch.from_numpy(dataset.x))
+    assert standardised.dtype == torch.float32
+    np.testing.assert_allclose(standardised.std(0), 1, atol=0.2)
+    expected = (dataset.x - data.mean.numpy()) / data.scale.numpy()
+    np.testing.assert_allclose(standardised, expected, atol=1e-5)
 
 
-def test_what_the_outputs_mean() -> None:
+def test_classes_and_target_scale_explain_the_outputs() -> None:
     data = split(make(y=np.repeat(["no", "yes"], 50)), None)
     assert data.classes == ("no", "yes")
     assert data.columns == ("a", "b", "c")
@@ -316,8 +316,8 @@ def test_values_too_large_to_be_standardised(where: str) -> None:
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        ("regress", "--task regress needs numbers: row 18 of the target is 'NA'"),
-        (None, "or use --task regress once all are numbers: row 18 of the target is 'NA'"),
+        ("regress", "task=regress needs numbers, but row 18 of the target is 'NA'"),
+        (None, r"or use task=regress once all are numbers \(row 18 of the target is 'NA'\)"),
     ],
 )
 def test_a_number_that_is_missing_is_named(task: str | None, message: str) -> None:

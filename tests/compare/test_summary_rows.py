@@ -2,10 +2,10 @@
 
 import pytest
 
-from sparsact.compare.config import Setting
-from sparsact.compare.summary import summarise
-from sparsact.compare.trial import LayerRecord, TrialRecord
-from sparsact.report.comparison.records import SettingRow
+from sparsact.compare.summary_rows import summarise
+from sparsact.compare.training import LayerRecord, TrialRecord
+from sparsact.compare.training_plan import Setting
+from sparsact.report.comparison.comparison_records import SettingRow
 
 RELU, SOFT, HARD = Setting("relu"), Setting("softshrink", 0.5), Setting("hardshrink", 0.5)
 LEARNED = Setting("learned_softshrink", 0.5)

@@ -1,20 +1,20 @@
-"""The shape of each activation and of its gradient."""
+"""Curves of each activation and of its gradient."""
 
 from collections.abc import Sequence
 
 import torch
 
-from sparsact.compare.activations import ACTIVATIONS
-from sparsact.compare.config import Setting
-from sparsact.report.comparison.records import Curve
+from sparsact.compare.compared_activations import ACTIVATIONS
+from sparsact.compare.training_plan import Setting
+from sparsact.report.comparison.comparison_records import Curve
 
 
 def trace_curves(settings: Sequence[Setting]) -> tuple[Curve, ...]:
-    """One curve per fixed activation, at its first setting; selection has no curve."""
+    """One curve per fixed activation, at its first setting; top-k has no curve."""
     first: dict[str, Setting] = {}
     for setting in settings:
-        kind = ACTIVATIONS[setting.activation]
-        if not kind.learned and kind.takes != "k":
+        activation = ACTIVATIONS[setting.activation]
+        if not activation.learned and activation.takes != "k":
             first.setdefault(setting.activation, setting)
     return tuple(_trace(setting) for setting in first.values())
 

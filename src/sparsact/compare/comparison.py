@@ -1,4 +1,4 @@
-"""A whole comparison, from the flags to the report."""
+"""One comparison, from its arguments to the report."""
 
 import time
 from dataclasses import dataclass, replace
@@ -6,23 +6,24 @@ from pathlib import Path
 
 from sparsact._common.errors import InputError
 from sparsact._common.progress import Progress, ProgressCounter
-from sparsact.compare.config import CompareConfig, Setting, make_plan
-from sparsact.compare.data import load
-from sparsact.compare.model import save_model
-from sparsact.compare.reporting import make_report
-from sparsact.compare.rundir import RunDirectory
-from sparsact.compare.search import ROUNDS, find_setting, is_searched
-from sparsact.compare.split import split
-from sparsact.compare.timing import time_steps
-from sparsact.compare.trial import TrialRecord, train
-from sparsact.report.comparison.page import save_comparison
-from sparsact.report.comparison.records import ComparisonReport
-from sparsact.report.comparison.still import save_frontier
+from sparsact.compare.compare_config import CompareConfig
+from sparsact.compare.comparison_directory import ComparisonDirectory
+from sparsact.compare.density_search import ROUNDS, find_setting, is_searched
+from sparsact.compare.read_dataset import load
+from sparsact.compare.report_records import make_report
+from sparsact.compare.saved_model import save_model
+from sparsact.compare.split_dataset import split
+from sparsact.compare.step_timing import time_steps
+from sparsact.compare.training import TrialRecord, train
+from sparsact.compare.training_plan import Setting, make_plan
+from sparsact.report.comparison.comparison_page import save_comparison
+from sparsact.report.comparison.comparison_picture import save_frontier
+from sparsact.report.comparison.comparison_records import ComparisonReport
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a comparison found, complete or as far as it came."""
+    """The result of a comparison; partial if it was interrupted."""
 
     path: Path
     report: ComparisonReport
@@ -33,14 +34,14 @@ class Comparison:
     """A comparison that can be interrupted between any two steps.
 
     Args:
-        config: the flags; with ``resume``, those of the interrupted run are used.
+        config: the arguments; with ``resume``, those of the interrupted run are used.
 
     Raises:
-        InputError: the flags, the data or the run directory cannot be used.
+        InputError: the arguments, the data or the run directory cannot be used.
     """
 
     def __init__(self, config: CompareConfig) -> None:
-        resumed = None if config.resume is None else _reopen(config)
+        resumed = None if config.resume is None else _reopen(config, Path(config.resume))
         config = config if resumed is None else resumed.config
         self.plan = make_plan(config)
         dataset = load(config.data, config.target, config.image_size)
@@ -48,19 +49,21 @@ class Comparison:
         self.data = split(dataset, task)
         if resumed is None:
             path = Path(config.out) if config.out else _default_path(self.data.name)
-            self.run = RunDirectory.create(path, config, self.data.fingerprint)
+            self.run = ComparisonDirectory.create(path, config, self.data.fingerprint)
         else:
             self.run = resumed
             self.run.check_data(self.data.fingerprint)
         self.data = self.data.to(self.plan.device)
 
     def execute(self, progress: Progress) -> Outcome:
-        """Train what is missing and write the report.
+        """Do the trainings that are missing and write the report.
 
-        A KeyboardInterrupt keeps what is finished, marks the run partial and is not raised.
+        A KeyboardInterrupt is not raised: finished trainings are kept, and the run is marked as
+        partial.
 
         Args:
-            progress: called with epochs done, epochs in all, and what is running.
+            progress: called with the number of epochs done, the number of all epochs, and what is
+                running.
         """
         settings = self.plan.settings
         complete = True
@@ -79,10 +82,10 @@ class Comparison:
 
     def _train_all(self, progress: Progress) -> tuple[Setting, ...]:
         config, settings = self.plan.config, self.plan.settings
-        rounds = len(settings) * config.seeds
+        trainings = len(settings) * config.seeds
         if config.target_density is not None:
-            rounds += ROUNDS * sum(is_searched(setting) for setting in settings)
-        counter = ProgressCounter(rounds * config.epochs, progress)
+            trainings += ROUNDS * sum(is_searched(setting) for setting in settings)
+        counter = ProgressCounter(trainings * config.epochs, progress)
         if config.target_density is not None:
             target = config.target_density
             settings = tuple(self._search(setting, target, counter) for setting in settings)
@@ -94,16 +97,16 @@ class Comparison:
     def _search(self, setting: Setting, target: float, counter: ProgressCounter) -> Setting:
         kind = self.plan.penalty.kind if self.plan.penalty else "l1"
         before = counter.done
-        found = find_setting(setting, target, kind, lambda s: self._train(s, 0, counter))
+        best = find_setting(setting, target, kind, lambda s: self._train(s, 0, counter))
         if is_searched(setting):
             counter.jump(before + ROUNDS * self.plan.config.epochs)
-        return found
+        return best
 
     def _train(self, setting: Setting, seed: int, counter: ProgressCounter) -> TrialRecord:
         """The training with this setting and seed, from the run directory if it is there."""
         known = self.run.records.get((setting.label, seed))
         if known is not None:
-            counter.jump(counter.done + self.plan.config.epochs)
+            counter.advance(self.plan.config.epochs)
             return known
         counter.label = f"{setting.label}, seed {seed}"
         record, model = train(setting, seed, self.plan, self.data, counter.advance)
@@ -128,13 +131,12 @@ class Comparison:
         save_model(path / "model.safetensors", weights, setting, self.plan.hidden, self.data)
 
 
-def _reopen(config: CompareConfig) -> RunDirectory:
-    assert config.resume is not None
+def _reopen(config: CompareConfig, path: Path) -> ComparisonDirectory:
     if replace(config, resume=None) != CompareConfig():
         raise InputError(
-            f"--resume takes its settings from {config.resume}/config.json; leave out other flags"
+            f"resume= takes all other settings from {path}/config.json; leave out other arguments"
         )
-    return RunDirectory.open(Path(config.resume))
+    return ComparisonDirectory.open(path)
 
 
 def _default_path(name: str) -> Path:

@@ -1,95 +1,89 @@
-"""The directory of a run: its configuration, and a line per finished training."""
+"""The directory of a comparison: a run directory with a line for each finished training."""
 
 import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-import sparsact
-from sparsact._common.atomic import write_tensors, write_text, writing
+from sparsact._common.atomic import write_tensors, writing
 from sparsact._common.errors import InputError
-from sparsact.compare.config import CompareConfig
-from sparsact.compare.trial import LayerRecord, TrialRecord
+from sparsact._common.run_directory import STATE_FILE, RunDirectory
+from sparsact.compare.compare_config import CompareConfig
+from sparsact.compare.training import LayerRecord, TrialRecord
 
 Key = tuple[str, int]
 
 
-class RunDirectory:
-    """What a comparison leaves on disk, written so that an interruption loses nothing finished.
+class ComparisonDirectory:
+    """The files of a comparison; an interruption loses no finished training.
 
     Attributes:
         path: the directory.
-        config: the flags of the run.
+        config: the arguments of the run.
         records: (label, seed) → the training, in the order in which they ended.
     """
 
-    def __init__(self, path: Path, config: CompareConfig, state: dict[str, Any]) -> None:
-        self.path = path
+    def __init__(self, run: RunDirectory, config: CompareConfig) -> None:
+        self.path = run.path
         self.config = config
         self.records: dict[Key, TrialRecord] = {}
-        self._state = state
+        self._run = run
 
     @classmethod
-    def create(cls, path: Path, config: CompareConfig, fingerprint: str) -> "RunDirectory":
-        """A new directory.
+    def create(cls, path: Path, config: CompareConfig, fingerprint: str) -> "ComparisonDirectory":
+        """Start a run in a new or empty directory.
 
         Raises:
-            InputError: it exists, or cannot be made.
+            InputError: the directory is in use, or the path is a file.
+            OutputError: the directory cannot be written.
         """
-        try:
-            path.mkdir(parents=True)
-            (path / "weights").mkdir()
-        except FileExistsError:
-            raise InputError(
-                f"{path} exists already: choose another --out, or finish it with --resume {path}"
-            ) from None
-        except OSError as error:
-            raise InputError(f"{path} cannot be made: {error.strerror}") from error
         state = {
             "config": dataclasses.asdict(config),
             "data_fingerprint": fingerprint,
-            "versions": {"sparsact": sparsact.__version__, "torch": torch.__version__},
             "threads": torch.get_num_threads(),
+            "status": "running",
         }
-        run = cls(path, config, state)
-        run.mark("running")
-        return run
+        directory = cls(RunDirectory.create(path, state), config)
+        weights = path / "weights"
+        with writing(weights):
+            weights.mkdir()
+        return directory
 
     @classmethod
-    def open(cls, path: Path) -> "RunDirectory":
-        """An existing directory, with every training in it that is whole.
+    def open(cls, path: Path) -> "ComparisonDirectory":
+        """An existing run, with every training that was completely recorded.
 
-        A last line that was cut off in writing is removed, and that training done again.
+        If the last line was cut off while it was written, it is removed, and that training is
+        done again.
 
         Raises:
-            InputError: it is not the directory of a comparison, or is damaged.
+            InputError: it is not the directory of a comparison, or it is damaged.
         """
-        file = path / "config.json"
-        if not file.is_file():
-            raise InputError(f"{path} is not a run: it has no config.json")
+        run = RunDirectory.open(path)
         try:
-            state = json.loads(file.read_text())
-            config = CompareConfig(**state["config"])
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise InputError(f"{file} is damaged or of another version: {error}") from error
-        run = cls(path, config, state)
-        run._read_results()
-        return run
+            config = CompareConfig(**run.state["config"])
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"{path / STATE_FILE} is damaged or of another version: {error}"
+            ) from error
+        directory = cls(run, config)
+        directory._read_results()
+        return directory
 
     def check_data(self, fingerprint: str) -> None:
-        """Raise InputError unless the data are those that the run began with."""
-        if self._state.get("data_fingerprint") != fingerprint:
+        """Raise InputError if the data have changed since the run began."""
+        if self._run.state.get("data_fingerprint") != fingerprint:
             raise InputError(
                 f"the data {self.config.data} changed since {self.path} began; start a new run"
             )
 
     def add(self, record: TrialRecord, model: nn.Module) -> None:
-        """Append a finished training: weights first, then its line, flushed to disk."""
+        """Append a finished training: first its weights, then its line, flushed to disk."""
         key = record.setting, record.seed
         weights = {name: value.cpu() for name, value in model.state_dict().items()}
         write_tensors(self._weights_path(key), weights)
@@ -102,23 +96,33 @@ class RunDirectory:
         self.records[key] = record
 
     def weights(self, key: Key) -> dict[str, Tensor]:
-        """The weights of a finished training."""
-        return load_file(self._weights_path(key))
+        """The weights of a finished training.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        path = self._weights_path(key)
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise InputError(
+                f"{path} is damaged: {error}. Delete it; resume= then trains it again"
+            ) from error
 
     def timing(self) -> dict[str, float] | None:
-        """Step times measured earlier in this run, if they were."""
-        found: dict[str, float] | None = self._state.get("step_time_ratios")
-        return found
+        """Step times measured earlier in this run; None if they were not."""
+        ratios: dict[str, float] | None = self._run.state.get("step_time_ratios")
+        return ratios
 
     def set_timing(self, ratios: dict[str, float]) -> None:
-        """Keep the step times."""
-        self._state["step_time_ratios"] = ratios
-        self.mark(self._state["status"])
+        """Save the step times."""
+        self._run.state["step_time_ratios"] = ratios
+        self._run.save()
 
     def mark(self, status: str) -> None:
-        """Record ``running``, ``partial`` or ``complete``; the file is never half-written."""
-        self._state["status"] = status
-        write_text(self.path / "config.json", json.dumps(self._state, indent=2) + "\n")
+        """Save the status: ``running``, ``partial`` or ``complete``."""
+        self._run.state["status"] = status
+        self._run.save()
 
     def _weights_path(self, key: Key) -> Path:
         label, seed = key
@@ -129,7 +133,7 @@ class RunDirectory:
         file = self.path / "results.jsonl"
         if not file.exists():
             return
-        whole = 0
+        complete_bytes = 0
         content = file.read_bytes()
         lines = content.splitlines(keepends=True)
         for number, line in enumerate(lines, 1):
@@ -141,11 +145,11 @@ class RunDirectory:
                 break
             if not line.endswith(b"\n"):
                 break
-            whole += len(line)
+            complete_bytes += len(line)
             if self._weights_path((record.setting, record.seed)).is_file():
                 self.records[record.setting, record.seed] = record
-        if whole < len(content):
-            os.truncate(file, whole)
+        if complete_bytes < len(content):
+            os.truncate(file, complete_bytes)
 
 
 def _parse_record(line: bytes) -> TrialRecord:

@@ -1,12 +1,13 @@
-"""Finding the λ, the k or the penalty's strength that gives a wanted density."""
+"""Find the λ, k or penalty strength that gives a target density."""
 
 import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from sparsact.compare.activations import ACTIVATIONS
-from sparsact.compare.config import Setting, Strength
-from sparsact.compare.trial import TrialRecord
+from sparsact.compare.compared_activations import ACTIVATIONS
+from sparsact.compare.compared_penalties import Strength
+from sparsact.compare.training import TrialRecord
+from sparsact.compare.training_plan import Setting
 
 ROUNDS = 9
 CLOSE_ENOUGH = 0.05
@@ -19,9 +20,9 @@ def find_setting(
     """The setting whose density comes closest to `target`, by bisection on a log scale.
 
     Args:
-        setting: the activation to tune. One without exact zeros is returned as it is.
-        target: wanted density on the validation part.
-        kind: the penalty whose strength is turned where there is no λ or k to turn.
+        setting: the activation to tune. One without exact zeros is returned unchanged.
+        target: density on the validation part.
+        kind: the penalty whose strength is searched if the activation has no λ or k.
         run: trains a setting once, from seed 0.
     """
     knob = ACTIVATIONS[setting.activation].knob
@@ -49,7 +50,7 @@ def find_setting(
 
 
 def is_searched(setting: Setting) -> bool:
-    """Whether a density is found by trying: k gives it at once, and a dense kind has none."""
+    """Whether trainings are needed to reach a density: k gives it at once."""
     return ACTIVATIONS[setting.activation].knob in RANGES
 
 

@@ -1,4 +1,4 @@
-"""Reading a data set: an embedded one, a table, arrays or a folder of images."""
+"""Read a data set: an embedded one, a table, arrays or a folder of images."""
 
 import csv
 import math
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsact._common.errors import InputError, unknown
+from sparsact._common.errors import InputError, MissingInputError, unknown
 from sparsact._common.extras import require
 
 EMBEDDED = ("digits", "breast_cancer", "diabetes")
@@ -20,10 +20,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Inputs and what is to be predicted, as read.
+    """Inputs and targets, as read.
 
     Attributes:
-        name: how tables and titles call it.
+        name: its name in tables and titles.
         x: (samples, features) float64, finite.
         y: (samples,) labels or values, or None when there is nothing to predict.
         columns: a name per feature.
@@ -40,12 +40,12 @@ def load(source: str, target: str | None, image_size: int) -> Dataset:
 
     Args:
         source: ``digits``, ``breast_cancer``, ``diabetes``, a ``.npz`` with x (and y), a
-            ``.csv`` with a header, or a folder of images whose sub-folders are the classes.
+            ``.csv`` with a header, or a folder of images with one sub-folder per class.
         target: the column of a ``.csv`` to predict.
         image_size: side in pixels to which the images of a folder are resized.
 
     Raises:
-        InputError: the source does not exist or holds something unusable.
+        InputError: the source does not exist or cannot be used.
     """
     path = Path(source)
     readers: dict[str, Callable[[Path], Dataset]] = {
@@ -53,19 +53,19 @@ def load(source: str, target: str | None, image_size: int) -> Dataset:
         ".csv": lambda path: _read_csv(path, target),
     }
     if target is not None and path.suffix.lower() != ".csv":
-        raise InputError(f"--target names a column of a .csv; {source!r} is not one")
+        raise InputError(f"target= names a column of a .csv; {source!r} is not one")
     if source in EMBEDDED:
         dataset = _load_embedded(source)
     elif path.is_dir():
         dataset = _read_images(path, image_size)
     elif path.suffix.lower() in readers:
         if not path.is_file():
-            raise InputError(f"no such file: {source}")
+            raise MissingInputError(f"no such file: {source}")
         dataset = readers[path.suffix.lower()](path)
     elif path.exists():
         raise InputError(f"{source} is neither a .npz, a .csv nor a folder of images")
     elif path.suffix or len(path.parts) > 1:
-        raise InputError(f"no such file: {source}")
+        raise MissingInputError(f"no such file: {source}")
     else:
         raise unknown("data set", source, EMBEDDED)
     _check_finite(dataset, source)
@@ -85,12 +85,12 @@ def _names(bunch: dict[str, list[str]]) -> tuple[str, ...]:
 def _read_npz(path: Path) -> Dataset:
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            found = {key: arrays[key] for key in arrays.files}
+            by_name = {key: arrays[key] for key in arrays.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is not a .npz of plain numeric arrays") from error
-    if "x" not in found:
-        raise InputError(f"{path} must hold an array 'x'; it holds {sorted(found) or 'nothing'}")
-    x, y = found["x"], found.get("y")
+    if "x" not in by_name:
+        raise InputError(f"{path} must hold an array 'x'; it holds {sorted(by_name) or 'nothing'}")
+    x, y = by_name["x"], by_name.get("y")
     if x.ndim < 2 or not (np.issubdtype(x.dtype, np.number) or x.dtype == bool):
         raise InputError(
             f"{path}: x must be a numeric (samples, …) array, got {x.dtype} of shape {x.shape}"
@@ -119,7 +119,7 @@ def _read_csv(path: Path, target: str | None) -> Dataset:
     if target is not None and header.count(target) > 1:
         raise InputError(f"{path} has {header.count(target)} columns named {target!r}")
     if target is not None and target not in header:
-        raise unknown("--target column", target, header)
+        raise unknown("target= column", target, header)
     for number, row in enumerate(body, 1):
         if len(row) != len(header):
             raise InputError(
@@ -130,7 +130,7 @@ def _read_csv(path: Path, target: str | None) -> Dataset:
         raise InputError(f"{path} has no column besides the target {target!r}")
     x = np.array(
         [
-            [_number(row[i], path, number, header[i]) for i in features]
+            [_feature(row[i], path, number, header[i]) for i in features]
             for number, row in enumerate(body, 1)
         ]
     )
@@ -138,14 +138,14 @@ def _read_csv(path: Path, target: str | None) -> Dataset:
     return Dataset(path.stem, x, y, tuple(header[i] for i in features))
 
 
-def _number(cell: str, path: Path, row: int, column: str) -> float:
+def _feature(cell: str, path: Path, row: int, column: str) -> float:
     try:
         return float(cell)
     except ValueError:
-        what = f"is text: {cell!r}" if cell.strip() else "is empty"
+        fault = f"is text: {cell!r}" if cell.strip() else "is empty"
         raise InputError(
-            f"{path}: row {row}, column {column!r} {what}; features must be numbers "
-            "(the column to predict is named with --target)"
+            f"{path}: row {row}, column {column!r} {fault}; features must be numbers "
+            "(name the column to predict with target=)"
         ) from None
 
 
@@ -184,12 +184,12 @@ def _read_images(folder: Path, size: int) -> Dataset:
 
 
 def _check_finite(dataset: Dataset, source: str) -> None:
-    bad = np.argwhere(~np.isfinite(dataset.x))
-    if len(bad):
-        row, column = (int(i) for i in bad[0])
+    places = np.argwhere(~np.isfinite(dataset.x))
+    if len(places):
+        row, column = (int(i) for i in places[0])
         raise InputError(
             f"{source}: row {row + 1}, column {dataset.columns[column]!r} is "
-            f"{dataset.x[row, column]} ({len(bad)} such cells in all); drop or fill them"
+            f"{dataset.x[row, column]} ({len(places)} such cells in all); drop or fill them"
         )
     y = dataset.y
     if y is not None and np.issubdtype(y.dtype, np.floating):

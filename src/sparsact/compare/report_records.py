@@ -1,17 +1,17 @@
-"""From the trainings of a run to the records of its report."""
+"""Turn the trainings of a run into the records of its report."""
 
 import statistics
 from collections.abc import Sequence
 
-from sparsact.compare.activations import ACTIVATIONS
-from sparsact.compare.config import Plan, Setting
-from sparsact.compare.curves import trace_curves
-from sparsact.compare.search import is_close
-from sparsact.compare.split import SplitData
-from sparsact.compare.summary import summarise
-from sparsact.compare.trial import TrialRecord
+from sparsact.compare.activation_curves import trace_curves
+from sparsact.compare.compared_activations import ACTIVATIONS
+from sparsact.compare.density_search import is_close
+from sparsact.compare.split_dataset import SplitData
+from sparsact.compare.summary_rows import summarise
+from sparsact.compare.training import TrialRecord
+from sparsact.compare.training_plan import Plan, Setting
 from sparsact.meters import Histogram
-from sparsact.report.comparison.records import (
+from sparsact.report.comparison.comparison_records import (
     ComparisonReport,
     DensityTrace,
     HistogramTrace,
@@ -85,7 +85,7 @@ def _conclusion(rows: Sequence[SettingRow], score_name: str, tolerance: float) -
 def _missed_targets(
     target: float | None, settings: Sequence[Setting], grouped: dict[str, list[TrialRecord]]
 ) -> str:
-    """Which searches ended off the target: density need not fall steadily with λ."""
+    """A sentence about the searches that missed: density need not fall steadily with λ."""
     if target is None:
         return ""
     reached = {
@@ -101,7 +101,7 @@ def _missed_targets(
     if not missed:
         return ""
     return (
-        f" On the validation part, by which λ is chosen, the target of {target:.1%} was not "
+        f" On the validation part, where λ is chosen, the target of {target:.1%} was not "
         f"reached by {', '.join(missed)}."
     )
 

@@ -1,15 +1,18 @@
-"""The chosen network as a file that stands for itself."""
+"""The chosen network as one file that holds everything needed to use it."""
 
 import json
 from pathlib import Path
+from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sparsact._common.atomic import write_tensors
-from sparsact.compare.config import Setting, Strength
-from sparsact.compare.split import SplitData
-from sparsact.compare.trial import build_network
+from sparsact._common.errors import InputError, MissingInputError
+from sparsact.compare.compared_penalties import Strength
+from sparsact.compare.split_dataset import SplitData
+from sparsact.compare.training import build_network
+from sparsact.compare.training_plan import Setting
 
 
 class Standardise(nn.Module):
@@ -24,7 +27,7 @@ class Standardise(nn.Module):
         self.register_buffer("scale", scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Standardise `x` of shape (…, features); float32 from what is computed in float64."""
+        """Standardise `x` of shape (…, features) in float64 and return float32."""
         return ((x.double() - self.mean) / self.scale).float()
 
 
@@ -35,7 +38,7 @@ def save_model(
     hidden: tuple[int, ...],
     data: SplitData,
 ) -> None:
-    """Write a network with everything that is needed to use it."""
+    """Write a network, its standardisation and the description of its inputs and outputs."""
     description = {
         "activation": setting.activation,
         "level": setting.level,
@@ -63,12 +66,15 @@ def load_model(path: str | Path) -> nn.Module:
     Returns:
         a module in eval mode that takes raw inputs (samples, features), float32 or float64, and
         returns logits, the standardised target, or the standardised reconstruction. Its
-        `description`, a dict, has the ``columns`` that it takes, the ``classes`` in the order of
-        the logits, and ``target_mean`` and ``target_scale``, which give the target back.
+        `description`, a dict, has the ``columns`` of the inputs, the ``classes`` in the order of
+        the logits, and ``target_mean`` and ``target_scale``: the target is
+        ``output * target_scale + target_mean``.
+
+    Raises:
+        MissingInputError: there is no such file.
+        InputError: the file is damaged or was not written by a comparison.
     """
-    with safe_open(path, framework="pt") as file:
-        description = json.loads(file.metadata()["sparsact"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    description, tensors = _read(Path(path))
     penalty = description["penalty"]
     setting = Setting(
         description["activation"],
@@ -86,3 +92,18 @@ def load_model(path: str | Path) -> nn.Module:
     model.load_state_dict(tensors)
     model.description = description
     return model.eval()
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The description and the tensors of a saved network."""
+    if not path.is_file():
+        raise MissingInputError(f"no such file: {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise InputError(f"{path} is not a readable safetensors file: {error}") from error
+    if "sparsact" not in metadata:
+        raise InputError(f"{path} has no description of a network: no comparison wrote it")
+    return json.loads(metadata["sparsact"]), tensors

@@ -1,8 +1,8 @@
-"""From a data set to tensors: the task, the three parts, the scale."""
+"""From a data set to tensors: infer the task, split into three parts, standardise."""
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sparsact._common.errors import InputError
 from sparsact._common.extras import require
-from sparsact.compare.data import Dataset, Floats
+from sparsact.compare.read_dataset import Dataset, Floats
 
 Task = Literal["classify", "regress", "reconstruct"]
 SMALLEST_CLASS = 5
@@ -30,14 +30,23 @@ class Part:
 
 @dataclass(frozen=True)
 class SplitData:
-    """A data set cut into three, standardised with the statistics of the training part.
+    """A data set in three parts, standardised with the statistics of the training part.
 
     Attributes:
-        mean: of each column, float64: a large offset is more than float32 tells.
-        scale: likewise.
-        classes: in the order of their numbers; none if that is not the task.
-        target_mean: of a number to predict, else 0.
-        target_scale: likewise, else 1.
+        name: of the data set.
+        task: what is learned.
+        train: the part to train on.
+        validation: the part that choices are made on.
+        test: the part that results are measured on.
+        outputs: width of the network's output.
+        mean: of each column; float64, because a large offset loses its digits in float32.
+        scale: standard deviation of each column, float64.
+        columns: a name per feature.
+        classes: in the order of their numbers; empty unless the task is to classify.
+        target_mean: mean of the target to regress, else 0.
+        target_scale: standard deviation of the target to regress, else 1.
+        notes: remarks about the data for the user.
+        fingerprint: changes when the data or the task change.
     """
 
     name: str
@@ -57,26 +66,23 @@ class SplitData:
 
     def to(self, device: torch.device) -> "SplitData":
         """The same with the three parts on `device`."""
-        parts = {
-            name: Part(part.x.to(device), part.y.to(device))
-            for name, part in [
-                ("train", self.train),
-                ("validation", self.validation),
-                ("test", self.test),
-            ]
-        }
-        return SplitData(**{**self.__dict__, **parts})
+        train, validation, test = (
+            Part(part.x.to(device), part.y.to(device))
+            for part in (self.train, self.validation, self.test)
+        )
+        return replace(self, train=train, validation=validation, test=test)
 
 
 def split(dataset: Dataset, task: Task | None) -> SplitData:
-    """Cut 60/20/20 (stratified by class) with a fixed seed, and standardise on the first part.
+    """Split 60/20/20 (stratified by class) with a fixed seed; standardise on the first part.
 
     Args:
-        dataset: what was read.
+        dataset: as read.
         task: what to learn; None infers it from the target.
 
     Raises:
-        InputError: too few samples, a class that is too small, a target that does not fit.
+        InputError: there are too few samples, a class is too small, or the target does not suit
+            the task.
     """
     if len(dataset.x) < SMALLEST_SET:
         raise InputError(
@@ -86,15 +92,15 @@ def split(dataset: Dataset, task: Task | None) -> SplitData:
     task = task or _infer_task(dataset)
     targets: NDArray[Any]
     targets, outputs = _targets(dataset, task)
-    rows = _cut(len(dataset.x), targets if task == "classify" else None)
+    rows = _part_rows(len(dataset.x), targets if task == "classify" else None)
     mean, scale = _standardiser(dataset.x[rows[0]], dataset.columns)
     target_mean, target_scale = 0.0, 1.0
     x = (dataset.x - mean) / scale
     if task == "reconstruct":
         targets, outputs = x, x.shape[1]
     elif task == "regress":
-        found = _standardiser(targets[rows[0]], ("the target",))
-        target_mean, target_scale = (float(values[0]) for values in found)
+        statistics = _standardiser(targets[rows[0]], ("the target",))
+        target_mean, target_scale = (float(values[0]) for values in statistics)
         targets = (targets - target_mean) / target_scale
     if task != "classify":
         _check_spread(dataset.name, targets, rows)
@@ -137,12 +143,12 @@ def _targets(dataset: Dataset, task: Task) -> tuple[NDArray[Any], int]:
         return dataset.x, dataset.x.shape[1]
     if y is None:
         raise InputError(
-            f"{dataset.name} has nothing to predict for --task {task}: name a column with "
-            "--target, add y, put images into a folder per class, or use --task reconstruct"
+            f"{dataset.name} has nothing to predict for task={task}: name a column with target=, "
+            "add y, put images into a folder per class, or use task=reconstruct"
         )
     if task == "regress":
         if not np.issubdtype(y.dtype, np.number):
-            raise InputError(f"{dataset.name}: --task regress needs numbers: {_first_text(y)}")
+            raise InputError(f"{dataset.name}: task=regress needs numbers, but {_first_text(y)}")
         values = y.astype(np.float64)
         if _is_constant(values):
             raise InputError(f"{dataset.name}: the target is {values[0]:g} everywhere")
@@ -155,16 +161,16 @@ def _targets(dataset: Dataset, task: Task) -> tuple[NDArray[Any], int]:
         raise InputError(
             f"{dataset.name}: class {classes[smallest]!s} has {counts[smallest]} sample(s); every "
             f"class needs {SMALLEST_CLASS} to be in all three parts. Merge or drop it, or use "
-            f"--task regress{_advice(y)}"
+            f"task=regress{_advice(y)}"
         )
     return labels.astype(np.int64), len(classes)
 
 
 def _advice(y: NDArray[Any]) -> str:
-    """What else is to be done where most of the labels are numbers."""
+    """What to repair first if most of the labels are numbers."""
     if np.issubdtype(y.dtype, np.number) or np.mean([_is_number(cell) for cell in y]) < 0.5:
         return ""
-    return f" once all are numbers: {_first_text(y)}"
+    return f" once all are numbers ({_first_text(y)})"
 
 
 def _first_text(y: NDArray[Any]) -> str:
@@ -180,7 +186,7 @@ def _is_number(cell: object) -> bool:
     return True
 
 
-def _cut(samples: int, labels: NDArray[Any] | None) -> list[NDArray[np.int64]]:
+def _part_rows(samples: int, labels: NDArray[Any] | None) -> list[NDArray[np.int64]]:
     cut = require("sklearn.model_selection", "compare").train_test_split
     train, rest = cut(np.arange(samples), test_size=0.4, random_state=0, stratify=labels)
     rest_labels = None if labels is None else labels[rest]
@@ -189,7 +195,7 @@ def _cut(samples: int, labels: NDArray[Any] | None) -> list[NDArray[np.int64]]:
 
 
 def _check_spread(name: str, targets: Floats, rows: list[NDArray[np.int64]]) -> None:
-    """R² divides by the spread of the target within a part."""
+    """Raise InputError if a target is constant within a part: R² divides by its spread there."""
     for part, index in zip(("training", "validation", "test"), rows, strict=True):
         if (targets[index] == targets[index[0]]).all():
             raise InputError(
@@ -201,10 +207,11 @@ def _check_spread(name: str, targets: Floats, rows: list[NDArray[np.int64]]) -> 
 def _standardiser(values: NDArray[Any], names: Sequence[str]) -> tuple[Floats, Floats]:
     with np.errstate(over="ignore", invalid="ignore"):
         mean, spread = values.mean(0), values.std(0)
-    beyond = np.flatnonzero(~(np.isfinite(mean) & np.isfinite(spread)))
-    if len(beyond):
+    overflowing = np.flatnonzero(~(np.isfinite(mean) & np.isfinite(spread)))
+    if len(overflowing):
+        column = overflowing[0]
         raise InputError(
-            f"the values of {names[beyond[0]]}, up to {np.abs(values[:, beyond[0]]).max():g}, are "
+            f"the values of {names[column]}, up to {np.abs(values[:, column]).max():g}, are "
             "too large to be standardised: divide them by a constant"
         )
     # the deviation of equal values is not always 0 in floating point
@@ -212,7 +219,7 @@ def _standardiser(values: NDArray[Any], names: Sequence[str]) -> tuple[Floats, F
 
 
 def _is_constant(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Of each column, or of all of one dim."""
+    """Whether each column is constant; a single dim is one column."""
     constant: NDArray[np.bool_] = values.max(0) == values.min(0)
     return constant
 

@@ -1,4 +1,4 @@
-"""How long a training step takes, every setting side by side."""
+"""Measure how long a training step takes with each activation, side by side."""
 
 import statistics
 import time
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from sparsact.compare.config import Plan, Setting
-from sparsact.compare.split import SplitData
-from sparsact.compare.trial import Diverged, Training
+from sparsact.compare.split_dataset import SplitData
+from sparsact.compare.training import Diverged, Training
+from sparsact.compare.training_plan import Plan, Setting
 
 ROUNDS = 15
 STEPS_PER_ROUND = 4
@@ -18,11 +18,11 @@ def time_steps(settings: Sequence[Setting], plan: Plan, data: SplitData) -> dict
     """Median step time of each activation over ReLU's, measured alternately.
 
     In each round every activation trains a few steps on the same batch, so a change in the load
-    of the machine meets them all. Fresh networks; the results of the trainings do not enter.
+    of the machine affects them all. The networks are new ones, not those of the trainings.
 
     Returns:
-        activation → ratio to ReLU of the same round, the median over the rounds. An activation
-        that diverges on the way is left out.
+        activation → ratio to ReLU in the same round, the median over the rounds. Activations
+        that diverge are left out.
     """
     one_each = {setting.activation: setting for setting in reversed(settings)}
     trainings = {

@@ -1,12 +1,13 @@
-"""From trainings to a table: means over seeds, the Pareto front, the choice."""
+"""The rows of the table: means over seeds, the Pareto front, the choice."""
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
-from sparsact.compare.activations import ACTIVATIONS
-from sparsact.compare.config import Setting
-from sparsact.compare.trial import LayerRecord, TrialRecord
-from sparsact.report.comparison.records import SettingRow, Spread
+from sparsact.compare.compared_activations import ACTIVATIONS
+from sparsact.compare.training import LayerRecord, TrialRecord
+from sparsact.compare.training_plan import Setting
+from sparsact.report.comparison.comparison_records import SettingRow, Spread
 
 NEAR_REFERENCE = 0.95
 
@@ -20,8 +21,8 @@ def summarise(
     """A row per setting that has trainings, in the given order.
 
     The choice is the sparsest setting whose mean validation score is within `tolerance` of the
-    best one; a setting with a diverged training cannot be chosen. What is shown is measured on
-    the test part, which takes no part in the choice.
+    best one; a setting with a diverged training cannot be chosen. The values of the rows are
+    measured on the test part, which does not influence the choice.
     """
     grouped = {
         setting: [record for record in records if record.setting == setting.label]
@@ -33,7 +34,7 @@ def summarise(
     front = _pareto_front(rows.values())
     pick = _pick(grouped, tolerance)
     return [
-        SettingRow(**{**row.__dict__, "on_front": row.label in front, "picked": setting == pick})
+        replace(row, on_front=row.label in front, picked=setting == pick)
         for setting, row in rows.items()
     ]
 
@@ -44,27 +45,30 @@ def _row(
     step_ratios: dict[str, float],
     aim: float | None,
 ) -> SettingRow:
-    done = [record for record in group if record.status == "finished"]
+    finished = [record for record in group if record.status == "finished"]
 
     def over_layers(value: Callable[[LayerRecord], float]) -> Spread | None:
         return _spread(
-            [record.over_layers(tuple(value(layer) for layer in record.layers)) for record in done]
+            [
+                record.over_layers(tuple(value(layer) for layer in record.layers))
+                for record in finished
+            ]
         )
 
     learned = ACTIVATIONS[setting.activation].learned
-    reached = [_first_epoch(record, aim) for record in done]
+    epochs = [_first_epoch(record, aim) for record in finished]
     return SettingRow(
         label=setting.label,
         activation=setting.activation,
         trainings=len(group),
-        diverged=len(group) - len(done),
-        score=_spread([record.test_score for record in done if record.test_score is not None]),
+        diverged=len(group) - len(finished),
+        score=_spread([record.test_score for record in finished if record.test_score is not None]),
         density=over_layers(lambda layer: layer.density),
         dead=over_layers(lambda layer: layer.dead),
         zero_gradient=over_layers(lambda layer: layer.zero_gradient),
         epochs_to_reference=(
-            _spread([float(epoch) for epoch in reached if epoch is not None])
-            if all(epoch is not None for epoch in reached)
+            _spread([float(epoch) for epoch in epochs if epoch is not None])
+            if all(epoch is not None for epoch in epochs)
             else None
         ),
         step_ratio=step_ratios.get(setting.activation),
@@ -96,7 +100,7 @@ def _first_epoch(record: TrialRecord, aim: float | None) -> int | None:
 
 
 def _pareto_front(rows: Iterable[SettingRow]) -> set[str]:
-    """Labels that no other row beats in density without losing score, or the reverse."""
+    """Labels of the rows for which no other row is both at least as sparse and at least as good."""
     front: set[str] = set()
     best = float("-inf")
     points = [
@@ -112,7 +116,7 @@ def _pareto_front(rows: Iterable[SettingRow]) -> set[str]:
 
 
 def _pick(grouped: dict[Setting, list[TrialRecord]], tolerance: float) -> Setting | None:
-    whole = {
+    score_and_density = {
         setting: (
             statistics.fmean(record.validation_score for record in group),
             statistics.fmean(record.validation_density for record in group),
@@ -120,8 +124,12 @@ def _pick(grouped: dict[Setting, list[TrialRecord]], tolerance: float) -> Settin
         for setting, group in grouped.items()
         if all(record.status == "finished" for record in group)
     }
-    if not whole:
+    if not score_and_density:
         return None
-    best = max(score for score, _ in whole.values())
-    close = {setting: (d, -s) for setting, (s, d) in whole.items() if s >= best - tolerance}
+    best = max(score for score, _ in score_and_density.values())
+    close = {
+        setting: (density, -score)
+        for setting, (score, density) in score_and_density.items()
+        if score >= best - tolerance
+    }
     return min(close, key=close.__getitem__)

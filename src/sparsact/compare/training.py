@@ -1,4 +1,4 @@
-"""One training: a network with one activation, from one seed."""
+"""Train a network with one activation from one seed."""
 
 import math
 from collections import OrderedDict
@@ -9,9 +9,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from sparsact.compare.activations import ACTIVATIONS
-from sparsact.compare.config import Plan, Setting
-from sparsact.compare.split import Part, SplitData, Task
+from sparsact.compare.compared_activations import ACTIVATIONS
+from sparsact.compare.split_dataset import Part, SplitData, Task
+from sparsact.compare.training_plan import Plan, Setting
 from sparsact.meters import LayerStats, SparsityMeter
 from sparsact.nn import ThresholdModule
 from sparsact.penalties import ActivationPenalty, WeightPenalty
@@ -36,7 +36,7 @@ class LayerRecord:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """What one training gave. Scores and layers are empty or None if it diverged.
+    """The result of one training. Scores and layers are empty or None if it diverged.
 
     Attributes:
         setting: label of the setting.
@@ -46,7 +46,7 @@ class TrialRecord:
         densities: per epoch, the density of each layer on the validation part.
         test_score: accuracy, or R² for regress and reconstruct, at the end.
         layers: one per hidden layer.
-        skipped_steps: steps left out because the gradient was not finite.
+        skipped_steps: steps without an update because the gradient was not finite.
     """
 
     setting: str
@@ -60,12 +60,12 @@ class TrialRecord:
 
     @property
     def validation_score(self) -> float:
-        """At the last epoch."""
+        """The score at the last epoch."""
         return self.validation_scores[-1]
 
     @property
     def validation_density(self) -> float:
-        """Over all layers, at the last epoch."""
+        """The density over all layers, at the last epoch."""
         return self.over_layers(self.densities[-1])
 
     def over_layers(self, values: tuple[float, ...]) -> float:
@@ -81,7 +81,7 @@ class Diverged(Exception):
 def build_network(
     setting: Setting, inputs: int, hidden: tuple[int, ...], outputs: int, seed: int
 ) -> nn.Module:
-    """An MLP whose linear layers depend on the seed alone, not on the activation."""
+    """An MLP; its linear layers depend on the seed, not on the activation."""
     widths = [inputs, *hidden, outputs]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -147,7 +147,7 @@ class Training:
             self.skipped_steps += 1
 
     def batches(self, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """The training part once, in an order that depends on the generator alone."""
+        """The training part once, in an order that only depends on the generator."""
         part, size = self.data.train, self.plan.config.batch_size
         for rows in torch.randperm(len(part.x), generator=order).split(size):
             rows = rows.to(part.x.device)
@@ -161,7 +161,7 @@ def train(
 
     Args:
         setting: what to train.
-        seed: initial weights and order of the batches.
+        seed: of the initial weights and the order of the batches.
         plan: how to train.
         data: on the plan's device.
         on_epoch: called after each epoch, for a progress bar.
@@ -220,7 +220,7 @@ def _evaluate(model: nn.Module, part: Part, task: Task) -> tuple[float, dict[str
 
 
 def _examine(training: Training, part: Part) -> tuple[float, tuple[LayerRecord, ...]]:
-    """Score, activations and zero gradients on `part`; the weights stay as they are."""
+    """Score, activations and zero gradients on `part`; the weights are not changed."""
     model = training.model.eval()
     with SparsityMeter(model, ACTS, gradients=True) as meter:
         prediction = model(part.x)
