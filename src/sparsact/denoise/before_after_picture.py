@@ -1,4 +1,4 @@
-"""A picture of what denoising did: the noisy input, the result, and what was taken away."""
+"""A picture of the noisy input, the result, and the removed noise."""
 
 from pathlib import Path
 from typing import Any
@@ -7,12 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsact._common.extras import require
+from sparsact.report.palette import FRONT, PALETTE
 
-MOST_SAMPLES = 2000  # of a signal, from its middle: more would be a solid band
-TAKEN_AWAY = "removed noise"
+MOST_SAMPLES = 2000  # from the middle of a signal: more would look like a solid band
+REMOVED_NOISE = "removed noise"
+SIGNAL_COLOURS = (PALETTE[8], PALETTE[0], FRONT)  # noisy, result, removed noise
 
 
-def save_comparison(
+def save_before_after(
     path: Path,
     noisy: NDArray[Any],
     clean: NDArray[Any],
@@ -23,12 +25,12 @@ def save_comparison(
     """Write the three panels as a PNG.
 
     Args:
-        path: where to.
+        path: of the picture.
         noisy: a signal (T,), (T, tracks), or an image (H, W) or with colours along `channel_dim`;
-            leading dims are a batch, of which the first is shown.
+            leading dims are a batch, whose first entry is shown.
         clean: the result, of the same shape.
         titles: of the noisy and the clean panel.
-        dims: 1 for signals, 2 for images, 3 for volumes, of which the middle image is shown.
+        dims: 1 for signals, 2 for images, 3 for volumes, whose middle image is shown.
         channel_dim: dim of the colours or tracks, or None.
     """
     figure_type = require("matplotlib.figure", "denoise").Figure
@@ -44,7 +46,7 @@ def save_comparison(
 
 
 def _first(values: NDArray[Any], dims: int, channel_dim: int | None) -> NDArray[Any]:
-    """One signal (T,) or image (H, W[, 3]) in float64; of sound the first track."""
+    """The first signal (T,) or image (H, W[, 3]) in float64; the first track of a sound."""
     values = values.astype(np.float64)
     if channel_dim is not None:
         values = np.moveaxis(values, channel_dim, -1)
@@ -65,8 +67,8 @@ def _signals(
     for panel, values, title, colour in zip(
         axes,
         (noisy, clean, noisy - clean),
-        (*titles, TAKEN_AWAY),
-        ("#546e7a", "#2b6cb0", "#d64545"),
+        (*titles, REMOVED_NOISE),
+        SIGNAL_COLOURS,
         strict=True,
     ):
         panel.plot(time, values[part], color=colour, lw=0.8)
@@ -82,10 +84,10 @@ def _images(figure: Any, noisy: NDArray[Any], clean: NDArray[Any], titles: tuple
     low, high = np.percentile(clean, [0.1, 99.9])
     scale = high - low or 1.0
     removed = noisy - clean
-    reach = 3 * removed.std() or 1.0  # grey is nothing, black and white are 3 deviations
+    reach = 3 * removed.std() or 1.0  # grey is 0, black and white are 3 deviations
     panels = [(noisy - low) / scale, (clean - low) / scale, removed / (2 * reach) + 0.5]
     for axes, values, title in zip(
-        figure.subplots(1, 3), panels, (*titles, TAKEN_AWAY), strict=True
+        figure.subplots(1, 3), panels, (*titles, REMOVED_NOISE), strict=True
     ):
         axes.imshow(np.clip(values, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.set_title(title, loc="left", fontsize=11)

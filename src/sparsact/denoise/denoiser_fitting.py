@@ -1,4 +1,4 @@
-"""Learning the thresholds of a denoiser, with clean images or without."""
+"""Learn the thresholds of a denoiser, with clean images or without."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from sparsact._common.errors import InputError
 from sparsact._thresholds.arguments import check_input
-from sparsact.denoise.layer import WaveletShrink
-from sparsact.denoise.noise import estimate_sigma
+from sparsact.denoise.noise_estimate import estimate_sigma
+from sparsact.denoise.wavelet_layer import WaveletShrink
 
 if TYPE_CHECKING:
     import pywt
 
-START = 1.5  # λ in standard deviations of the noise, between what Bayes and Visu choose
+START = 1.5  # initial λ in standard deviations of the noise, between Bayes and Visu
 PROBE = 0.05  # step of the divergence estimate, in standard deviations of the noise
-SURE_SHRINKS = ("soft", "firm", "garrote", "scad")  # continuous: the others jump
+SURE_SHRINKS = ("soft", "firm", "garrote", "scad")  # the continuous ones
 
 
 def fit_denoiser(
@@ -36,37 +37,37 @@ def fit_denoiser(
 ) -> WaveletShrink:
     """Learn thresholds per band, in units of the noise, with Adam on random crops.
 
-    On clean images: noise of strength σ is added and the squared error minimised,
-    ``‖f(x + σz) − x‖²``. On noisy ones alone: Stein's unbiased estimate of that error,
-    ``‖y − f(y)‖² − nσ² + 2σ²·div f(y)``, with the divergence measured along a random direction
-    b as ``b·(f(y + εb) − f(y))/ε``.
+    With clean images, noise of standard deviation σ is added and the squared error
+    ``‖f(x + σz) − x‖²`` is minimised. With noisy images alone, Stein's unbiased estimate of that
+    error is minimised, ``‖y − f(y)‖² − nσ² + 2σ²·div f(y)``. Its divergence is estimated along a
+    random direction b as ``b·(f(y + εb) − f(y))/ε``.
 
     Args:
-        images: a batch (…, H, W), or a sequence of tensors of any such shapes; signals with
+        images: a batch (…, H, W), or a sequence of tensors of such shapes; signals with
             ``dims=1``, volumes with ``dims=3``.
-        sigma: standard deviation of the noise in the units of the images. It must be given
-            for clean images; of noisy ones None estimates it, image by image.
-        clean: the images are clean; False: they are noisy.
+        sigma: standard deviation of the noise in the units of the images. Clean images need it;
+            for noisy ones, None estimates it for each image.
+        clean: whether the images are clean or noisy.
         wavelet: name of a discrete wavelet of PyWavelets, or a ``pywt.Wavelet``.
         levels: depth of the transform; a crop must be large enough for it.
         dims: number of transformed dims, the last ones.
-        shrink: ``"firm"``, which learns two thresholds per band, or another of
-            :class:`WaveletShrink`; with noisy images a continuous one.
+        shrink: ``"firm"``, which learns two thresholds per band, or another one of
+            :class:`WaveletShrink`; noisy images need a continuous one.
         stationary: use the stationary, translation-invariant transform.
-        steps: of the optimizer.
+        steps: number of updates.
         batch_size: crops per step.
-        crop: side of a crop in samples, at most; smaller images are used whole along a dim.
+        crop: side of a crop in samples; smaller along a dim if an image is smaller.
         lr: learning rate, in standard deviations of the noise per step.
-        seed: of crops and noise.
+        seed: of the crops and the noise.
 
     Returns:
-        a `WaveletShrink` with ``relative=True``: called on a noisy image, it estimates the
-        noise itself, or takes ``sigma=``.
+        a `WaveletShrink` with ``relative=True``: it estimates the noise of an image, or takes it
+        as ``sigma=``.
 
     Raises:
         TypeError: an image is not floating point.
-        ValueError: there is no image, σ is missing or not positive, or the shrinkage is not
-            continuous and ``clean=False``.
+        InputError: there is no image, σ is missing or not positive, or the shrinkage is not
+            continuous with ``clean=False``.
 
     Example:
         >>> x = torch.linspace(0, 40, 4096).sin().sign().reshape(4, 1024)
@@ -82,9 +83,9 @@ def fit_denoiser(
     blocks = _blocks(images, dims)
     sigmas = _sigmas(blocks, sigma, clean, wavelet, dims)
     if not clean and shrink not in SURE_SHRINKS:
-        raise ValueError(
-            f"Stein's estimate needs a continuous shrinkage, one of {', '.join(SURE_SHRINKS)}; "
-            f"got {shrink!r}"
+        raise InputError(
+            f"shrink={shrink!r} is not continuous, as clean=False requires; choose from "
+            f"{', '.join(SURE_SHRINKS)}"
         )
     model = WaveletShrink(
         wavelet,
@@ -129,16 +130,17 @@ def _stein(
 
 
 def _blocks(images: Tensor | Sequence[Tensor], dims: int) -> list[Tensor]:
-    """Single images, as float32 at least."""
+    """Single images in float32 or float64."""
     blocks: list[Tensor] = []
     for image in [images] if isinstance(images, Tensor) else images:
         check_input(image, "fit_denoiser")
         if image.ndim < dims:
-            raise ValueError(f"an image of shape {tuple(image.shape)} has less than {dims} dims")
+            shape = tuple(image.shape)
+            raise InputError(f"an image of shape {shape} has fewer than dims={dims} dims")
         wide = image.detach().to(torch.promote_types(image.dtype, torch.float32))
         blocks += wide.reshape(-1, *image.shape[image.ndim - dims :]).unbind()
     if not blocks:
-        raise ValueError("fit_denoiser needs at least one image")
+        raise InputError("fit_denoiser needs at least one image")
     return blocks
 
 
@@ -150,14 +152,14 @@ def _sigmas(
     dims: int,
 ) -> list[float]:
     if sigma is None and clean:
-        raise ValueError("sigma, the noise to train for, must be given for clean images")
+        raise InputError("clean images need sigma=, the noise to train for")
     if sigma is not None:
-        found = [float(sigma)] * len(blocks)
+        sigmas = [float(sigma)] * len(blocks)
     else:
-        found = [estimate_sigma(block, wavelet, dims).item() for block in blocks]
-    if not all(0 < value < float("inf") for value in found):
-        raise ValueError(f"sigma must be positive and finite; got {min(found):.4g}")
-    return found
+        sigmas = [estimate_sigma(block, wavelet, dims).item() for block in blocks]
+    if not all(0 < value < float("inf") for value in sigmas):
+        raise InputError(f"sigma= must be positive and finite; got {min(sigmas):.4g}")
+    return sigmas
 
 
 def _draw(
@@ -168,7 +170,7 @@ def _draw(
     crop: int,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Random crops of one size, and the noise of each; a crop has the image's own dtype."""
+    """Random crops of one size, and the noise of each."""
     chosen = torch.randint(len(blocks), (count,), generator=generator).tolist()
     sizes = [min(crop, *(blocks[i].shape[dim] for i in chosen)) for dim in range(dims)]
     crops = []

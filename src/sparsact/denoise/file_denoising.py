@@ -1,65 +1,77 @@
-"""Denoising files: one, or all of a folder."""
+"""Denoise files."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-import tyro
 from torch import Tensor
 
-from sparsact._common.progress import Progress
-from sparsact.denoise.files import Content, FileError, kind, read
-from sparsact.denoise.files.content import Array
-from sparsact.denoise.paths import Paths, plan, write_all
-from sparsact.denoise.picture import save_comparison
-from sparsact.denoise.quality import Quality, mean_quality, quality
-from sparsact.denoise.shrinkage import denoise_wavelet
+from sparsact._common.atomic import write_files, writing
+from sparsact._common.errors import InputError, OutputError, SparsactError
+from sparsact._common.progress import Progress, ProgressCounter
+from sparsact.denoise.before_after_picture import save_before_after
+from sparsact.denoise.file_paths import Paths
+from sparsact.denoise.files import FORMATS, Content, format_of, read
+from sparsact.denoise.files.file_content import Array
+from sparsact.denoise.psnr_ssim import Quality, mean_quality, quality
+from sparsact.denoise.wavelet_shrinkage import denoise_wavelet
 
 
 @dataclass(frozen=True)
-class DenoiseConfig:
-    """Remove noise from images, sounds and signals by wavelet shrinkage."""
+class FileOptions:
+    """How the numbers of files are denoised.
 
-    input: tyro.conf.Positional[str]
-    """A PNG, JPEG, TIFF, WAV, NPY or CSV, or a folder of them."""
-    output: tyro.conf.Positional[str]
-    """Where the result goes: a file of the same format, or a folder."""
-    sigma: str | None = None
-    """Standard deviation of the noise in the file's units (0–255 for 8 bits, −1 to 1 for sound);
-    level: estimated for each level (coloured noise); by default estimated once."""
+    Attributes:
+        wavelet: name of a discrete wavelet of PyWavelets.
+        levels: depth of the transform; None: 3 less than the deepest.
+        threshold: name of a rule, or λ in the file's units.
+        shrink: name of a shrinkage.
+        sigma: the noise in the file's units; None estimates it, ``"level"`` for each level.
+        cycle_spins: number of shifts per dim to average over, or ``"all"``.
+        ycbcr: denoise RGB images as Y, Cb, Cr; other files are not affected.
+        column: of a CSV.
+        dims: of an NPY, the number of dims to transform.
+        channel_dim: of an NPY, the dim of the colours or tracks.
+    """
+
     wavelet: str = "db2"
-    """A discrete wavelet of PyWavelets."""
     levels: int | None = None
-    """Depth of the transform; by default 3 less than the deepest."""
-    threshold: str = "bayes"
-    """bayes, visu, sure, fdr, or λ in the file's units."""
+    threshold: str | float = "bayes"
     shrink: str = "soft"
-    """soft, hard, firm, garrote, scad or half."""
-    spins: str = "all"
-    """Shifts per dim over which the result is averaged, or all."""
+    sigma: float | Literal["level"] | None = None
+    cycle_spins: int | Literal["all"] = "all"
     ycbcr: bool = False
-    """Denoise RGB as brightness and two colour differences."""
     column: str | None = None
-    """Column of a CSV: its name, or its number from 1 if there is no header."""
     dims: int | None = None
-    """Of an NPY: 1 for signals, 2 for images, 3 for volumes; the last dims, others are a batch."""
     channel_dim: int | None = None
-    """Of an NPY: dim of the colours or tracks, which `dims` leaves out."""
-    clean: str | None = None
-    """The clean original, or a folder of them: PSNR and SSIM are printed."""
-    compare: str | None = None
-    """Write a picture here, or one per file into this folder: noisy, result, removed noise."""
-    force: bool = False
-    """Overwrite outputs that exist."""
+
+    def denoise(self, x: Tensor, dims: int, channel_dim: int | None, ycbcr: bool) -> Tensor:
+        """Denoise a tensor with these options."""
+        return denoise_wavelet(
+            x,
+            self.wavelet,
+            self.levels,
+            self.threshold,
+            self.shrink,
+            self.sigma,
+            self.cycle_spins,
+            dims,
+            channel_dim=channel_dim,
+            ycbcr=ycbcr,
+        )
+
+    def check(self) -> None:
+        """Raise InputError if no file could be denoised with these options."""
+        replace(self, levels=None).denoise(torch.zeros(512), 1, None, ycbcr=False)
 
 
 @dataclass(frozen=True)
-class Done:
+class Denoised:
     """A denoised file, with the quality before and after if there is a clean original."""
 
     target: Path
@@ -67,161 +79,132 @@ class Done:
     after: Quality | None
 
 
-def check(config: DenoiseConfig) -> None:
-    """Raise FileError for flags that no file could be denoised with."""
-    try:
-        denoise_wavelet(torch.zeros(512), **{**_options(config), "levels": None}, dims=1)
-    except ValueError as error:
-        raise FileError(str(error)) from error
-
-
-def denoise_file(paths: Paths, config: DenoiseConfig) -> Done:
+def denoise_file(paths: Paths, options: FileOptions, force: bool = False) -> Denoised:
     """Denoise one file; nothing is written unless all of it succeeds.
 
+    Args:
+        paths: the files to read and write.
+        options: how to denoise.
+        force: overwrite outputs that exist.
+
     Raises:
-        FileError: what is wrong with which file.
+        InputError: a file or an option cannot be used.
+        OutputError: a file cannot be written.
     """
-    paths.check(config.force)
-    _check_flags(paths.source, config)
-    content = _arranged(read(paths.source, config.column), paths.source, config)
-    clean = None if paths.clean is None else _original(paths.clean, content, config)
-    results = [_denoise(block, content, config, paths.source) for block in content.blocks]
+    paths.check(force)
+    _check_options(paths.source, options)
+    content = _arranged(read(paths.source, options.column), paths.source, options)
+    clean = None if paths.clean is None else _original(paths.clean, content, options)
+    results = [_denoise(block, content, options, paths.source) for block in content.blocks]
     before = after = None
     if clean is not None:
         before = _quality(content.blocks, clean, content)
         after = _quality(results, clean, content)
-    writes = [(paths.target, partial(content.save, clean=results))]
+    writers = {paths.target: _encoder(paths.target, partial(content.save, clean=results))}
     if paths.picture is not None:
-        titles = (_title("noisy", before), _title("denoised", after))
         draw = partial(
-            save_comparison,
+            save_before_after,
             noisy=content.blocks[0],
             clean=results[0],
-            titles=titles,
+            titles=(_title("noisy", before), _title("denoised", after)),
             dims=content.dims,
             channel_dim=content.channel_dim,
         )
-        writes.append((paths.picture, draw))
-    write_all(writes)
-    return Done(paths.target, before, after)
+        writers[paths.picture] = _encoder(paths.picture, draw)
+    for path in writers:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+    write_files(writers)
+    return Denoised(paths.target, before, after)
 
 
-def run(
-    config: DenoiseConfig,
-    progress: Progress,
-    failed: Callable[[FileError], None],
-) -> list[Done]:
-    """Denoise all files; of a folder, one that fails is reported and the others go on.
+def denoise_files(
+    inputs: Iterable[Paths],
+    options: FileOptions,
+    progress: Progress | None = None,
+    on_error: Callable[[SparsactError], None] | None = None,
+    force: bool = False,
+) -> list[Denoised]:
+    """Denoise several files.
+
+    Args:
+        inputs: the files to read and write, as :func:`paths_of` returns them.
+        options: how to denoise.
+        progress: called with the number of files done, their total, and a name.
+        on_error: called with the error of a file, after which the next file follows; by default
+            the error is raised.
+        force: overwrite outputs that exist.
 
     Raises:
-        FileError: a flag or the input is wrong, or the only file fails.
+        InputError: an option cannot be used, or, without `on_error`, a file.
+        OutputError: without `on_error`: a file cannot be written.
     """
-    check(config)
-    clean = None if config.clean is None else Path(config.clean)
-    picture = None if config.compare is None else Path(config.compare)
-    todo = plan(Path(config.input), Path(config.output), clean, picture)
-    done = []
-    for number, paths in enumerate(todo):
-        progress(number, len(todo), paths.source.name)
+    options.check()
+    inputs = list(inputs)
+    counter = ProgressCounter(len(inputs), progress)
+    results = []
+    for paths in inputs:
+        counter.label = paths.source.name
+        counter.advance(0)
         try:
-            done.append(denoise_file(paths, config))
-        except FileError as error:
-            if not Path(config.input).is_dir():
+            results.append(denoise_file(paths, options, force))
+        except SparsactError as error:
+            if on_error is None:
                 raise
-            failed(error)
-    progress(len(todo), len(todo), "")
-    return done
+            on_error(error)
+        counter.advance()
+    return results
 
 
-def _check_flags(path: Path, config: DenoiseConfig) -> None:
-    for flag, value, which in (
-        ("--column", config.column, "CSV"),
-        ("--dims", config.dims, "NPY"),
-        ("--channel-dim", config.channel_dim, "NPY"),
-    ):
-        if value is not None and kind(path) != which:
-            raise FileError(f"{flag} is for {which} files, and {path} is none")
+def _check_options(path: Path, options: FileOptions) -> None:
+    """Raise InputError for an option that other formats take, not that of this file."""
+    own = format_of(path).options
+    for file_format in FORMATS:
+        for name in file_format.options:
+            if getattr(options, name) is not None and name not in own:
+                raise InputError(f"{name}= is for {file_format.name} files, and {path} is none")
 
 
-def _arranged(content: Content, path: Path, config: DenoiseConfig) -> Content:
-    """What the dims of an NPY are, which the file does not say."""
-    if kind(path) != "NPY":
+def _arranged(content: Content, path: Path, options: FileOptions) -> Content:
+    """Set the dims of an NPY, because the file itself does not say what they mean."""
+    if "channel_dim" not in format_of(path).options:
         return content
-    shape, channel_dim = content.blocks[0].shape, config.channel_dim
-    if config.dims is None and channel_dim is None and len(shape) > 1 and shape[-1] <= 4:
-        raise FileError(
-            f"{path} has the shape {shape}; if the last dim holds colours or tracks, say so with "
-            "--channel-dim -1 (of signals also --dims 1), if not, with --dims"
+    shape, channel_dim = content.blocks[0].shape, options.channel_dim
+    if options.dims is None and channel_dim is None and len(shape) > 1 and shape[-1] <= 4:
+        raise InputError(
+            f"{path} has the shape {shape}: does the last dim hold colours or tracks? If so, set "
+            "channel_dim=-1 (for signals also dims=1), otherwise set dims="
         )
     if channel_dim is not None and not -len(shape) <= channel_dim < len(shape):
-        raise FileError(f"--channel-dim {channel_dim} does not exist in {path} of shape {shape}")
-    dims = content.dims if config.dims is None else config.dims
+        raise InputError(f"channel_dim={channel_dim} does not exist in {path} of shape {shape}")
+    dims = content.dims if options.dims is None else options.dims
     return replace(content, dims=dims, channel_dim=channel_dim)
 
 
-def _denoise(block: Array, content: Content, config: DenoiseConfig, path: Path) -> Array:
-    options = _options(config)
-    colours = content.channel_dim is not None and block.shape[content.channel_dim] == 3
-    if config.ycbcr and content.dims == 2 and colours:
-        options["ycbcr"] = True
+def _denoise(block: Array, content: Content, options: FileOptions, path: Path) -> Array:
+    has_colours = content.channel_dim is not None and block.shape[content.channel_dim] == 3
+    ycbcr = options.ycbcr and content.dims == 2 and has_colours
     try:
-        result = denoise_wavelet(
-            _tensor(block), **options, dims=content.dims, channel_dim=content.channel_dim
-        )
-    except ValueError as error:
-        raise FileError(f"{path}: {error}") from error
+        result = options.denoise(_tensor(block), content.dims, content.channel_dim, ycbcr)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     array: Array = result.numpy()
     return array
 
 
-def _options(config: DenoiseConfig) -> dict[str, Any]:
-    """The flags as `denoise_wavelet` takes them."""
-    sigma: float | str | None = config.sigma
-    if sigma not in (None, "level"):
-        sigma = _number("--sigma", config.sigma, "a positive number or level")
-        if sigma == 0:
-            raise FileError("--sigma takes a positive number or level, got 0")
-    threshold: float | str = config.threshold
-    if not config.threshold.isalpha():
-        threshold = _number("--threshold", config.threshold, "a rule or a number")
-    spins: int | str = config.spins
-    if spins != "all":
-        if not config.spins.isdecimal() or int(config.spins) < 1:
-            raise FileError(f"--spins takes a positive number or all, got {config.spins}")
-        spins = int(config.spins)
-    return {
-        "wavelet": config.wavelet,
-        "levels": config.levels,
-        "threshold": threshold,
-        "shrink": config.shrink,
-        "sigma": sigma,
-        "cycle_spins": spins,
-    }
-
-
-def _number(flag: str, text: str | None, expected: str) -> float:
-    try:
-        value = float(text or "")
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise FileError(f"{flag} takes {expected}, got {text}")
-    return value
-
-
 def _tensor(block: Array) -> Tensor:
-    """In float32 where that holds the values exactly, else in float64."""
+    """A tensor in float32 if that represents the dtype exactly, else in float64."""
     exact = np.can_cast(block.dtype, np.float32)
     return torch.from_numpy(block.astype(np.float32 if exact else np.float64))
 
 
-def _original(path: Path, noisy: Content, config: DenoiseConfig) -> Content:
-    clean = read(path, config.column)
+def _original(path: Path, noisy: Content, options: FileOptions) -> Content:
+    clean = read(path, options.column)
     shapes = [block.shape for block in clean.blocks], [block.shape for block in noisy.blocks]
     if shapes[0] != shapes[1]:
-        raise FileError(f"{path} has the shape {shapes[0]}, the noisy file {shapes[1]}")
+        raise InputError(f"{path} has the shape {shapes[0]}, the noisy file {shapes[1]}")
     if clean.peak != noisy.peak:
-        raise FileError(
+        raise InputError(
             f"{path} holds {clean.units}, the noisy file {noisy.units}; no quality can be "
             "measured between them"
         )
@@ -239,5 +222,26 @@ def _quality(blocks: list[Array], clean: Content, content: Content) -> Quality:
     )
 
 
-def _title(what: str, found: Quality | None) -> str:
-    return what if found is None else f"{what}: {found}"
+def _title(text: str, measured: Quality | None) -> str:
+    return text if measured is None else f"{text}: {measured}"
+
+
+def _encoder(path: Path, write: Callable[[Path], Any]) -> Callable[[Path], None]:
+    """`write` with an OutputError for whatever an encoder raises."""
+
+    def encode(unfinished: Path) -> None:
+        with _encoding(path):
+            write(unfinished)
+
+    return encode
+
+
+@contextmanager
+def _encoding(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (SparsactError, OSError):
+        raise
+    except Exception as error:  # encoders raise all kinds of exceptions
+        reason = str(error) or type(error).__name__
+        raise OutputError(f"{path} could not be written ({reason})") from error

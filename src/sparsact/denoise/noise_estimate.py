@@ -1,4 +1,4 @@
-"""The standard deviation of the noise, read from the finest wavelet coefficients."""
+"""Estimate the standard deviation of the noise from the finest wavelet coefficients."""
 
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from sparsact._thresholds.arguments import check_input, widen
-from sparsact.denoise.blocks import Dims, last_dims
 from sparsact.denoise.filtering import is_compiled
-from sparsact.denoise.filters import filter_bank
-from sparsact.denoise.transform import Bands, decompose
+from sparsact.denoise.transformed_dims import Dims, last_dims
+from sparsact.denoise.wavelet_filters import filter_bank
+from sparsact.denoise.wavelet_transform import Bands, decompose
 from sparsact.kernels._reference.median import median_above
 
 if TYPE_CHECKING:
@@ -26,24 +26,25 @@ def estimate_sigma(
     *,
     channel_dim: int | None = None,
 ) -> Tensor:
-    """Noise of each image: ``median(|d|) / Φ⁻¹(¾)`` over its finest diagonal coefficients d.
+    """The noise of each image: ``median(|d|) / Φ⁻¹(¾)`` over its finest diagonal coefficients d.
 
     Args:
         x: a batch of signals, images or volumes, floating point.
         wavelet: name of a discrete wavelet of PyWavelets, or a ``pywt.Wavelet``.
-        dims: the transformed dims: the number of them, counted from the last, or a tuple.
-        channel_dim: dim of the colours, which `dims` as a number leaves out.
+        dims: the transformed dims: a tuple, or their number counted from the last dim.
+        channel_dim: dim of the colours; a number of dims does not count it.
 
     Returns:
-        a tensor with the dims of `x` that are not transformed, in the units of `x`. Zeros
-        (masked or saturated regions) are dropped, up to rounding; where nothing else is left, 0.
+        a tensor with the dims of `x` that are not transformed, in the units of `x`. Coefficients
+        that are zero up to rounding (masked or saturated regions) are ignored; if all are, the
+        noise is 0.
 
     Gradient:
-        exact almost everywhere: that of the coefficients at the median.
+        exact almost everywhere: the gradient of the coefficients at the median.
 
     Raises:
         TypeError: `x` is not floating point.
-        ValueError: no such wavelet, or `x` is smaller than its filter.
+        InputError: there is no such wavelet, or `x` is smaller than its filter.
 
     Example:
         >>> noise = 0.1 * torch.randn(256, 256, generator=torch.Generator().manual_seed(0))
@@ -66,8 +67,8 @@ def estimate_sigma(
 def robust_sigma(bands: Bands, level: int) -> Tensor:
     """The estimate from the diagonal band of one level, with size 1 in the transformed dims.
 
-    Of a stationary band it is the mean over a signal's shifts; of an image one is enough: its
-    neighbours say the same again.
+    A stationary band of a signal gives the mean of the estimates from each shift. For images one
+    shift is enough, because the others give nearly the same estimate.
     """
     band, ndim = bands.details[-level][-1], bands.ndim
     shifts = 2**level if bands.stationary else 1
@@ -83,7 +84,7 @@ def robust_sigma(bands: Bands, level: int) -> Tensor:
 
 
 def _median_sigma(band: Tensor, bands: Bands) -> Tensor:
-    """The estimate from each row (…, rows, coefficients) of what is not 0 up to rounding."""
+    """The estimate from each row (…, rows, coefficients), without zeros up to rounding."""
     rows = band.reshape(-1, band.shape[-1])
     floor = _rounding(bands).expand(band.shape[:-1]).reshape(-1)
     find = torch.ops.sparsact.median_above if is_compiled(band) else median_above
@@ -91,6 +92,6 @@ def _median_sigma(band: Tensor, bands: Bands) -> Tensor:
 
 
 def _rounding(bands: Bands) -> Tensor:
-    """What rounding leaves of a zero, at most: a constant region has no exact zeros."""
+    """The largest magnitude that a zero can have after rounding: constant regions are not exact."""
     largest = bands.approximation.detach().abs().flatten(-bands.ndim).amax(-1, keepdim=True)
     return 4 * torch.finfo(largest.dtype).eps * largest

@@ -1,4 +1,4 @@
-"""How near a result is to the clean original: PSNR and SSIM."""
+"""PSNR and SSIM: how close a result is to the clean original."""
 
 import math
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from sparsact.denoise.blocks import last_dims
+from sparsact.denoise.transformed_dims import last_dims
 
 WINDOW = 7  # samples along each side of the SSIM window
 
 
 @dataclass(frozen=True)
 class Quality:
-    """PSNR in decibels, and SSIM, which only images have."""
+    """PSNR in decibels, and SSIM; only images have an SSIM."""
 
     psnr: float
     ssim: float | None
@@ -31,7 +31,9 @@ def psnr(x: Tensor, clean: Tensor, peak: float) -> float:
 
 
 def ssim(x: Tensor, clean: Tensor, peak: float) -> float:
-    """Structural similarity: the mean over 7×7 windows and images, (…, H, W), of at least 7×7.
+    """Structural similarity of images (…, H, W): the mean over all 7×7 windows.
+
+    Images must be at least 7×7.
 
     Source:
         Wang et al., "Image quality assessment", IEEE TIP 13 (2004), with a flat window and
@@ -56,22 +58,22 @@ def ssim(x: Tensor, clean: Tensor, peak: float) -> float:
 def quality(
     x: Tensor, clean: Tensor, dims: int, channel_dim: int | None, peak: float | None
 ) -> Quality:
-    """Both measures; without a `peak` the range of the clean original is the peak."""
+    """Both measures; if `peak` is None, the range of the clean original is used."""
     if peak is None:
         peak = (clean.max() - clean.min()).item() or 1.0
-    found = psnr(x, clean, peak)
+    ratio = psnr(x, clean, peak)
     if dims != 2:
-        return Quality(found, None)
+        return Quality(ratio, None)
     images, originals = (last_dims(values, dims, channel_dim)[0] for values in (x, clean))
     if min(images.shape[-2:]) < WINDOW:
-        return Quality(found, None)
-    return Quality(found, ssim(images.double(), originals.double(), peak))
+        return Quality(ratio, None)
+    return Quality(ratio, ssim(images.double(), originals.double(), peak))
 
 
-def mean_quality(parts: list[Quality]) -> Quality:
+def mean_quality(pages: list[Quality]) -> Quality:
     """The mean over the pages of a file."""
-    similarities = [part.ssim for part in parts if part.ssim is not None]
+    similarities = [page.ssim for page in pages if page.ssim is not None]
     return Quality(
-        torch.tensor([part.psnr for part in parts], dtype=torch.float64).mean().item(),
+        torch.tensor([page.psnr for page in pages], dtype=torch.float64).mean().item(),
         sum(similarities) / len(similarities) if similarities else None,
     )

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sparsact._common.errors import unknown
+from sparsact._common.errors import InputError, unknown
 from sparsact._thresholds.arguments import broadcasts_to
-from sparsact.denoise.transform import keys
+from sparsact.denoise.wavelet_transform import keys
 
 FALSE_DISCOVERIES = 0.05  # share q of the kept coefficients that may be noise, for "fdr"
-# coefficients on either side of one that tell its variance: so many, or this share of its shift
+# coefficients on either side from which a variance is estimated: number, or share of the shift
 ALIKE = 50
 ALIKE_SHARE = 0.02
 
@@ -28,8 +28,8 @@ class NoisyLevel(NamedTuple):
         values: (bands, …, one size per dim).
         sigma: noise of these coefficients, (…, 1 per dim).
         ndim: number of dims of a block.
-        shifts: how many shifts' coefficients stand side by side in each dim, 1 if decimated.
-        averaged: the result is a mean over shifts.
+        shifts: the number of shifts whose coefficients alternate in each dim; 1 if decimated.
+        averaged: whether the result is a mean over shifts.
     """
 
     values: Tensor
@@ -45,9 +45,9 @@ def choose(
     """The thresholds of each level: a number, or a tensor that broadcasts to its values.
 
     Args:
-        threshold: a rule or λ, as `denoise_wavelet` takes them.
+        threshold: a rule or λ, as in `denoise_wavelet`.
         levels: coarsest first.
-        samples: in one block, before the transform.
+        samples: number of samples of one block before the transform.
         batch: the shape of the batch.
     """
     if isinstance(threshold, str):
@@ -59,12 +59,12 @@ def choose(
         return [_against(threshold, ndim, batch)] * len(levels)
     if not isinstance(threshold, (list, tuple)):
         raise TypeError(
-            "threshold must be a rule, a number, a tensor or a list of them, "
+            "threshold= must be a rule, a number, a tensor or a list of them, "
             f"got {type(threshold).__name__}"
         )
     if len(threshold) != len(levels):
-        raise ValueError(
-            f"threshold must hold one entry for each of the {len(levels)} levels, coarsest "
+        raise InputError(
+            f"threshold= must have one entry for each of the {len(levels)} levels, coarsest "
             f"first; got {len(threshold)}"
         )
     return [_entry(entry, ndim, batch, levels[0].values) for entry in threshold]
@@ -76,10 +76,10 @@ def visu(level: NoisyLevel, samples: int) -> Tensor:
 
 
 def bayes(level: NoisyLevel, samples: int) -> Tensor:
-    """BayesShrink, ``σ²/√(mean(d²) − σ²)``; ``‖d‖``, above all d, where there is only noise.
+    """BayesShrink, ``σ²/√(mean(d²) − σ²)``; ``‖d‖``, which is above all d, if only noise is there.
 
-    The mean is over a band. Where a signal's shifts are averaged, it is over those coefficients of
-    the same shift that have neighbours alike, and each coefficient has a threshold of its own.
+    The mean is over a band. For a signal that is averaged over shifts, each coefficient has its
+    own threshold: the mean is over the coefficients of the same shift with similar neighbours.
     """
     norm = _unflat(torch.linalg.vector_norm(_flat(level), dim=-1), level)
     if level.ndim == 1 and level.averaged:
@@ -95,8 +95,8 @@ def bayes(level: NoisyLevel, samples: int) -> Tensor:
 def _mean_square_of_alike(level: NoisyLevel) -> Tensor:
     """For each coefficient of a signal: the mean of d² over itself and `ALIKE` on either side.
 
-    The coefficients of its shift are sorted for that by the mean magnitude of both neighbours. A
-    shift of no more than 51 has one mean.
+    The sides are those in an order: the coefficients of a shift are sorted by the mean magnitude
+    of their two neighbours. A shift of at most 51 coefficients has one mean.
 
     Source:
         after Chang, Yu & Vetterli, "Spatially adaptive wavelet thresholding with context modeling
@@ -106,7 +106,7 @@ def _mean_square_of_alike(level: NoisyLevel) -> Tensor:
     size, shifts = level.values.shape[-1], level.shifts
     padded = pad(level.values, (0, -size % shifts), value=torch.nan)
     values = padded.unflatten(-1, (-1, shifts)).mT  # (…, shifts, coefficients)
-    missing = values.isnan()  # the last shifts have a coefficient less
+    missing = values.isnan()  # the last shifts have one coefficient less
     sides = pad(values.detach().abs(), (1, 1), value=torch.nan)
     context = torch.stack([sides[..., :-2], sides[..., 2:]]).nanmean(0)
     order = context.masked_fill(missing, torch.inf).argsort(-1)
@@ -117,7 +117,7 @@ def _mean_square_of_alike(level: NoisyLevel) -> Tensor:
     first, after = (place - reach).clamp(min=0), (place + reach + 1).clamp(max=count)
 
     def windows(values: Tensor) -> Tensor:
-        # sorted upwards, so that a difference of the sums is exact enough in float32 too
+        # in ascending order, so that differences of the sums are accurate in float32 too
         sums = pad(values.gather(-1, order).cumsum(-1), (1, 0))
         return sums[..., after] - sums[..., first]
 
@@ -127,24 +127,24 @@ def _mean_square_of_alike(level: NoisyLevel) -> Tensor:
 
 
 def sure(level: NoisyLevel, samples: int) -> Tensor:
-    """The hybrid SureShrink: minimises Stein's risk, or is universal where the band is sparse."""
+    """Hybrid SureShrink: the minimiser of Stein's risk, or the universal λ for a sparse band."""
     ordered = _in_sigmas(level).sort(-1).values
     n = ordered.shape[-1]
     universal = math.sqrt(2 * math.log(n))
     square = ordered.square()
-    kept = torch.arange(n - 1, -1, -1, device=ordered.device)  # if λ is entry i of the sorted
+    kept = torch.arange(n - 1, -1, -1, device=ordered.device)  # number of kept ones if λ is entry i
     risk = n - 2 * (n - kept) + square.cumsum(-1) + kept * square
     risk = torch.where(ordered <= universal, risk, torch.inf)
     best = ordered.gather(-1, risk.argmin(-1, keepdim=True)).squeeze(-1)
-    best = torch.where(risk.amin(-1) < n, best, 0.0)  # λ = 0, which keeps all, has the risk n
+    best = torch.where(risk.amin(-1) < n, best, 0.0)  # λ = 0 keeps all and has the risk n
     sparse = square.mean(-1) - 1 <= math.log2(n) ** 1.5 / math.sqrt(n)
     return _unflat(torch.where(sparse, universal, best), level) * level.sigma
 
 
 def fdr(level: NoisyLevel, samples: int) -> Tensor:
-    """``σ·Φ⁻¹(1 − q·i/2m)``: i of m coefficients pass the test of Benjamini and Hochberg.
+    """``σ·Φ⁻¹(1 − q·i/2m)``, where i of m coefficients pass Benjamini and Hochberg's test.
 
-    Per band; q = 0.05 is the expected share of noise among the coefficients that are kept.
+    It is applied per band; q = 0.05 is the expected share of noise among the kept coefficients.
     """
     ordered = _in_sigmas(level).detach().sort(-1).values
     m = ordered.shape[-1]
@@ -164,7 +164,7 @@ RULES: dict[str, Callable[[NoisyLevel, int], Tensor]] = {
 
 
 def _flat(level: NoisyLevel) -> Tensor:
-    """(bands, …, coefficients)."""
+    """The values as (bands, …, coefficients)."""
     return level.values.flatten(-level.ndim)
 
 
@@ -174,18 +174,18 @@ def _in_sigmas(level: NoisyLevel) -> Tensor:
     return _flat(level).abs() / torch.where(sigma > 0, sigma, 1.0)
 
 
-def _unflat(number: Tensor, level: NoisyLevel) -> Tensor:
-    """One number per band and block, (bands, …), with a 1 for each dim of a block."""
-    return number.reshape(*number.shape, *[1] * level.ndim)
+def _unflat(statistic: Tensor, level: NoisyLevel) -> Tensor:
+    """A statistic of each band and block, (bands, …), with a 1 for each dim of a block."""
+    return statistic.reshape(*statistic.shape, *[1] * level.ndim)
 
 
 def _entry(entry: Level | Mapping[str, Level], ndim: int, batch: torch.Size, like: Tensor) -> Level:
-    """The thresholds of one level, of which each band may have its own."""
+    """The thresholds of one level: one for all bands, or one per band."""
     if not isinstance(entry, Mapping):
         return _against(entry, ndim, batch)
     if sorted(entry) != sorted(keys(ndim)):
-        raise ValueError(
-            f"thresholds of a level by band must be for {sorted(keys(ndim))}, got {sorted(entry)}"
+        raise InputError(
+            f"threshold= by band must have the bands {sorted(keys(ndim))}, got {sorted(entry)}"
         )
     by_band = []
     for key in keys(ndim):
@@ -200,8 +200,8 @@ def _against(level: Level, ndim: int, batch: torch.Size) -> Level:
 
 def _for_blocks(level: Tensor, ndim: int, batch: torch.Size) -> Tensor:
     if not broadcasts_to(level.shape, batch):
-        raise ValueError(
-            f"threshold of shape {tuple(level.shape)} does not broadcast to the batch's shape "
+        raise InputError(
+            f"threshold= of shape {tuple(level.shape)} does not broadcast to the batch's shape "
             f"{tuple(batch)} (the dims that are not transformed)"
         )
     return level.reshape(*level.shape, *[1] * ndim)

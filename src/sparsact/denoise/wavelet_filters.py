@@ -1,10 +1,10 @@
-"""Filter banks: PyWavelets' coefficients as tuples that the transform reads."""
+"""The filters of a wavelet: PyWavelets' coefficients as tuples for the transform."""
 
-import difflib
 import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sparsact._common.errors import InputError, suggestion
 from sparsact._common.extras import require
 
 if TYPE_CHECKING:
@@ -34,15 +34,15 @@ class FilterBank:
 
     @functools.cached_property
     def averaging(self) -> tuple[Taps, Taps]:
-        """Half the synthesis filters: the mean of both phases."""
+        """The synthesis filters, halved to give the mean of both phases."""
         low, high = (tuple(tap / 2 for tap in taps) for taps in self.synthesis)
         return low, high
 
     def max_levels(self, sizes: tuple[int, ...]) -> int:
-        """The deepest decomposition of a block of these sizes; 0 if it is smaller than the filter.
+        """The largest number of levels for blocks of these sizes; 0 if the filter is larger.
 
-        ``⌊log2(size / (taps − 1))⌋`` of the smallest size, after which every coefficient
-        would see the border; one level is allowed from ``size = taps`` on.
+        It is ``⌊log2(size / (taps − 1))⌋`` for the smallest size: beyond that, every coefficient
+        would depend on the border. One level is allowed from ``size = taps`` on.
         """
         smallest = min(sizes)
         if smallest < self.length:
@@ -50,21 +50,21 @@ class FilterBank:
         return max((smallest // (self.length - 1)).bit_length() - 1, 1)
 
     def check_sizes(self, sizes: tuple[int, ...]) -> None:
-        """Raise ValueError if a block of these sizes is smaller than the filter."""
+        """Raise InputError if a block of these sizes is smaller than the filter."""
         if self.max_levels(sizes) == 0:
             shape = "×".join(map(str, sizes))
-            raise ValueError(
+            raise InputError(
                 f"{shape} is smaller than the filter of {self.name}, which needs "
                 f"{self.length} samples along each dim; choose a shorter one, such as 'haar'"
             )
 
     def check_levels(self, sizes: tuple[int, ...], levels: int) -> None:
-        """Raise ValueError unless blocks of these sizes can be taken apart so often."""
+        """Raise InputError if so many levels are not possible for blocks of these sizes."""
         self.check_sizes(sizes)
         deepest = self.max_levels(sizes)
         if not 1 <= levels <= deepest:
-            raise ValueError(
-                f"levels={levels} must lie between 1 and {deepest} for {self.name} and a block "
+            raise InputError(
+                f"levels={levels} must be between 1 and {deepest} for {self.name} and a block "
                 f"of {'×'.join(map(str, sizes))}"
             )
 
@@ -73,8 +73,8 @@ def filter_bank(wavelet: "str | pywt.Wavelet") -> FilterBank:
     """The filters of a discrete wavelet of PyWavelets.
 
     Raises:
-        ImportError: PyWavelets is not installed.
-        ValueError: there is no such discrete wavelet.
+        ImportError: PyWavelets is not installed (extra ``denoise``).
+        InputError: there is no such discrete wavelet.
 
     Example:
         >>> filter_bank("haar").length
@@ -92,13 +92,12 @@ def _named_bank(name: str) -> FilterBank:
     pywt = require("pywt", "denoise")
     names = pywt.wavelist(kind="discrete")
     if name.lower() not in names and name.lower() not in pywt.families():
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else "see pywt.wavelist(kind='discrete')"
-        raise ValueError(f"there is no discrete wavelet {name!r}; {hint}")
+        hint = suggestion(name, names, otherwise="see pywt.wavelist(kind='discrete')")
+        raise InputError(f"there is no discrete wavelet {name!r}; {hint}")
     try:
         return _bank(pywt.Wavelet(name))
-    except ValueError as error:  # a family's name alone, or a continuous wavelet
-        raise ValueError(
+    except ValueError as error:  # the name of a family or of a continuous wavelet
+        raise InputError(
             f"{name!r} is not one discrete wavelet; see pywt.wavelist(kind='discrete')"
         ) from error
 
@@ -106,5 +105,5 @@ def _named_bank(name: str) -> FilterBank:
 def _bank(wavelet: "pywt.Wavelet") -> FilterBank:
     dec_lo, dec_hi, rec_lo, rec_hi = (tuple(map(float, taps)) for taps in wavelet.filter_bank)
     if len(dec_lo) % 2:
-        raise ValueError(f"wavelet {wavelet.name!r} has filters of odd length {len(dec_lo)}")
+        raise InputError(f"wavelet {wavelet.name!r} has filters of odd length {len(dec_lo)}")
     return FilterBank(wavelet.name, (dec_lo[::-1], dec_hi[::-1]), (rec_lo, rec_hi))

@@ -1,4 +1,4 @@
-"""Wavelet shrinkage as a layer whose thresholds learn."""
+"""Wavelet shrinkage as a layer with learned thresholds."""
 
 from typing import TYPE_CHECKING
 
@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 import sparsact.functional as SF
-from sparsact._common.errors import unknown
+from sparsact._common.errors import InputError, unknown
 from sparsact._thresholds.arguments import broadcasts_to, check_input, check_threshold, widen
-from sparsact.denoise.filters import filter_bank
-from sparsact.denoise.noise import robust_sigma
-from sparsact.denoise.shrinkage import SHRINKS
-from sparsact.denoise.transform import Bands, decompose, keys, recompose
+from sparsact.denoise.noise_estimate import robust_sigma
+from sparsact.denoise.wavelet_filters import filter_bank
+from sparsact.denoise.wavelet_shrinkage import SHRINKS
+from sparsact.denoise.wavelet_transform import Bands, decompose, keys, recompose
 
 if TYPE_CHECKING:
     import pywt
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class WaveletShrink(nn.Module):
     """``W⁻¹ S_λ(W x)`` with a learned λ for each band, or for each band of each channel.
 
-    λ is stored as itself and used as |λ|, as in the threshold modules: it can reach 0, and
-    weight decay pulls it there. With ``shrink="firm"`` the distance from λ to the upper bound μ,
-    from which on coefficients pass unchanged, is learned as well.
+    The parameter λ is used as |λ|, as in the threshold modules: it can reach 0, and weight decay
+    pulls it there. ``shrink="firm"`` also learns the distance from λ to the upper bound μ, above
+    which coefficients pass unchanged.
 
     Args:
         wavelet: name of a discrete wavelet of PyWavelets, or a ``pywt.Wavelet``.
@@ -31,16 +31,17 @@ class WaveletShrink(nn.Module):
         channels: 1, or the number of channels, for thresholds per channel; the channel dim is
             the one before the transformed dims, as in torch's convolutions.
         shrink: ``"soft"``, ``"firm"``, ``"garrote"``, ``"scad"``, ``"half"`` or ``"hard"``.
-        lambd: where every λ starts.
-        relative: λ counts in standard deviations of the noise, which `forward` is given or
-            estimates for each block; otherwise in the units of the input.
+        lambd: the initial value of every λ.
+        relative: λ is in standard deviations of the noise, which `forward` takes or estimates for
+            each block; otherwise λ is in the units of the input.
         stationary: use the stationary, translation-invariant transform.
 
     Shape:
-        (…, T), (…, H, W) or (…, D, H, W), returned unchanged.
+        (…, T), (…, H, W) or (…, D, H, W); the output has the shape of the input.
 
     Gradient:
-        exact almost everywhere to the input and to λ, straight-through to the λ of ``"hard"``.
+        exact almost everywhere for the input and for λ; straight-through for the λ of
+        ``"hard"``.
 
     Example:
         >>> layer = WaveletShrink("haar", levels=2, channels=8)
@@ -66,8 +67,8 @@ class WaveletShrink(nn.Module):
         if shrink not in SHRINKS:
             raise unknown("shrink", shrink, SHRINKS)
         if min(levels, dims, channels) < 1:
-            raise ValueError(
-                f"levels, dims and channels must be at least 1, got {levels}, {dims}, {channels}"
+            raise InputError(
+                f"levels=, dims= and channels= must be at least 1, got {levels}, {dims}, {channels}"
             )
         check_threshold(lambd)
         self.bank = filter_bank(wavelet)
@@ -86,14 +87,14 @@ class WaveletShrink(nn.Module):
         """Shrink the wavelet coefficients of `x`.
 
         Args:
-            x: as in the class's docstring, floating point.
-            sigma: noise of each block, a number or a tensor that broadcasts to the dims that
-                are not transformed; only for ``relative=True``, where None estimates it.
+            x: floating point, of a shape that the class describes.
+            sigma: noise of each block: a number, or a tensor that broadcasts to the dims that
+                are not transformed. Only with ``relative=True``, where None estimates it.
 
         Raises:
             TypeError: `x` is not floating point.
-            ValueError: `x` has other channels, or is too small for the levels; σ is given with
-                ``relative=False``, or does not broadcast.
+            InputError: `x` has a different number of channels or is too small for the levels;
+                σ is set with ``relative=False``, or does not broadcast.
         """
         check_input(x, "WaveletShrink")
         self._check_shape(x)
@@ -111,7 +112,7 @@ class WaveletShrink(nn.Module):
         return SHRINKS[self.shrink](values, lambd)
 
     def _against(self, level: Tensor, values: Tensor) -> Tensor:
-        """The magnitudes of (bands, channels), in a shape that broadcasts to `values`."""
+        """The magnitudes of `level` (bands, channels), in a shape that broadcasts to `values`."""
         magnitude = torch.where(level < 0, -level, level).to(values.dtype)
         if self.channels == 1:
             return magnitude.reshape(-1, *[1] * (values.ndim - 1))
@@ -119,10 +120,10 @@ class WaveletShrink(nn.Module):
         return magnitude.reshape(len(level), *blank, self.channels, *[1] * self.dims)
 
     def _unit(self, bands: Bands, sigma: float | Tensor | None) -> Tensor | float:
-        """What λ = 1 means: 1, or the noise as (…, 1 per transformed dim)."""
+        """The unit of λ: 1, or the noise with shape (…, 1 per transformed dim)."""
         if not self.relative:
             if sigma is not None:
-                raise ValueError("sigma is only used with relative=True")
+                raise InputError("sigma= needs relative=True")
             return 1.0
         if sigma is None:
             return robust_sigma(bands, 1).detach()
@@ -131,24 +132,24 @@ class WaveletShrink(nn.Module):
             return float(sigma)
         batch = tuple(bands.approximation.shape[: -self.dims])
         if not broadcasts_to(sigma.shape, batch):
-            raise ValueError(
-                f"sigma of shape {tuple(sigma.shape)} does not broadcast to the batch's shape "
+            raise InputError(
+                f"sigma= of shape {tuple(sigma.shape)} does not broadcast to the batch's shape "
                 f"{batch} (the dims that are not transformed)"
             )
         return sigma.reshape(*sigma.shape, *[1] * self.dims)
 
     def _check_shape(self, x: Tensor) -> None:
         if x.ndim < self.dims + (self.channels > 1):
-            raise ValueError(f"an input of shape {tuple(x.shape)} has too few dims for {self}")
+            raise InputError(f"an input of shape {tuple(x.shape)} has too few dims for {self}")
         if self.channels > 1 and x.shape[-self.dims - 1] != self.channels:
-            raise ValueError(
+            raise InputError(
                 f"channels={self.channels}, but dim {-self.dims - 1} of the input of shape "
                 f"{tuple(x.shape)} has size {x.shape[-self.dims - 1]}"
             )
         self.bank.check_levels(tuple(x.shape[-self.dims :]), self.levels)
 
     def extra_repr(self) -> str:
-        """The transform, the shrinkage and how thresholds are held."""
+        """The transform, the shrinkage and the form of the thresholds."""
         parts = [f"{self.bank.name!r}, levels={self.levels}, dims={self.dims}"]
         if self.channels > 1:
             parts.append(f"channels={self.channels}")

@@ -1,4 +1,4 @@
-"""Denoising by wavelet shrinkage: transform, threshold, transform back."""
+"""Denoise by wavelet shrinkage: transform, threshold, transform back."""
 
 import itertools
 import math
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import sparsact.functional as SF
-from sparsact._common.errors import unknown
+from sparsact._common.errors import InputError, unknown
 from sparsact._thresholds.arguments import (
     broadcasts_to,
     check_input,
@@ -17,22 +17,19 @@ from sparsact._thresholds.arguments import (
     values_can_be_read,
     widen,
 )
-from sparsact.denoise.blocks import Dims, back, channel_axis, last_dims
-from sparsact.denoise.colour import sigma_to_ycbcr, to_rgb, to_ycbcr
 from sparsact.denoise.filtering import extend
-from sparsact.denoise.filters import FilterBank, filter_bank
-from sparsact.denoise.noise import robust_sigma
-from sparsact.denoise.thresholds import Given, Level, NoisyLevel, choose
-from sparsact.denoise.transform import Bands, decompose, recompose
+from sparsact.denoise.noise_estimate import robust_sigma
+from sparsact.denoise.threshold_rules import Given, Level, NoisyLevel, choose
+from sparsact.denoise.transformed_dims import Dims, back, channel_axis, last_dims
+from sparsact.denoise.wavelet_filters import FilterBank, filter_bank
+from sparsact.denoise.wavelet_transform import Bands, decompose, recompose
+from sparsact.denoise.ycbcr import sigma_to_ycbcr, to_rgb, to_ycbcr
 
 if TYPE_CHECKING:
     import pywt
 
 Shrink = Callable[[Tensor, Level], Tensor]
 Sigma = float | Tensor | Literal["level"] | None
-
-
-PIECE = 2**21  # samples that are transformed at once
 
 
 def firm(x: Tensor, lambd: Level) -> Tensor:
@@ -62,49 +59,53 @@ def denoise_wavelet(
     *,
     channel_dim: int | None = None,
     ycbcr: bool = False,
+    samples_at_once: int = 2**21,
 ) -> Tensor:
     """Remove noise by shrinking wavelet coefficients: ``W⁻¹ S_λ(W x)``.
 
     Args:
         x: signals (…, T) with ``dims=1``, images (…, H, W), volumes (…, D, H, W) with
-            ``dims=3``; floating point, any sizes. Every other dim is a batch, in which each
-            block gets thresholds of its own.
+            ``dims=3``; floating point, any sizes. Every other dim is a batch; each block of it
+            has its own thresholds.
         wavelet: name of a discrete wavelet of PyWavelets, or a ``pywt.Wavelet``. The rules
             assume an orthogonal one.
         levels: depth of the transform; by default 3 less than the deepest, at least 1.
-        threshold: a rule, ``"bayes"`` (BayesShrink), ``"visu"`` (universal), ``"sure"`` (hybrid
-            SureShrink) or ``"fdr"`` (false discoveries), each per band; or λ itself, in the
-            units of `x`: a number, a tensor that broadcasts to the batch dims, or one entry per
-            level, coarsest first, each of them such a λ or a mapping from band (``"ad"``, …)
-            to λ.
+        threshold: a rule that chooses λ for each band: ``"bayes"`` (BayesShrink), ``"visu"``
+            (universal), ``"sure"`` (hybrid SureShrink) or ``"fdr"`` (false discoveries). Or λ
+            in the units of `x`: a number, or a tensor that broadcasts to the batch dims. Or a
+            list with one entry per level, coarsest first: such a λ, or a mapping from band
+            (``"ad"``, …) to λ.
         shrink: ``"soft"``, ``"hard"``, ``"firm"`` (up to 2λ), ``"garrote"``, ``"scad"``,
             ``"half"``, or any ``f(coefficients, lambd)`` such as those of
             :mod:`sparsact.functional`.
-        sigma: standard deviation of the noise in the units of `x`: a number, a tensor that
-            broadcasts to the batch dims, None to estimate it for each block from the finest
-            diagonal band, or ``"level"`` to estimate it for each level (coloured noise).
-        cycle_spins: 1; or the number of shifts per dim over which the result is averaged; or
-            ``"all"``, by the stationary transform: all ``2^levels`` shifts per dim, with
-            thresholds chosen once for all of them. That many spins, or more, are computed so.
-            Where shifts are averaged, ``"bayes"`` on signals is spatially adaptive: the threshold
-            of a coefficient comes from those 50 (or 2%) on either side of it in its shift, sorted
-            by the mean magnitude of both neighbours. A shift of at most 51 coefficients keeps one
-            threshold; a smooth signal can lose 0.2 dB by it.
-        dims: the transformed dims: the number of them, counted from the last, or a tuple.
-        channel_dim: dim of the colours, which `dims` as a number leaves out.
+        sigma: standard deviation of the noise in the units of `x`: a number, or a tensor that
+            broadcasts to the batch dims. None estimates it for each block from the finest
+            diagonal band; ``"level"`` estimates it for each level (coloured noise).
+        cycle_spins: the number of shifts per dim over which the result is averaged.
+            ``"all"``, or at least ``2^levels``, averages over all shifts with the stationary
+            transform, which chooses thresholds once for all of them. When signals are averaged
+            over shifts, ``"bayes"`` is spatially adaptive: the coefficients of each shift are
+            sorted by the mean magnitude of their two neighbours, and a threshold comes from the
+            50 (or 2%) on either side. A shift of at most 51 coefficients has one threshold. A
+            smooth signal can lose 0.2 dB by this.
+        dims: the transformed dims: a tuple, or their number counted from the last dim.
+        channel_dim: dim of the colours; a number of dims does not count it.
         ycbcr: denoise R, G, B (three channels along `channel_dim`) as Y, Cb, Cr.
+        samples_at_once: large batches are transformed in pieces of about this many samples, to
+            save memory and time.
 
     Returns:
         a tensor of the shape and dtype of `x`; half precision is computed in float32.
 
     Gradient:
-        exact almost everywhere, through coefficients, thresholds and noise estimate; with
-        ``shrink="hard"`` the thresholds get a straight-through one.
+        exact almost everywhere, through coefficients, thresholds and noise estimate;
+        straight-through for the thresholds of ``shrink="hard"``.
 
     Raises:
         TypeError: `x` is not floating point.
-        ValueError: an argument has no such value, λ or σ does not broadcast, a block is smaller
-            than the filter, or `x` has NaN or infinite entries (seen in eager mode on the CPU).
+        InputError: an argument has an unknown value, λ or σ does not broadcast, a block is
+            smaller than the filter, or `x` has NaN or infinite entries (checked in eager mode on
+            the CPU).
 
     Example:
         >>> clean = torch.zeros(64, 64)
@@ -148,14 +149,16 @@ def denoise_wavelet(
             return once(block, stationary=True)
         return _spin(block, cycle_spins, ndim, lambda shifted: once(shifted, stationary=False))
 
-    alike = isinstance(threshold, (str, float, int)) and (known is None or known.ndim == ndim)
-    clean = _in_pieces(moved, ndim, spun) if alike else spun(moved)
+    same_for_all = isinstance(threshold, (str, float, int)) and (
+        known is None or known.ndim == ndim
+    )
+    clean = _in_pieces(moved, ndim, spun, samples_at_once) if same_for_all else spun(moved)
     clean = back(clean, axes)
     return (clean if channel is None else to_rgb(clean, channel)).to(x.dtype)
 
 
 def depth(bank: FilterBank, sizes: tuple[int, ...], levels: int | None) -> int:
-    """The number of levels for blocks of these sizes: checked, or 3 less than the deepest."""
+    """`levels` after a check, or by default 3 less than the deepest for blocks of these sizes."""
     if levels is None:
         bank.check_sizes(sizes)
         return max(bank.max_levels(sizes) - 3, 1)
@@ -163,10 +166,10 @@ def depth(bank: FilterBank, sizes: tuple[int, ...], levels: int | None) -> int:
     return levels
 
 
-def _in_pieces(x: Tensor, ndim: int, denoise: Callable[[Tensor], Tensor]) -> Tensor:
-    """A few blocks at a time: beyond some megabytes fresh memory costs more than arithmetic."""
+def _in_pieces(x: Tensor, ndim: int, denoise: Callable[[Tensor], Tensor], samples: int) -> Tensor:
+    """Denoise a few blocks at a time: allocating large tensors costs more than arithmetic."""
     batch, sizes = x.shape[:-ndim], x.shape[-ndim:]
-    count = max(1, PIECE // sizes.numel())
+    count = max(1, samples // sizes.numel())
     if batch.numel() <= count:
         return denoise(x)
     pieces = x.reshape(-1, *sizes).split(count)
@@ -174,7 +177,7 @@ def _in_pieces(x: Tensor, ndim: int, denoise: Callable[[Tensor], Tensor]) -> Ten
 
 
 def _spin(x: Tensor, spins: int, ndim: int, denoise: Callable[[Tensor], Tensor]) -> Tensor:
-    """The mean over shifts by 0 … spins − 1 in every dim; what moves in is mirrored."""
+    """The mean over shifts by 0 … spins − 1 in every dim, with mirrored borders."""
     total = torch.zeros_like(x)
     for shifts in itertools.product(range(spins), repeat=ndim):
         block = x
@@ -203,16 +206,16 @@ def _noisy_levels(bands: Bands, sigma: Sigma, averaged: bool) -> list[NoisyLevel
 
 
 def _known_sigma(sigma: Sigma, batch: torch.Size, x: Tensor, channel: int | None) -> Tensor | None:
-    """A given σ as a tensor (…, 1 per transformed dim), or None if it is to be estimated."""
+    """σ as a tensor (…, 1 per transformed dim), or None if it must be estimated."""
     if sigma is None or isinstance(sigma, str):
         if sigma not in (None, "level"):
-            raise ValueError(f"sigma must be a number, a tensor, None or 'level', got {sigma!r}")
+            raise InputError(f"sigma= must be a number, a tensor, None or 'level', got {sigma!r}")
         return None
     check_threshold(sigma, "sigma")
     known = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
     if not broadcasts_to(known.shape, batch):
-        raise ValueError(
-            f"sigma of shape {tuple(known.shape)} does not broadcast to the batch's shape "
+        raise InputError(
+            f"sigma= of shape {tuple(known.shape)} does not broadcast to the batch's shape "
             f"{tuple(batch)} (the dims that are not transformed)"
         )
     if channel is not None:
@@ -230,15 +233,15 @@ def _shrink_function(shrink: str | Shrink) -> Shrink:
 
 def _check_spins(spins: int | str) -> None:
     if spins != "all" and (not isinstance(spins, int) or isinstance(spins, bool) or spins < 1):
-        raise ValueError(f"cycle_spins must be a positive number or 'all', got {spins!r}")
+        raise InputError(f"cycle_spins= must be a positive number or 'all', got {spins!r}")
 
 
 def _colour_axis(x: Tensor, channel_dim: int | None) -> int:
     if channel_dim is None:
-        raise ValueError("ycbcr=True needs channel_dim, the dim that holds R, G and B")
+        raise InputError("ycbcr=True needs channel_dim=, the dim that holds R, G and B")
     axis = channel_axis(x, channel_dim)
     if x.shape[axis] != 3:
-        raise ValueError(
+        raise InputError(
             f"ycbcr=True needs 3 channels along channel_dim={channel_dim}, "
             f"got an input of shape {tuple(x.shape)}"
         )
@@ -246,6 +249,6 @@ def _colour_axis(x: Tensor, channel_dim: int | None) -> int:
 
 
 def _check_finite(bands: Bands) -> None:
-    # every sample has a part in the approximation, which is much smaller than the input
+    # every sample contributes to the approximation, which is much smaller than the input
     if values_can_be_read(bands.approximation) and not bool(bands.approximation.isfinite().all()):
-        raise ValueError("x has NaN or infinite entries; fill them first")
+        raise InputError("x has NaN or infinite entries; fill them first")

@@ -6,20 +6,20 @@ import torch
 from torch import Tensor
 
 from sparsact.denoise.filtering import Geometry, analyse_mirrored, synthesise
-from sparsact.denoise.filters import FilterBank
+from sparsact.denoise.wavelet_filters import FilterBank
 
 
 @dataclass(frozen=True)
 class Bands:
-    """The coefficients of a batch of blocks, with what is needed to go back.
+    """The coefficients of a batch of blocks, with everything that the inverse needs.
 
     Attributes:
         approximation: (…, one size per dim), the low-pass band of the last level.
         details: per level, coarsest first, its bands in the order of :func:`keys`:
             (bands, …, one size per dim).
         bank: the filters.
-        sizes: the sizes of the signal that each level took apart, coarsest first.
-        stationary: every level kept all its samples.
+        sizes: the sizes of each level's input, coarsest first.
+        stationary: whether every level kept all samples.
     """
 
     approximation: Tensor
@@ -39,7 +39,7 @@ class Bands:
 
 
 def keys(ndim: int) -> list[str]:
-    """Names of the detail bands of a level: per dim ``a`` (low-pass) or ``d`` (high-pass).
+    """The names of the detail bands of a level: per dim ``a`` (low-pass) or ``d`` (high-pass).
 
     Example:
         >>> keys(2)
@@ -52,11 +52,11 @@ def keys(ndim: int) -> list[str]:
 
 
 def decompose(x: Tensor, bank: FilterBank, levels: int, ndim: int, stationary: bool) -> Bands:
-    """Take the last `ndim` dims apart into bands; borders are mirrored at every level.
+    """Transform the last `ndim` dims into bands; borders are mirrored at every level.
 
-    Decimated, the coefficients are those of ``pywt.wavedecn`` with ``mode="symmetric"``.
-    Stationary, each level keeps the coefficients of both phases of each dim, with the same
-    scale: away from the borders they are the decimated coefficients of all ``2^level`` shifts.
+    The decimated coefficients are those of ``pywt.wavedecn`` with ``mode="symmetric"``. A
+    stationary level keeps the coefficients of both phases of each dim, with the same scale: away
+    from the borders they are the decimated coefficients of all ``2^level`` shifts.
     """
     details: list[Tensor] = []
     sizes: list[tuple[int, ...]] = []
@@ -71,7 +71,7 @@ def decompose(x: Tensor, bank: FilterBank, levels: int, ndim: int, stationary: b
 
 
 def recompose(bands: Bands) -> Tensor:
-    """The signals that have these coefficients, of the very sizes that were taken apart."""
+    """The inverse of :func:`decompose`, with the original sizes."""
     x, ndim = bands.approximation, bands.ndim
     for position, (details, sizes) in enumerate(zip(bands.details, bands.sizes, strict=True)):
         level = len(bands.details) - 1 - position

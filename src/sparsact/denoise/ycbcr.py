@@ -1,9 +1,9 @@
-"""RGB and YCbCr: brightness apart from colour, where noise can be taken out more strongly."""
+"""RGB and YCbCr, which separates brightness from colour: colour can be denoised more strongly."""
 
 import torch
 from torch import Tensor
 
-# BT.601: luma, and the differences of blue and red to it, scaled to ±½
+# BT.601: luma, and the differences of blue and red from it, scaled to ±½
 _FROM_RGB = (
     (0.299, 0.587, 0.114),
     (-0.299 / 1.772, -0.587 / 1.772, 0.5),
@@ -22,7 +22,7 @@ def to_rgb(ycbcr: Tensor, dim: int) -> Tensor:
 
 
 def sigma_to_ycbcr(sigma: Tensor, dim: int) -> Tensor:
-    """Noise of Y, Cb and Cr for independent noise of these strengths in R, G and B."""
+    """The noise of Y, Cb and Cr for independent noise of standard deviation `sigma` in R, G, B."""
     return _mix(sigma.square(), dim, _matrix(sigma).square()).sqrt()
 
 

@@ -1,32 +1,19 @@
-"""NPY arrays, and one column of a CSV."""
+"""One column of a CSV."""
 
 import csv
-import difflib
 from pathlib import Path
 
 import numpy as np
 
-from sparsact.denoise.files.content import Array, Content, FileError, integer_peak
+from sparsact._common.errors import InputError, suggestion
+from sparsact.denoise.files.file_content import Array, Content, FileFormat
 
 
-def read_npy(path: Path) -> Content:
-    """An array of integers or floats: a signal if it has one dim, else images (…, H, W)."""
-    values = np.load(path, allow_pickle=False)
-    if values.dtype.kind not in "uif" or values.ndim == 0:
-        raise FileError(
-            f"{path} holds {values.dtype} of shape {values.shape}; expected an array of "
-            "integers or floats"
-        )
+def read_csv(path: Path, column: str | None = None) -> Content:
+    """One column of a CSV as a signal; the other columns are kept.
 
-    def write(target: Path, blocks: list[Array]) -> None:
-        with target.open("wb") as file:
-            np.save(file, blocks[0])
-
-    return Content([values], min(values.ndim, 2), None, integer_peak(values.dtype), write)
-
-
-def read_csv(path: Path, column: str | None) -> Content:
-    """One column of a CSV, separated by commas or semicolons, as a signal; the others are kept."""
+    Columns are separated by commas or semicolons.
+    """
     with path.open(newline="", encoding="utf-8-sig") as file:
         first = file.readline()
         file.seek(0)
@@ -36,7 +23,7 @@ def read_csv(path: Path, column: str | None) -> Content:
     place = _place(path, names, column)
     start = 0 if _is_number(names[place]) else 1  # without a header the first row is data
     body = rows[start:]
-    signal = np.array([_number(path, row, number, place) for number, row in enumerate(body, 1)])
+    signal = np.array([_value(path, row, number, place) for number, row in enumerate(body, 1)])
 
     def write(target: Path, blocks: list[Array]) -> None:
         clean = [
@@ -51,21 +38,20 @@ def read_csv(path: Path, column: str | None) -> Content:
 
 
 def _place(path: Path, names: list[str], column: str | None) -> int:
-    """Which column: by its name, or from 1 if the first row has a number there."""
+    """The index of the column: by its name, or from 1 if there is no header."""
     headless = all(_is_number(name) for name in names)
     choices = f"1 to {len(names)} (it has no header)" if headless else ", ".join(names)
     if column is None and len(names) == 1:
         return 0
     if column is None:
-        raise FileError(f"{path}: choose a --column of {choices}")
+        raise InputError(f"{path} has several columns: choose a column= from {choices}")
     if column in names and not _is_number(column):
         return names.index(column)
     place = int(column) - 1 if column.isdecimal() else -1
     if 0 <= place < len(names) and _is_number(names[place]):
         return place
-    near = difflib.get_close_matches(column, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near and not headless else f"it has {choices}"
-    raise FileError(f"{path} has no column {column!r}; {hint}")
+    hint = suggestion(column, [] if headless else names, otherwise=f"it has {choices}")
+    raise InputError(f"{path} has no column {column!r}; {hint}")
 
 
 def _is_number(cell: str) -> bool:
@@ -76,10 +62,13 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _number(path: Path, row: list[str], number: int, place: int) -> float:
+def _value(path: Path, row: list[str], number: int, place: int) -> float:
     cell = row[place] if place < len(row) else ""
     try:
         return float(cell)
     except ValueError:
-        what = f"is text: {cell!r}" if cell.strip() else "is empty"
-        raise FileError(f"{path}: row {number} of the column {what}") from None
+        fault = f"is text: {cell!r}" if cell.strip() else "is empty"
+        raise InputError(f"{path}: row {number} of the column {fault}") from None
+
+
+CSV = FileFormat("CSV", (".csv",), read_csv, options=("column",))

@@ -1,4 +1,4 @@
-"""What every format is read into."""
+"""The content of a file to denoise, and the declaration of a file format."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsact._common.errors import InputError
+
 Array = NDArray[Any]
-
-
-class FileError(ValueError):
-    """A file that cannot be read or written; the message is one line that names it."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +19,11 @@ class Content:
 
     Attributes:
         blocks: the arrays to denoise, one per page; in the file's dtype.
-        dims: the dims to transform: 1 for signals, 2 for images.
+        dims: the number of dims to transform: 1 for signals, 2 for images.
         channel_dim: dim of the colours or tracks of a block, or None.
-        peak: the largest possible value less the smallest, for PSNR; None if the dtype has none.
-        write: writes blocks of the same shapes to a path, with everything else as it was.
+        peak: the difference of the largest and the smallest possible value, for PSNR; None if
+            the dtype has no such limits.
+        write: writes blocks of the same shapes to a path and keeps everything else of the file.
     """
 
     blocks: list[Array]
@@ -35,20 +34,20 @@ class Content:
 
     @property
     def units(self) -> str:
-        """What the numbers are, in words."""
+        """The units of the numbers, in words."""
         dtype = self.blocks[0].dtype
         return f"{dtype}" if self.peak is None else f"{dtype} over a range of {self.peak:g}"
 
     def check_finite(self, path: Path) -> None:
-        """Raise FileError at the first number that is NaN or infinite."""
+        """Raise InputError at the first number that is NaN or infinite."""
         for block in self.blocks:
             if block.size == 0:
-                raise FileError(f"{path} holds no numbers")
-            bad = np.argwhere(~np.isfinite(block))
-            if len(bad):
-                place = ", ".join(str(int(i)) for i in bad[0])
-                raise FileError(
-                    f"{path} holds {block[tuple(bad[0])]} at ({place}), and {len(bad)} such "
+                raise InputError(f"{path} holds no numbers")
+            places = np.argwhere(~np.isfinite(block))
+            if len(places):
+                first = ", ".join(str(int(i)) for i in places[0])
+                raise InputError(
+                    f"{path} holds {block[tuple(places[0])]} at ({first}), and {len(places)} such "
                     "values in all; fill them first"
                 )
 
@@ -60,8 +59,26 @@ class Content:
         )
 
 
+@dataclass(frozen=True)
+class FileFormat:
+    """A file format, declared once.
+
+    Attributes:
+        name: as it is known.
+        suffixes: of its files, in lower case.
+        read: takes a path (and the column, if that is one of the options), and returns the
+            content. Any exception that it raises means that the file is damaged.
+        options: the arguments of denoising that only some formats take, this one included.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    read: Callable[..., Content]
+    options: tuple[str, ...] = ()
+
+
 def cast(values: Array, dtype: np.dtype[Any]) -> Array:
-    """`values` in a dtype; integers are rounded and clipped to what it can hold."""
+    """`values` in a dtype; integers are rounded and clipped to its range."""
     if np.issubdtype(dtype, np.integer):
         limits = np.iinfo(dtype)
         values = np.clip(np.rint(values), limits.min, limits.max)

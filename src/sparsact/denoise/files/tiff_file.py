@@ -1,4 +1,4 @@
-"""TIFF, page by page."""
+"""TIFF images, page by page."""
 
 import logging
 from collections.abc import Iterator
@@ -8,19 +8,20 @@ from typing import Any
 
 import numpy as np
 
+from sparsact._common.errors import InputError
 from sparsact._common.extras import require
-from sparsact.denoise.files.content import Array, Content, FileError, integer_peak
+from sparsact.denoise.files.file_content import Array, Content, FileFormat, integer_peak
 
-# tags that tifffile writes itself from the pixels and the arguments below
+# tags that tifffile writes from the pixels and the arguments of `_options`
 STRUCTURAL = {
     254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 282, 283, 284, 296, 317, 320,
     322, 323, 324, 325, 338, 339, 347, 530, 531, 532,
 }  # fmt: skip
 
-CIELAB = "is in CIELab"  # whose a* and b* are signed
-# by photometric
+CIELAB = "is in CIELab"  # its a* and b* are signed
+# photometric interpretations without colours to denoise
 NO_COLOURS = {3: "has a palette", 6: "is in YCbCr", 8: CIELAB, 9: CIELAB, 10: CIELAB}
-ASCII = 2  # the type of a tag
+ASCII = 2  # the type of a text tag
 
 
 def read_tiff(path: Path) -> Content:
@@ -28,29 +29,29 @@ def read_tiff(path: Path) -> Content:
     tifffile = require("tifffile", "denoise")
     with _strict(), tifffile.TiffFile(path) as file:
         if any(page.subifds for page in file.pages):
-            raise FileError(f"{path} holds a pyramid of images; take out the one to denoise")
+            raise InputError(f"{path} holds a pyramid of images; extract the one to denoise")
         pages = [(page.asarray(), _options(page)) for page in file.pages]
         big, order = file.is_bigtiff, file.byteorder
     if not pages:
-        raise FileError(f"{path} is a TIFF without pages")
+        raise InputError(f"{path} is a TIFF without pages")
     splits = [_split(pixels, options, path) for pixels, options in pages]
 
     def write(target: Path, blocks: list[Array]) -> None:
         with tifffile.TiffWriter(target, bigtiff=big, byteorder=order) as writer:
             for block, (_, axis, extra), (_, options) in zip(blocks, splits, pages, strict=True):
-                whole = block if axis is None else np.concatenate([block, extra], axis=axis)
-                writer.write(whole, metadata=None, **options)
+                pixels = block if axis is None else np.concatenate([block, extra], axis=axis)
+                writer.write(pixels, metadata=None, **options)
 
     colours = [colour for colour, _, _ in splits]
     axes = {axis for _, axis, _ in splits}
     if len(axes) > 1:
-        raise FileError(f"{path} mixes grey and colour pages; split it")
+        raise InputError(f"{path} mixes grey and colour pages; split it")
     return Content(colours, 2, axes.pop(), integer_peak(colours[0].dtype), write)
 
 
 @contextmanager
 def _strict() -> Iterator[None]:
-    """Raise what tifffile logs as an error: the tags and pages that it goes on without."""
+    """Raise an exception where tifffile logs an error, then leaves out a tag or a page."""
 
     def stop(record: logging.LogRecord) -> bool:
         if record.levelno >= logging.ERROR:
@@ -66,15 +67,15 @@ def _strict() -> Iterator[None]:
 
 
 def _split(pixels: Array, options: dict[str, Any], path: Path) -> tuple[Array, int | None, Array]:
-    """Colours, the dim they are along, and the extra samples."""
+    """The colours, their dim, and the extra samples."""
     if pixels.dtype.kind not in "uif":
-        raise FileError(f"{path} holds {pixels.dtype} pixels; expected integers or floats")
+        raise InputError(f"{path} holds {pixels.dtype} pixels; expected integers or floats")
     if options["photometric"] in NO_COLOURS:
-        raise FileError(f"{path} {NO_COLOURS[options['photometric']]}; convert it to RGB")
+        raise InputError(f"{path} {NO_COLOURS[options['photometric']]}; convert it to RGB")
     if pixels.ndim == 2:
         return pixels, None, pixels[:0]
     if pixels.ndim != 3 or options["planarconfig"] is None:
-        raise FileError(f"{path} has pages of shape {pixels.shape}; expected (H, W[, samples])")
+        raise InputError(f"{path} has pages of shape {pixels.shape}; expected (H, W[, samples])")
     axis = 0 if options["planarconfig"] == 2 else 2
     colours = pixels.shape[axis] - len(options["extrasamples"] or ())
     head, tail = np.split(pixels, [colours], axis=axis)
@@ -82,7 +83,7 @@ def _split(pixels: Array, options: dict[str, Any], path: Path) -> tuple[Array, i
 
 
 def _options(page: Any) -> dict[str, Any]:
-    """What `TiffWriter.write` must be told to write such a page again."""
+    """The arguments with which `TiffWriter.write` writes such a page again."""
     tags = [
         (tag.code, tag.dtype, tag.count, _value(tag), True)
         for tag in page.tags.values()
@@ -104,9 +105,12 @@ def _options(page: Any) -> dict[str, Any]:
 
 
 def _value(tag: Any) -> Any:
-    """What a tag holds; text as its own bytes, which may be in any encoding."""
+    """The value of a tag; text is returned as bytes, because it may be in any encoding."""
     if tag.dtype != ASCII:
         return tag.value
     file = tag.parent.filehandle
     file.seek(tag.valueoffset)
     return file.read(tag.count)
+
+
+TIFF = FileFormat("TIFF", (".tif", ".tiff"), read_tiff)
