@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness import Run, main
 from sparsact.compare import CompareConfig, Comparison
-from sparsact.report.comparison.records import SettingRow
+from sparsact.report.comparison.comparison_records import SettingRow
 
 SEEDS = 5
 START = 0.5

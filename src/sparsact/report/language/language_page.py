@@ -12,7 +12,7 @@ from sparsact.report.language.language_tables import (
     kind_cells,
     quality_cells,
 )
-from sparsact.report.page import save_page, table
+from sparsact.report.report_page import save_page, table
 
 
 def save_language(report: LanguageReport, path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from sparsact._common.extras import require
 from sparsact.report.language.language_plots import curves, layers
 from sparsact.report.language.language_records import LanguageReport
-from sparsact.report.style import FRONT, INK, colours
+from sparsact.report.palette import FRONT, INK, colours
 
 
 def save_sparsity(report: LanguageReport, path: Path) -> None:

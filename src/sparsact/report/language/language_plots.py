@@ -1,8 +1,8 @@
 """The interactive figures of a sparse language model."""
 
-from sparsact.report.figures import Figure, new_figure
 from sparsact.report.language.language_records import LanguageReport, QualityRow, SiteRow
-from sparsact.report.style import FRONT, INK, colours
+from sparsact.report.palette import FRONT, INK, colours
+from sparsact.report.plotly_figures import Figure, new_figure
 
 
 def by_layer(report: LanguageReport) -> Figure:
