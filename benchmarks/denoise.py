@@ -1,14 +1,13 @@
-"""Wavelet denoising beside scikit-image: PSNR (``quality``) and time (``speed``).
+"""Wavelet denoising compared with scikit-image: PSNR (``quality``) and time (``speed``).
 
-Which of a decimated transform's shifts suit a signal depends on where the signal begins: ``starts``
-has the ECG begin 0 to 7 samples later, so that a gain does not owe to where it begins.
+The best shifts of a decimated transform depend on where a signal begins. ``starts`` therefore lets
+the ECG begin 0 to 7 samples later, to show that the gain does not depend on the beginning.
 
-Noise is unclipped and Gaussian, images are in [0, 1], both sides get float32 and estimate σ
-themselves; db2 everywhere. The learned thresholds are trained on scikit-image's other pictures.
+The noise is Gaussian and not clipped; images are in [0, 1]; both libraries get float32, estimate σ
+and use db2. The learned thresholds are trained on scikit-image's other pictures.
 """
 
 import statistics
-import sys
 import warnings
 from functools import partial
 
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from skimage import color, data
 from skimage.restoration import cycle_spin, denoise_wavelet
 
-from harness import alternate, write
+from harness import Run, main
 from sparsact.denoise import denoise_wavelet as ours
 from sparsact.denoise import fit_denoiser
 
@@ -31,15 +30,18 @@ Array = NDArray[np.float32]
 theirs = partial(denoise_wavelet, wavelet="db2", rescale_sigma=True)
 
 
-def targets() -> dict[str, Array]:
-    pictures = {name: getattr(data, name)() / 255 for name in ("camera", "astronaut", "coffee")}
-    ecg = pywt.data.ecg().astype(float)
+def targets(run: Run) -> dict[str, Array]:
+    names = run.size(("camera", "astronaut", "coffee"), ("camera", "astronaut"))
+    side = run.size(None, 48)
+    pictures = {name: getattr(data, name)()[:side, :side] / 255 for name in names}
+    ecg = pywt.data.ecg()[: run.size(None, 128)].astype(float)
     pictures["ecg"] = (ecg - ecg.min()) / np.ptp(ecg)
     return {name: picture.astype(np.float32) for name, picture in pictures.items()}
 
 
-def training() -> list[torch.Tensor]:
-    pictures = [getattr(data, name)() for name in TRAINING]
+def training(run: Run) -> list[torch.Tensor]:
+    side = run.size(None, 48)
+    pictures = [getattr(data, name)()[:side, :side] for name in run.size(TRAINING, TRAINING[:2])]
     grey = [color.rgb2gray(p) if p.ndim == 3 else p / 255 for p in pictures]
     return [torch.from_numpy(picture.astype(np.float32)) for picture in grey]
 
@@ -78,13 +80,14 @@ def scores(clean: Array, sigma: int, seed: int, learned: torch.nn.Module) -> dic
     return {name: psnr(result, clean) for name, result in results.items()}
 
 
-def quality() -> None:
+def quality(run: Run) -> None:
     rows = []
-    pictures, lessons = targets(), training()
-    for sigma in SIGMAS:
-        learned = fit_denoiser(lessons, sigma / 255, steps=80)
+    pictures, training_pictures = targets(run), training(run)
+    seeds = run.size(SEEDS, 1)
+    for sigma in run.size(SIGMAS, SIGMAS[:1]):
+        learned = fit_denoiser(training_pictures, sigma / 255, steps=run.size(80, 2))
         for name, clean in pictures.items():
-            runs = [scores(clean, sigma, seed, learned) for seed in range(SEEDS)]
+            runs = [scores(clean, sigma, seed, learned) for seed in range(seeds)]
             row = {key: round(statistics.mean(r[key] for r in runs), 3) for key in runs[0]}
             rows.append({"target": name, "sigma": sigma} | row)
             print(rows[-1], flush=True)
@@ -97,49 +100,51 @@ def quality() -> None:
         "learned − bayes, both all spins": ("learned, all spins", "bayes, all spins"),
         "learned, all spins − bayes": ("learned, all spins", "bayes"),
     }
-    least = {
+    least_gain = {
         name: round(min(row[a] - row[b] for row in rows if a in row), 3)
         for name, (a, b) in gains.items()
     }
-    write("denoise_quality", {"psnr_db": rows, "least_gain_db": least, "seeds": SEEDS})
+    results = {"psnr_db": rows, "least_gain_db": least_gain, "seeds": seeds}
+    run.write("denoise_quality", results)
 
 
-def starts() -> None:
-    """All spins less scikit-image's 4 spins, on an ECG that begins a little later each time."""
-    ecg = targets()["ecg"]
+def starts(run: Run) -> None:
+    """Measure the gain of all spins over scikit-image's 4 spins for 8 beginnings of the ECG."""
+    ecg = targets(run)["ecg"]
+    seeds = run.size(10, 1)
     gains: dict[str, list[float]] = {}
-    for sigma in SIGMAS:
-        for start in range(8):
+    for sigma in run.size(SIGMAS, SIGMAS[:1]):
+        for start in range(run.size(8, 2)):
             clean = ecg[start : len(ecg) - 8 + start]
             gain = 0.0
-            for seed in range(10):
+            for seed in range(seeds):
                 noisy = add_noise(clean, sigma / 255, seed)
                 result = ours(torch.from_numpy(noisy), cycle_spins="all", dims=1).numpy()
-                gain += (psnr(result, clean) - psnr(spun(noisy, {}), clean)) / 10
+                gain += (psnr(result, clean) - psnr(spun(noisy, {}), clean)) / seeds
             gains.setdefault(f"sigma {sigma}", []).append(round(gain, 3))
-    means = {name: round(statistics.mean(found), 3) for name, found in gains.items()}
-    write("denoise_starts", {"gain_db by start": gains, "mean": means})
+    means = {name: round(statistics.mean(values), 3) for name, values in gains.items()}
+    run.write("denoise_starts", {"gain_db by start": gains, "mean": means})
 
 
-def speed() -> None:
-    camera = targets()["camera"]
-    batch = np.stack([add_noise(camera, 25 / 255, seed) for seed in range(16)])
+def speed(run: Run) -> None:
+    camera = targets(run)["camera"]
+    batch = np.stack([add_noise(camera, 25 / 255, seed) for seed in range(run.size(16, 2))])
     x = torch.from_numpy(batch)
-    wide = batch[:2].astype(np.float64)  # in float32 they differ by rounding in Bayes' variance
+    wide = batch[:2].astype(np.float64)  # in float32 the variances are rounded differently
     gap = np.abs(ours(x[:2].double()).numpy() - np.stack([theirs(image) for image in wide])).max()
     assert gap < 1e-4, gap
-    one = alternate(
+    one = run.alternate(
         {
             "ours": lambda: ours(x[0], cycle_spins="all"),
             "scikit-image": lambda: spun(batch[0], {}),
         },
         repeats=15,
     )
-    many = alternate(
+    many = run.alternate(
         {"ours": lambda: ours(x), "scikit-image": lambda: [theirs(image) for image in batch]},
         repeats=15,
     )
-    write(
+    run.write(
         "denoise_speed",
         {
             "ms": {"all spins of camera / 4 spins per dim": one, "16 images of 512×512": many},
@@ -154,5 +159,4 @@ def speed() -> None:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    torch.set_num_threads(2)
-    {"quality": quality, "speed": speed, "starts": starts}[sys.argv[1]]()
+    main(__doc__, {"quality": quality, "starts": starts, "speed": speed}, threads=2)

@@ -1,12 +1,11 @@
 """Skipping inactive inputs against the best dense linear layer: cold weights, two threads.
 
-`python benchmarks/gather_linear.py table 4096 14336` measures the claims for one size, `curve` the
-speed-up against sparsity for 1, 2, 4 and 8 rows, `rows` where the dense product of the same weight
-takes over, `small` a layer whose weights stay in the cache; `plot` draws the curve that was found.
+`python benchmarks/gather_linear.py table 4096 14336` measures the claims for one size. `curve`
+measures the speed-up against sparsity for 1, 2, 4 and 8 rows, and `plot` draws it. `rows` finds the
+number of rows from which the dense product of the same weight is faster. `small` measures a layer
+whose weights stay in the cache.
 """
 
-import json
-import sys
 from collections.abc import Callable
 from itertools import cycle
 
@@ -16,20 +15,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness import RESULTS, alternate, write
+from harness import Run, main
 from sparsact.inference import SparseLinear
 from sparsact.kernels import gather_linear
-from sparsact.kernels._cpu import gather as compiled
+from sparsact.kernels.cpu.gather_dense import dense
+from sparsact.kernels.cpu.gather_numba import Product
 
 CACHE_BYTES = 32 << 20
 ZEROS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+TINY = (64, 96)
 Side = Callable[[], object]
 
 
-class Weights:
-    """Copies of one weight in every form, each form several times the last-level cache."""
+class Copies(list):
+    """Copies of one weight, which all sides use in turn."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, copies: list) -> None:
+        super().__init__(copies)
+        self._turns = cycle(copies)
+
+    def next(self) -> object:
+        return next(self._turns)
+
+
+class Weights:
+    """Copies of one weight in every dtype, of each dtype several times the last-level cache."""
+
+    def __init__(self, run: Run, inputs: int, outputs: int) -> None:
+        inputs, outputs = run.size((inputs, outputs), TINY)
+        self._bytes = run.size(4 * CACHE_BYTES, 0)
         linear = nn.Linear(inputs, outputs, bias=False)
         self.inputs, self.outputs = inputs, outputs
         self.float32 = self._copies(linear.weight.detach())
@@ -37,28 +51,24 @@ class Weights:
         self.sparse = self._layers(linear, "bfloat16", 2)
         self.int8 = self._layers(linear, "int8", 1)
 
-    def _number(self, bytes_each: int) -> int:
-        return max(2, -(-4 * CACHE_BYTES // bytes_each))
+    def _count(self, bytes_each: int) -> int:
+        return max(2, -(-self._bytes // bytes_each))
 
-    def _copies(self, weight: Tensor) -> list[Tensor]:
-        return [weight.clone() for _ in range(self._number(weight.nbytes))]
+    def _copies(self, weight: Tensor) -> Copies:
+        return Copies([weight.clone() for _ in range(self._count(weight.nbytes))])
 
-    def _layers(self, linear: nn.Linear, dtype: str, size: int) -> list[SparseLinear]:
-        number = self._number(self.inputs * self.outputs * size)
-        return [SparseLinear(linear, 0.0, dtype=dtype) for _ in range(number)]
-
-
-_turns: dict[int, cycle] = {}
+    def _layers(self, linear: nn.Linear, dtype: str, size: int) -> Copies:
+        count = self._count(self.inputs * self.outputs * size)
+        return Copies([SparseLinear(linear, 0.0, dtype=dtype) for _ in range(count)])
 
 
-def rotate(choices: list, run: Callable[[object], object]) -> Side:
-    """A side that takes the next copy at every call, also after another side took one."""
-    turn = _turns.setdefault(id(choices), cycle(choices))
-    return lambda: run(next(turn))
+def rotate(copies: Copies, function: Callable[[object], object]) -> Side:
+    """Make a side that uses the next copy at every call."""
+    return lambda: function(copies.next())
 
 
 def quantile(x: Tensor, zeros: float) -> Tensor:
-    """The threshold that makes this share of `x` inactive."""
+    """Return the threshold that makes this share of `x` inactive."""
     return (
         x.abs().flatten().kthvalue(round(zeros * x.numel())).values if zeros else torch.tensor(0.0)
     )
@@ -72,7 +82,7 @@ def dense_sides(weights: Weights, x: Tensor) -> dict[str, Side]:
     }
 
 
-def skipping(layers: list[SparseLinear], x: Tensor, level: Tensor) -> Side:
+def skipping(layers: Copies, x: Tensor, level: Tensor) -> Side:
     return rotate(
         layers,
         lambda layer: gather_linear(x, layer.weight_t, level, scale=layer.scale),
@@ -81,17 +91,18 @@ def skipping(layers: list[SparseLinear], x: Tensor, level: Tensor) -> Side:
 
 def check(weights: Weights, x: Tensor, level: Tensor) -> None:
     kept = torch.where(x.abs() > level, x, 0)
-    wanted = F.linear(kept, weights.bfloat16[0].float())
-    found = gather_linear(x, weights.sparse[0].weight_t, level)
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    expected = F.linear(kept, weights.bfloat16[0].float())
+    output = gather_linear(x, weights.sparse[0].weight_t, level)
+    torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-4)
     layer = weights.int8[0]
-    found = gather_linear(x, layer.weight_t, level, scale=layer.scale)
-    torch.testing.assert_close(found, kept @ (layer.weight_t * layer.scale), rtol=1e-4, atol=1e-4)
+    output = gather_linear(x, layer.weight_t, level, scale=layer.scale)
+    expected = kept @ (layer.weight_t * layer.scale)
+    torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-4)
 
 
-@numba.njit(parallel=True, fastmath={"reassoc"})
+@numba.njit(parallel=True, cache=True, fastmath={"reassoc"})
 def stream(threads: int, data: np.ndarray, sums: np.ndarray) -> None:
-    """A plain read of everything, front to back, each thread its part."""
+    """Read everything once, front to back, each thread its part."""
     for thread in numba.prange(threads):
         total = np.int64(0)
         for i in range(thread * len(data) // threads, (thread + 1) * len(data) // threads):
@@ -99,9 +110,9 @@ def stream(threads: int, data: np.ndarray, sums: np.ndarray) -> None:
         sums[thread] = total
 
 
-@numba.njit(parallel=True, fastmath={"reassoc"})
+@numba.njit(parallel=True, cache=True, fastmath={"reassoc"})
 def stream_eight(threads: int, data: np.ndarray, sums: np.ndarray) -> None:
-    """The same bytes as eight streams in each thread: the most that was reached here."""
+    """Read the same bytes as eight streams in each thread: the fastest way here."""
     for thread in numba.prange(threads):
         part = len(data) // threads // 8
         rows = data[thread * 8 * part : (thread + 1) * 8 * part].reshape(8, part)
@@ -115,22 +126,23 @@ def stream_eight(threads: int, data: np.ndarray, sums: np.ndarray) -> None:
 
 
 def streaming_sides(weights: Weights, share: float) -> dict[str, Side]:
-    """Reads of as many bytes as skipping reads."""
+    """Make sides that read as many bytes as skipping does."""
     size = int(weights.sparse[0].weight_t.numel() * share) // 4
     threads = torch.get_num_threads()
     sums = np.zeros(threads, np.int64)
 
     def side(read: Callable[..., None]) -> Side:
-        def run(layer: SparseLinear) -> None:
+        def read_layer(layer: SparseLinear) -> None:
             read(threads, layer.weight_t.view(torch.int64).numpy().ravel()[:size], sums)
 
-        return rotate(weights.sparse, run)
+        return rotate(weights.sparse, read_layer)
 
     return {"streaming read": side(stream), "eight streams": side(stream_eight)}
 
 
-def table(inputs: int, outputs: int) -> None:
-    weights, x = Weights(inputs, outputs), torch.randn(1, inputs)
+def table(run: Run, inputs: int = 4096, outputs: int = 14336) -> None:
+    weights = Weights(run, inputs, outputs)
+    x = torch.randn(1, weights.inputs)
     sides = {**dense_sides(weights, x), **streaming_sides(weights, 0.5)}
     sides["SparseLinear, 0% zeros"] = rotate(weights.sparse, lambda layer: layer(x))
     for zeros in (0.5, 0.75, 0.9):
@@ -138,83 +150,92 @@ def table(inputs: int, outputs: int) -> None:
         check(weights, x, level)
         sides[f"bfloat16, {zeros:.0%} zeros"] = skipping(weights.sparse, x, level)
         sides[f"int8, {zeros:.0%} zeros"] = skipping(weights.int8, x, level)
-    times = alternate(sides)
+    times = run.alternate(sides)
     best = min(times["dense float32"], times["dense bfloat16"])
     half = times["bfloat16, 50% zeros"]
-    found = {
+    results = {
         "ms": {name: round(value, 3) for name, value in times.items()},
         "times faster than the best dense": {
             name: round(best / value, 2) for name, value in times.items() if "zeros" in name
         },
-        "gigabytes per second at 50% zeros": round(inputs * outputs / half / 1e6, 1),
+        "gigabytes per second at 50% zeros": round(
+            weights.inputs * weights.outputs / half / 1e6, 1
+        ),
         "of a plain streaming read": round(times["streaming read"] / half, 2),
         "of a read in eight streams": round(times["eight streams"] / half, 2),
     }
-    write(f"gather_linear_{inputs}x{outputs}", found)
+    run.write(f"gather_linear_{inputs}x{outputs}", results)
 
 
-def curve(inputs: int, outputs: int) -> None:
-    weights = Weights(inputs, outputs)
-    found = {}
+def curve(run: Run, inputs: int = 4096, outputs: int = 4096) -> None:
+    weights = Weights(run, inputs, outputs)
+    results = {}
     for rows in (1, 2, 4, 8):
-        x = torch.randn(rows, inputs)
+        x = torch.randn(rows, weights.inputs)
         sides = dense_sides(weights, x)
         for zeros in ZEROS:
             sides[f"bfloat16 {zeros}"] = skipping(weights.sparse, x, quantile(x, zeros))
             sides[f"int8 {zeros}"] = skipping(weights.int8, x, quantile(x, zeros))
-        times = alternate(sides, repeats=15)
+        times = run.alternate(sides, repeats=15)
         best = min(times["dense float32"], times["dense bfloat16"])
-        found[rows] = {
+        results[rows] = {
             "best dense ms": round(best, 3),
             **{
                 dtype: {zeros: round(best / times[f"{dtype} {zeros}"], 2) for zeros in ZEROS}
                 for dtype in ("bfloat16", "int8")
             },
         }
-    write(f"gather_linear_curve_{inputs}x{outputs}", found)
+    run.write(f"gather_linear_curve_{inputs}x{outputs}", results)
 
 
-def rows(inputs: int, outputs: int) -> None:
-    weights, found = Weights(inputs, outputs), {}
-    for number in (16, 32, 64, 128):
-        compiled.ROWS_AT_MOST = number
-        x = torch.randn(number, inputs)
+def rows(run: Run, inputs: int = 4096, outputs: int = 4096) -> None:
+    weights, results = Weights(run, inputs, outputs), {}
+    for count in (16, 32, 64, 128):
+        x = torch.randn(count, weights.inputs)
         level = quantile(x, 0.5)
-
-        def dense(layer: SparseLinear, x: Tensor = x, level: Tensor = level) -> object:
-            return compiled._dense(x, [layer.weight_t], level, [None], [None])
-
         sides = {
-            "skipping": skipping(weights.sparse, x, level),
-            "dense, same weight": rotate(weights.sparse, dense),
+            "skipping": rotate(weights.sparse, skipping_all_rows(x, level)),
+            "dense, same weight": rotate(weights.sparse, dense_all_rows(x, level)),
             "dense float32": dense_sides(weights, x)["dense float32"],
         }
-        found[number] = {name: round(ms, 2) for name, ms in alternate(sides, repeats=15).items()}
-    write(f"gather_linear_rows_{inputs}x{outputs}", found)
+        times = run.alternate(sides, repeats=15)
+        results[count] = {name: round(ms, 2) for name, ms in times.items()}
+    run.write(f"gather_linear_rows_{inputs}x{outputs}", results)
 
 
-def small(inputs: int, outputs: int) -> None:
-    linear, x = nn.Linear(inputs, outputs, bias=False), torch.randn(1, inputs)
+def skipping_all_rows(x: Tensor, level: Tensor) -> Callable[[SparseLinear], object]:
+    """Skip inactive inputs for any number of rows."""
+    return lambda layer: Product([layer.weight_t], level, [None], [None]).skipping(x, x.shape[1])
+
+
+def dense_all_rows(x: Tensor, level: Tensor) -> Callable[[SparseLinear], object]:
+    """Use the dense product for any number of rows."""
+    return lambda layer: dense(x, [layer.weight_t], level, [None], [None])
+
+
+def small(run: Run, inputs: int = 576, outputs: int = 1536) -> None:
+    size = run.size((inputs, outputs), TINY)
+    linear, x = nn.Linear(*size, bias=False), torch.randn(1, size[0])
     sides: dict[str, Side] = {"dense float32": lambda: F.linear(x, linear.weight)}
     for dtype in ("float32", "bfloat16", "int8"):
         layer = SparseLinear(linear, quantile(x, 0.5), dtype=dtype)
         sides[f"SparseLinear {dtype}, 50% zeros"] = lambda layer=layer: layer(x)
-    times = alternate(sides, repeats=501)
-    found = {name: round(1e3 * ms, 1) for name, ms in times.items()}
-    write(f"gather_linear_small_{inputs}x{outputs}", {"microseconds": found})
+    times = run.alternate(sides, repeats=501)
+    microseconds = {name: round(1e3 * ms, 1) for name, ms in times.items()}
+    run.write(f"gather_linear_small_{inputs}x{outputs}", {"microseconds": microseconds})
 
 
-def plot(inputs: int, outputs: int) -> None:
+def plot(run: Run, inputs: int = 4096, outputs: int = 4096) -> None:
     import matplotlib.pyplot as plt
 
-    file = RESULTS / f"gather_linear_curve_{inputs}x{outputs}"
-    data = json.loads(file.with_suffix(".json").read_text())
+    name = f"gather_linear_curve_{inputs}x{outputs}"
+    data = run.read(name)
     figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
     for axis, dtype in zip(axes, ("bfloat16", "int8"), strict=True):
-        for number, found in data["results"].items():
-            zeros = [100 * float(share) for share in found[dtype]]
-            label = "1 row" if number == "1" else f"{number} rows"
-            axis.plot(zeros, list(found[dtype].values()), marker="o", markersize=3, label=label)
+        for count, curves in data["results"].items():
+            zeros = [100 * float(share) for share in curves[dtype]]
+            label = "1 row" if count == "1" else f"{count} rows"
+            axis.plot(zeros, list(curves[dtype].values()), marker="o", markersize=3, label=label)
         axis.axhline(1, color="0.5", linewidth=1)
         axis.set(yscale="log", xlabel="zeros in the input (%)", title=f"{dtype} weights")
         axis.set_yticks([1, 2, 5, 10, 20, 50, 100], ["1×", "2×", "5×", "10×", "20×", "50×", "100×"])
@@ -226,12 +247,13 @@ def plot(inputs: int, outputs: int) -> None:
         f"gather_linear, {inputs} → {outputs}, {data['environment']['threads']} threads, "
         f"{data['environment']['cpu']}"
     )
-    figure.savefig(file.with_suffix(".png"), dpi=150)
+    figure.savefig(run.results / f"{name}.png", dpi=150)
 
 
 if __name__ == "__main__":
-    torch.manual_seed(0)
-    torch.set_num_threads(2)
-    verbs = {"table": table, "curve": curve, "rows": rows, "small": small, "plot": plot}
     with torch.inference_mode():
-        verbs[sys.argv[1]](int(sys.argv[2]), int(sys.argv[3]))
+        main(
+            __doc__,
+            {"table": table, "curve": curve, "rows": rows, "small": small, "plot": plot},
+            threads=2,
+        )

@@ -24,21 +24,21 @@ import torch
 from torch import Tensor, nn
 
 from harness import write
-from sparsact.calibration import ThresholdPlan, calibrate
-from sparsact.calibration.measure import byte_sparsity
-from sparsact.inference import SparseLinear, sparsify
-from sparsact.llm.decode import (
+from sparsact.calibration import ThresholdPlan, calibrate, compensate, tune
+from sparsact.calibration.measured_sparsity import byte_sparsity
+from sparsact.evaluation.decoding_time import (
     Passage,
-    continued,
     decode,
     decode_in_turn,
+    greedy_passage,
     layers_apart,
     prefill,
 )
-from sparsact.llm.perplexity import perplexity, perplexity_ratio, window_losses
-from sparsact.llm.weights import weight_bytes
-from sparsact.report.language.records import Estimate
-from sparsact.text.models import open_model
+from sparsact.evaluation.perplexity import perplexity, perplexity_ratio, window_losses
+from sparsact.evaluation.weight_bytes import weight_bytes
+from sparsact.inference import SparseLinear, sparsify
+from sparsact.report.language.language_records import Estimate
+from sparsact.text import load_language_model
 from sparsact.text.windows import as_batches, choose, read_rows
 
 MODELS = Path(os.environ.get("SPARSACT_MODELS") or Path(__file__).parents[1] / "models")
@@ -47,7 +47,7 @@ COMPENSATED_ON = 24  # rows
 
 def smollm2() -> tuple[nn.Module, Callable[[str, int, int], Tensor]]:
     """The model, and rows of one of the texts: file, length, number."""
-    model, tokenizer = open_model(str(MODELS / "smollm2"))
+    model, tokenizer = load_language_model(str(MODELS / "smollm2"))
 
     def rows(file: str, length: int, count: int) -> Tensor:
         text = str(MODELS / "text" / file)
@@ -123,7 +123,7 @@ def decode_smollm2() -> None:
         "sparse 50%": calibrate(dense, batches, 0.5, score="magnitude"),
         "sparse 0%": calibrate(dense, batches[:1], 0.0, score="magnitude"),
     }
-    passage = continued(dense, rows("held_out.txt", 16, 1), 24)
+    passage = greedy_passage(dense, rows("held_out.txt", 16, 1), 24)
     models = {"dense float32": dense, "dense bfloat16": copied(dense).bfloat16()}
     models |= {name: sparsify(copied(dense), plan, "bfloat16") for name, plan in plans.items()}
     models["sparse 50%, int8"] = sparsify(copied(dense), plans["sparse 50%"], "int8")
@@ -184,7 +184,7 @@ def llama_1b() -> None:
     models = {"dense float32": dense, "dense bfloat16": copied(dense).bfloat16()}
     for dtype in ("bfloat16", "int8"):
         models[f"sparse {dtype}"] = sparsify(copied(dense, [embedding]), plan, dtype)
-    passage = continued(dense, prompt, 7)
+    passage = greedy_passage(dense, prompt, 7)
     found = in_turn(models, passage, 3)
     share = byte_share(plan, dense, passage)
     found["sparsity of the text decoded"] = round(share, 4)
@@ -213,10 +213,10 @@ def quality(sparsity: float = 0.5, steps: int = 0) -> None:
             model, few, sparsity, score="magnitude", allocate="uniform"
         ),
         "calibrated": lambda: calibrate(model, few, sparsity),
-        "compensated": lambda: plan.compensate(model, more),
+        "compensated": lambda: compensate(plan, model, more),
     }
     if steps:
-        makers["tuned"] = lambda: plan.tune(model, as_batches(every), steps)
+        makers["tuned"] = lambda: tune(plan, model, as_batches(every), steps)
     dense = window_losses(model, windows)
     found: dict[str, object] = {
         "dense perplexity": figures(perplexity(dense)),

@@ -1,16 +1,17 @@
-"""Learned thresholds against ReLU on digits: accuracy and density over five seeds.
+"""Learned thresholds compared with ReLU on digits: accuracy and density over five seeds.
 
-The same network, split, initial weights and batches; the learned kinds have one λ per channel and
-an L1 penalty on the activations, ReLU has none.
+All runs have the same network, split, initial weights and batches. The learned kinds have one λ per
+channel and an L1 penalty on the activations; ReLU has no penalty.
 """
 
+import dataclasses
 import statistics
 import tempfile
 from pathlib import Path
 
-from harness import write
+from harness import Run, main
 from sparsact.compare import CompareConfig, Comparison
-from sparsact.report.comparison.records import SettingRow
+from sparsact.report.comparison.comparison_records import SettingRow
 
 SEEDS = 5
 START = 0.5
@@ -25,8 +26,9 @@ RUNS = {
 }
 
 
-def run(name: str, folder: Path) -> tuple[SettingRow, list[float]]:
-    config = CompareConfig(**{**RUNS[name].__dict__, "out": str(folder / name)})
+def compare(name: str, folder: Path, tiny: bool) -> tuple[SettingRow, list[float]]:
+    sizes = {"epochs": 1, "hidden": "8", "seeds": 1} if tiny else {}
+    config = dataclasses.replace(RUNS[name], out=str(folder / name), **sizes)
     comparison = Comparison(config)
     report = comparison.execute(lambda done, total, what: None).report
     (row,) = [row for row in report.rows if row.activation == name]
@@ -34,11 +36,11 @@ def run(name: str, folder: Path) -> tuple[SettingRow, list[float]]:
     return row, [score for score in scores if score is not None]
 
 
-def main() -> None:
+def digits(run: Run) -> None:
     results = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name in RUNS:
-            row, scores = run(name, Path(folder))
+        for name in run.size(list(RUNS), ["relu", "learned_hardshrink"]):
+            row, scores = compare(name, Path(folder), run.tiny)
             assert row.density is not None
             results[name] = {
                 "accuracy": round(statistics.fmean(scores), 4),
@@ -48,8 +50,8 @@ def main() -> None:
                     None if row.learned_lambda is None else round(row.learned_lambda.mean, 4)
                 ),
             }
-    write("learned_thresholds", results)
+    run.write("learned_thresholds", results)
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, {"digits": digits})

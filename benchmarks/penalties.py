@@ -1,11 +1,11 @@
 """One training step of an MLP: plain, with an L1 penalty on every activation, with a meter.
 
-Six layers of width 1024, batch 1024, 2 threads. The penalty is ours in both modes, and the usual
-hand-written one: hooks that keep the outputs, whose ``torch.norm(out, 1)`` are summed.
+Six layers of width 1024, batch 1024, 2 threads. The penalty is ours in both modes, or the usual
+hand-written one: hooks collect the outputs, and their ``torch.norm(out, 1)`` are summed.
 
-Freed memory stays with the process (``mallopt``): otherwise glibc hands some of it back after
-every step, and the page faults that follow, a few percent of a step, fall on one side or another
-by the luck of the heap's layout.
+The process keeps freed memory (``mallopt``). Otherwise glibc returns part of it to the system after
+every step, and the page faults that follow cost a few percent of a step, of one side or another by
+chance.
 """
 
 import copy
@@ -17,24 +17,24 @@ import torch
 from torch import Tensor, nn
 
 import sparsact as sa
-from harness import alternate, write
+from harness import Run, main
 
-WIDTH, LAYERS, BATCH, COEFFICIENT = 1024, 6, 1024, 1e-6
-ROUNDS = 2  # each a run of its own over all sides: a ratio is believed when it repeats
+COEFFICIENT = 1e-6
+ROUNDS = 2  # independent measurements of all sides: a ratio must repeat
 
 Step = Callable[[], list[Tensor]]
 
 
-def build() -> nn.Sequential:
-    blocks = [(nn.Linear(WIDTH, WIDTH), nn.ReLU()) for _ in range(LAYERS)]
+def build(width: int, layers: int) -> nn.Sequential:
+    blocks = [(nn.Linear(width, width), nn.ReLU()) for _ in range(layers)]
     return nn.Sequential(*(module for block in blocks for module in block))
 
 
 def step(model: nn.Module, x: Tensor, y: Tensor, penalty: Callable[[], Tensor] | None) -> Step:
-    """A whole training step; it returns the gradients."""
+    """Make a function that runs a complete training step and returns the gradients."""
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
 
-    def run() -> list[Tensor]:
+    def training_step() -> list[Tensor]:
         optimizer.zero_grad()
         loss = nn.functional.mse_loss(model(x), y)
         if penalty is not None:
@@ -43,27 +43,28 @@ def step(model: nn.Module, x: Tensor, y: Tensor, penalty: Callable[[], Tensor] |
         optimizer.step()
         return [parameter.grad for parameter in model.parameters()]
 
-    return run
+    return training_step
 
 
-def hand_written(model: nn.Module) -> Callable[[], Tensor]:
-    kept: list[Tensor] = []
+def hand_written(model: nn.Module, batch: int) -> Callable[[], Tensor]:
+    outputs: list[Tensor] = []
     for module in model.modules():
         if isinstance(module, nn.ReLU):
-            module.register_forward_hook(lambda module, args, out: kept.append(out))
+            module.register_forward_hook(lambda module, args, out: outputs.append(out))
 
     def penalty() -> Tensor:
-        total = COEFFICIENT * sum(torch.norm(out, 1) for out in kept) / BATCH
-        kept.clear()
+        total = COEFFICIENT * sum(torch.norm(out, 1) for out in outputs) / batch
+        outputs.clear()
         return total
 
     return penalty
 
 
-def sides() -> dict[str, Step]:
+def sides(run: Run) -> dict[str, Step]:
     torch.manual_seed(0)
-    x, y = torch.randn(BATCH, WIDTH), torch.randn(BATCH, WIDTH)
-    original = build()
+    width, layers, batch = run.size((1024, 6, 1024), (8, 2, 8))
+    x, y = torch.randn(batch, width), torch.randn(batch, width)
+    original = build(width, layers)
     models = {
         name: copy.deepcopy(original)
         for name in ("plain", "penalty, loss", "penalty, inject", "hand-written", "meter")
@@ -73,24 +74,24 @@ def sides() -> dict[str, Step]:
     sa.SparsityMeter(models["meter"], nn.ReLU)
     penalties = {
         "penalty, loss": sa.ActivationPenalty(models["penalty, loss"], spec),
-        "hand-written": hand_written(models["hand-written"]),
+        "hand-written": hand_written(models["hand-written"], batch),
     }
     return {name: step(model, x, y, penalties.get(name)) for name, model in models.items()}
 
 
-def check(found: dict[str, list[Tensor]]) -> None:
-    """Every side computed what it stands for: the same gradients."""
+def check(gradients: dict[str, list[Tensor]]) -> None:
+    """Check that sides with the same loss have the same gradients."""
     for name, reference in [
         ("meter", "plain"),
         ("penalty, loss", "hand-written"),
         ("penalty, inject", "hand-written"),
     ]:
-        for got, wanted in zip(found[name], found[reference], strict=True):
-            torch.testing.assert_close(got, wanted)
+        for gradient, expected in zip(gradients[name], gradients[reference], strict=True):
+            torch.testing.assert_close(gradient, expected)
 
 
 def keep_freed_memory() -> None:
-    """Never trim the heap, and take large blocks from it, too."""
+    """Never shrink the heap, and take large blocks from it too."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # glibc
         trim_threshold, mmap_threshold = -1, -3
@@ -98,22 +99,21 @@ def keep_freed_memory() -> None:
         libc.mallopt(mmap_threshold, 2**30)
 
 
-def measure() -> dict[str, float]:
-    steps = sides()
-    check({name: [grad.clone() for grad in run()] for name, run in steps.items()})
-    return alternate(steps, repeats=21)
+def measure(run: Run) -> dict[str, float]:
+    steps = sides(run)
+    check({name: [grad.clone() for grad in step()] for name, step in steps.items()})
+    return run.alternate(steps, repeats=21)
 
 
-def main() -> None:
-    torch.set_num_threads(2)
+def training_step(run: Run) -> None:
     keep_freed_memory()
-    rounds = [measure() for _ in range(ROUNDS)]
-    times = {name: statistics.median(run[name] for run in rounds) for name in rounds[0]}
+    rounds = [measure(run) for _ in range(run.size(ROUNDS, 1))]
+    times = {name: statistics.median(times[name] for times in rounds) for name in rounds[0]}
 
     def ratios(name: str, reference: str) -> list[float]:
-        return [round(run[name] / run[reference], 3) for run in rounds]
+        return [round(times[name] / times[reference], 3) for times in rounds]
 
-    write(
+    run.write(
         "penalties",
         {
             "ms": {name: round(value, 2) for name, value in times.items()},
@@ -133,4 +133,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, {"step": training_step}, threads=2)

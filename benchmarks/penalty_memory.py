@@ -1,4 +1,4 @@
-"""Memory over 10,000 forwards whose penalty is never read: objects, tensors, resident bytes."""
+"""Memory growth over 10,000 forwards without reading the penalty: tensors and bytes."""
 
 import gc
 import tracemalloc
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 import sparsact as sa
-from harness import write
+from harness import Run, main
 
-FORWARDS, BATCH, WIDTH = 10_000, 4, 64
+BATCH, WIDTH = 4, 64
 SETTINGS = {
     "no penalty": None,
     "loss": {"mode": "loss"},
@@ -30,8 +30,8 @@ def live_tensors() -> int:
     return sum(issubclass(type(thing), Tensor) for thing in gc.get_objects())
 
 
-def measure(name: str) -> dict[str, int]:
-    """What 10,000 forwards leave behind, after 1,000 that fill every cache."""
+def measure(name: str, forwards: int) -> dict[str, int]:
+    """Measure the growth over so many forwards, after a tenth as many that fill all caches."""
     model = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU())
     settings = SETTINGS[name]
     if name == "meter":
@@ -40,10 +40,10 @@ def measure(name: str) -> dict[str, int]:
         sa.ActivationPenalty(model, {nn.ReLU: sa.L1(0.1)}, **settings)
     x = torch.randn(BATCH, WIDTH)
     tracemalloc.start()
-    for _ in range(FORWARDS // 10):
+    for _ in range(forwards // 10):
         model(x)
     before = live_tensors(), tracemalloc.get_traced_memory()[0], resident_bytes()
-    for _ in range(FORWARDS):
+    for _ in range(forwards):
         model(x)
     after = live_tensors(), tracemalloc.get_traced_memory()[0], resident_bytes()
     tracemalloc.stop()
@@ -51,15 +51,15 @@ def measure(name: str) -> dict[str, int]:
     return {key: b - a for key, a, b in zip(keys, before, after, strict=True)}
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    growth = {name: measure(name) for name in SETTINGS}
-    one = 2 * BATCH * WIDTH * 4 * FORWARDS
-    write(
+def forwards(run: Run) -> None:
+    count = run.size(10_000, 10)
+    growth = {name: measure(name, count) for name in SETTINGS}
+    activations = 2 * BATCH * WIDTH * 4 * count
+    run.write(
         "penalty_memory",
-        {"growth over 10,000 forwards": growth, "bytes of their activations": one},
+        {f"growth over {count:,} forwards": growth, "bytes of their activations": activations},
     )
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, {"forwards": forwards}, threads=1)

@@ -12,8 +12,8 @@ import torch
 
 import sparsact as sa
 from sparsact.denoise import estimate_sigma
-from sparsact.denoise.picture import save_comparison
-from sparsact.denoise.quality import psnr
+from sparsact.denoise.before_after_picture import save_comparison
+from sparsact.denoise.psnr_ssim import psnr
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="sparsact-"))
 folder.mkdir(parents=True, exist_ok=True)

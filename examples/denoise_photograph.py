@@ -13,8 +13,8 @@ from sklearn.datasets import load_sample_images
 
 import sparsact as sa
 from sparsact.denoise import fit_denoiser
-from sparsact.denoise.picture import save_comparison
-from sparsact.denoise.quality import quality
+from sparsact.denoise.before_after_picture import save_comparison
+from sparsact.denoise.psnr_ssim import quality
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="sparsact-"))
 folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A scene, noise, and files of it to denoise."""
+"""A scene, noise, and files to denoise."""
 
 import struct
 import zlib
@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sparsact.cli.denoise import denoise
-from sparsact.denoise.job import DenoiseConfig
+from sparsact.cli.denoise import DenoiseFlags, denoise
 
 
 def scene(planes: int = 0, top: int = 255, size: tuple[int, int] = (48, 56)) -> np.ndarray:
@@ -28,7 +27,7 @@ def error(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def call(source: Path, target: Path, **flags: object) -> int:
-    return denoise(DenoiseConfig(str(source), str(target), **flags))
+    return denoise(DenoiseFlags(str(source), str(target), **flags))
 
 
 def write_png(path: Path, image: np.ndarray, extra: bytes = b"") -> None:

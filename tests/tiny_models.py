@@ -1,5 +1,6 @@
 """Small random models of other people's making, for whoever calibrates and sparsifies."""
 
+import inspect
 from itertools import pairwise
 
 import torch
@@ -56,6 +57,12 @@ def token_batches(count: int = 3, rows: int = 4, length: int = 24) -> list[dict[
         mask[0, : length // 3] = 0
         batches.append({"input_ids": ids, "attention_mask": mask})
     return batches
+
+
+def cache_name(model: nn.Module) -> str:
+    """What this version of transformers calls the argument that holds the tokens before."""
+    known = ("cache", "past_key_values", "cache_params")
+    return next(name for name in inspect.signature(model.forward).parameters if name in known)
 
 
 def spread(model: nn.Module) -> nn.Module:

@@ -28,7 +28,7 @@ from sparsact.penalties import (
 from sparsact.pruning import PruningReport, prune_zero_units
 
 if TYPE_CHECKING:
-    from sparsact.calibration import ThresholdPlan, calibrate
+    from sparsact.calibration import ThresholdPlan, calibrate, compensate, tune
     from sparsact.denoise import denoise_wavelet
     from sparsact.inference import sparsify
     from sparsact.sae import SAEConfig, SAETrainConfig, SAETrainer, SparseAutoencoder
@@ -60,6 +60,7 @@ __all__ = [
     "WeightPenalty",
     "__version__",
     "calibrate",
+    "compensate",
     "denoise_wavelet",
     "functional",
     "integrations",
@@ -68,6 +69,7 @@ __all__ = [
     "prune_zero_units",
     "sparsify",
     "swap",
+    "tune",
 ]
 
 _LAZY = {  # loaded when first asked for
@@ -77,8 +79,10 @@ _LAZY = {  # loaded when first asked for
     "SparseAutoencoder": "sparsact.sae",
     "ThresholdPlan": "sparsact.calibration",
     "calibrate": "sparsact.calibration",
+    "compensate": "sparsact.calibration",
     "denoise_wavelet": "sparsact.denoise",
     "sparsify": "sparsact.inference",
+    "tune": "sparsact.calibration",
 }
 
 

@@ -6,8 +6,8 @@ from torch import nn
 
 import tiny_models
 from sparsact.calibration import calibrate
-
-SCORES, ALLOCATIONS = ["loss", "weight", "magnitude"], ["global", "block", "uniform"]
+from sparsact.calibration.allocations import ALLOCATIONS
+from sparsact.calibration.scores import SCORES
 
 
 def summed_square(output, batch):
@@ -163,8 +163,8 @@ def test_experts(score):
         ({"sparsity": 1.0}, ValueError, r"in \[0, 1\).*got 1.0"),
         ({"sparsity": -0.1}, ValueError, r"in \[0, 1\)"),
         ({"sparsity": float("nan")}, ValueError, r"in \[0, 1\)"),
-        ({"score": "wieght"}, ValueError, "magnitude, weight, loss; got 'wieght'"),
-        ({"allocate": "blocks"}, ValueError, "uniform, block, global; got 'blocks'"),
+        ({"score": "wieght"}, ValueError, "loss, weight, magnitude; got 'wieght'"),
+        ({"allocate": "blocks"}, ValueError, "global, block, uniform; got 'blocks'"),
         ({"keep_first": -1}, ValueError, "at least 0, got -1"),
         ({"batches": []}, ValueError, "no batches to calibrate on"),
         ({"batches": iter(())}, ValueError, "no batches to calibrate on"),

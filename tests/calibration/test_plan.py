@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 import tiny_models
-from sparsact.calibration import ThresholdPlan, calibrate
+from sparsact.calibration import ThresholdPlan, calibrate, compensate, tune
 from sparsact.calibration.first_positions import FirstPositions
-from sparsact.calibration.measure import byte_sparsity
+from sparsact.calibration.measured_sparsity import byte_sparsity
 from sparsact.inference import sparsify
 
 
@@ -239,8 +239,8 @@ def test_what_needs_the_dense_model_refuses_a_simulated_one():
     uses = (
         lambda model: calibrate(model, [x], 0.5, score="weight"),
         lambda model: plan.measure(model, [x]),
-        lambda model: plan.compensate(model, [x], rank=2),
-        lambda model: plan.tune(model, [x], 1),
+        lambda model: compensate(plan, model, [x], rank=2),
+        lambda model: tune(plan, model, [x], 1),
     )
     first, second = plan.apply(model), plan.apply(model)
     second.remove()
@@ -329,8 +329,9 @@ def test_keep_first_with_a_cache_is_as_without(padding):
     # one token at a time: the second is still among the first two, the third is not
     with plan.applied(model), torch.no_grad():
         whole = model(ids).logits
-        cache = model(ids[:, :1], use_cache=True).past_key_values
-        later = [model(ids[:, [i]], past_key_values=cache, use_cache=True) for i in range(1, 6)]
+        name = tiny_models.cache_name(model)
+        cache = {name: model(ids[:, :1], use_cache=True)[name]}
+        later = [model(ids[:, [i]], use_cache=True, **cache) for i in range(1, 6)]
     found = torch.cat([output.logits for output in later], 1)
     torch.testing.assert_close(found, whole[:, 1:], rtol=1e-4, atol=1e-5)
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sparsact.calibration.histogram import ScoreHistogram, threshold_below
+from sparsact.calibration.score_histogram import ScoreHistogram, level_below
 
 
 def counted(*parts):
@@ -15,7 +15,7 @@ def counted(*parts):
 @pytest.mark.parametrize("size", [1e-20, 1.0, 1e6])
 def test_quantiles_are_those_of_sorting(share, size):
     scores = size * torch.randn(50, 2000).abs()
-    level = threshold_below(counted(*scores).counts, share)
+    level = level_below(counted(*scores).counts, share)
     assert level == pytest.approx(float(scores.flatten().quantile(share)), rel=0.008)
 
 
@@ -23,10 +23,10 @@ def test_exact_zeros_make_the_level_zero():
     scores = torch.rand(1000) + 0.5
     scores[:600] = 0
     counts = counted(scores).counts
-    assert threshold_below(counts, 0.5) == threshold_below(counts, 0.6) == 0
-    assert 0.5 <= threshold_below(counts, 0.61) < 0.6
-    assert threshold_below(counts, 0.0) == 0
-    assert threshold_below(ScoreHistogram().counts, 0.5) == 0
+    assert level_below(counts, 0.5) == level_below(counts, 0.6) == 0
+    assert 0.5 <= level_below(counts, 0.61) < 0.6
+    assert level_below(counts, 0.0) == 0
+    assert level_below(ScoreHistogram().counts, 0.5) == 0
 
 
 def test_memory_does_not_grow():

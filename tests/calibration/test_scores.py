@@ -4,14 +4,14 @@ from torch import nn
 
 import tiny_models
 from sparsact.calibration import calibrate, find_sites
-from sparsact.calibration.batches import drawn_label_loss, unchanged
-from sparsact.calibration.scores import (
-    loss_scales,
-    magnitude_scales,
-    score_histograms,
-    weight_scales,
-)
-from sparsact.calibration.sites import weight_t
+from sparsact.calibration.calibration_run import CalibrationRun
+from sparsact.calibration.linear_layers import weight_t
+from sparsact.calibration.model_forward import unchanged
+from sparsact.calibration.score_histogram import score_histograms
+from sparsact.calibration.scores import SCORES
+from sparsact.calibration.scores.loss_score import drawn_label_loss, loss_scales
+from sparsact.calibration.scores.magnitude_score import magnitude_scales
+from sparsact.calibration.scores.weight_score import weight_scales
 
 
 def summed_square(output, batch):
@@ -21,19 +21,20 @@ def summed_square(output, batch):
 def scales_of(model, batches, loss_fn=summed_square, keep_first=0):
     sites = find_sites(model, batches[0])
     with unchanged(model):
-        return loss_scales(model, sites, batches, loss_fn, keep_first, lambda: None)
+        return loss_scales(CalibrationRun(model, batches, sites, keep_first, loss_fn))
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_weight_is_the_norm_of_the_columns(kind):
     model = getattr(tiny_models, kind)()
     sites = find_sites(model, torch.zeros(1, 3, dtype=torch.long))
-    found = weight_scales(model, sites)
+    run = CalibrationRun(model, [], sites)
+    found = weight_scales(run)
     for site in sites:
         layers = [model.get_submodule(name) for name in site.readers]
         total = sum(weight_t(layer).double().square().sum(1) for layer in layers)
         torch.testing.assert_close(found[site.name].double(), total.sqrt())
-    assert all((scale == 1).all() for scale in magnitude_scales(sites).values())
+    assert all((scale == 1).all() for scale in magnitude_scales(run).values())
 
 
 def test_loss_is_the_mean_size_of_the_gradient():
@@ -174,14 +175,15 @@ def test_histograms_hold_scores_before_the_sites_own_zeros():
     sites = find_sites(model, x)
     scales = {site.name: torch.rand(site.inputs) for site in sites}
     thresholds = {site.name: torch.full((site.inputs,), 1e9) for site in sites}
-    dense = score_histograms(model, sites, scales, [x], None, 0, lambda: None)
-    sparse = score_histograms(model, sites, scales, [x], thresholds, 0, lambda: None)
+    run = CalibrationRun(model, [x], sites)
+    dense = score_histograms(run, scales)
+    sparse = score_histograms(run, scales, thresholds)
     assert torch.equal(dense["0"].counts, sparse["0"].counts)
     assert not torch.equal(dense["2"].counts, sparse["2"].counts)
     assert sparse["2"].counts.sum() == 40 * 48
 
 
-@pytest.mark.parametrize("score", ["loss", "weight", "magnitude"])
+@pytest.mark.parametrize("score", SCORES)
 def test_activations_that_are_not_finite_are_named(score):
     model, x = tiny_models.mlp(), torch.randn(3, 8, 16)
     model[0].bias.data[3] = float("nan")

@@ -6,7 +6,8 @@ from torch import nn
 
 import tiny_models
 from sparsact.calibration import calibrate, find_sites
-from sparsact.calibration.sites import InputSite, output_head
+from sparsact.calibration.model_forward import output_head
+from sparsact.calibration.sites import InputSite
 from sparsact.inference import sparsify
 
 IDS = torch.randint(0, tiny_models.VOCABULARY, (2, 7))

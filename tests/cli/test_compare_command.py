@@ -109,23 +109,27 @@ TABLES = {
         ("inf.csv --target kind", "row 5, column 'x' is inf"),
         ("single.csv --target kind", "class lonely has 1 sample"),
         ("good.csv --target knd", "did you mean 'kind'"),
-        ("--out old", "old exists already"),
+        ("--out used", "used exists already: choose another --out"),
+        ("--out used", "or continue the run with --resume"),
         ("--sweep lambda=0.1:1:3", "did you mean 'lambd'"),
         ("--sweep lambd=0.1:1:²", "LOW:HIGH:COUNT"),
-        ("--penalty l3=1", "--penalty"),
-        ("--penalty l1=x", "positive number"),
+        ("--penalty l3=1", "unknown --penalty kind 'l3'; did you mean"),
+        ("--penalty l1=x", "--penalty needs a positive number, got 'x'"),
         ("--hidden 32,x", "--hidden takes widths"),
         ("--device nothing", "--device nothing cannot be used"),
         ("--device meta", "--device meta"),
         ("--lr -1", "--lr must be positive"),
-        ("--resume old --epochs 3", "leave out other flags"),
-        ("--resume old", "old is not a run"),
+        ("--batch-size 0", "--batch-size must be at least 1, got 0"),
+        ("--resume old --epochs 3", "leave out other arguments"),
+        ("--resume old", "old holds no run"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(tmp_path: Path, flags: str, message: str) -> None:
     for name, rows in TABLES.items():
         (tmp_path / name).write_text("\n".join(["x,y,kind", *rows]))
     (tmp_path / "old").mkdir()
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "config.json").touch()
     done = run(tmp_path, *flags.split())
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()

@@ -1,4 +1,4 @@
-"""``sparsact denoise``: as a user runs it, and its work on files called directly."""
+"""``sparsact denoise``, in a process of its own and called directly."""
 
 import os
 import signal
@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from matplotlib.figure import Figure
 from PIL import Image
 
 from noisy_files import call, noisy, scene, write_png
-from sparsact._common.errors import InputError
+from sparsact._common.errors import InputError, OutputError
 
 COMMAND = [sys.executable, "-m", "sparsact.cli", "denoise"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
@@ -76,7 +77,7 @@ def test_clean_shows_the_quality_that_scikit_image_measures(tmp_path):
     assert (tmp_path / "picture.png").stat().st_size > 0
 
 
-def test_clean_in_other_units(tmp_path):
+def test_a_clean_original_in_other_units_is_refused(tmp_path):
     Image.fromarray(noisy(scene())).save(tmp_path / "in.png")
     write_png(tmp_path / "deep.png", scene(top=65535))
     np.save(tmp_path / "share.npy", scene() / 255)
@@ -124,9 +125,9 @@ def inputs(tmp_path_factory):
         ("one.png out.png", "1 bit per pixel"),
         ("empty out", "empty holds no"),
         ("good.png out.jpg", "out.jpg must end in .png"),
-        ("good.png old.png", "old.png exists already; overwrite it with --force"),
+        ("good.png old.png", "old.png exists already; overwrite it with force=True"),
         ("good.png good.png", "good.png exists already"),
-        ("good.png text.wav/out.png", "cannot be written"),
+        ("good.png text.wav/out.png", "could not be written"),
         ("empty good.png", "must be one as well"),
         ("good.png out.png --wavelet db2x", "did you mean"),
         ("good.png out.png --threshold bays", "did you mean 'bayes'"),
@@ -136,10 +137,10 @@ def inputs(tmp_path_factory):
         ("good.png out.png --sigma 0", "--sigma takes"),
         ("good.png out.png --sigma nan", "--sigma takes"),
         ("good.png out.png --spins many", "--spins takes"),
-        ("good.png out.png --levels 9", "levels=9 must lie between 1 and 4"),
-        ("good.png out.png --column mV", "--column is for CSV files, and good.png is none"),
-        ("good.png out.png --dims 1", "--dims is for NPY files, and good.png is none"),
-        ("good.png out.png --channel_dim 1", "--channel-dim is for NPY files"),
+        ("good.png out.png --levels 9", "levels=9 must be between 1 and 4"),
+        ("good.png out.png --column mV", "column= is for CSV files, and good.png is none"),
+        ("good.png out.png --dims 1", "dims= is for NPY files, and good.png is none"),
+        ("good.png out.png --channel_dim 1", "channel_dim= is for NPY files"),
         ("good.png out.png --compare out.jpg", "out.jpg must end in .png"),
         ("good.png out.png --clean other.png", "has the shape"),
         ("good.png out.png --clean missing.png", "missing.png cannot be read"),
@@ -152,7 +153,7 @@ def test_a_mistake_is_one_line(inputs, monkeypatch, flags, message):
     for name in {"levels", "dims", "channel_dim"} & options.keys():
         options[name] = int(options[name])
     before = sorted(path.name for path in inputs.rglob("*"))
-    with pytest.raises(InputError) as caught:
+    with pytest.raises((InputError, OutputError)) as caught:
         call(Path(source), Path(target), **options)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -168,8 +169,8 @@ def test_a_folder_leaves_out_originals_and_hidden_files(tmp_path, monkeypatch, c
         Image.fromarray(scene() if "clean" in name else noisy(scene())).save(path)
     assert call(Path(), Path("out"), clean="clean", compare="pictures") == 0
     assert call(Path(), Path("out"), clean="clean", compare="pictures", force=True) == 0
-    found = sorted(str(path.relative_to("out")) for path in Path("out").rglob("*.*"))
-    assert found == ["a.png", "b/a.png"]
+    written = sorted(str(path.relative_to("out")) for path in Path("out").rglob("*.*"))
+    assert written == ["a.png", "b/a.png"]
     assert len([line for line in capsys.readouterr().out.splitlines() if "dB" in line]) == 4
     assert call(Path("b"), Path("b"), clean=".", force=True) == 0  # in its own place
 
@@ -221,7 +222,7 @@ def test_a_damaged_file_does_not_stop_a_folder(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("error", [struct.error, TypeError, MemoryError, NotImplementedError])
-def test_whatever_a_reader_raises_is_one_line(tmp_path, monkeypatch, error):
+def test_any_exception_of_a_reader_is_one_line(tmp_path, monkeypatch, error):
     def stumble(path):
         raise error
 
@@ -244,11 +245,19 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
         call(tmp_path / "in.png", tmp_path / "out.png")
 
 
-def test_a_mistake_has_status_2(inputs):
-    done = run(inputs, "good.png", "out.png", "--wavelet", "[/]db2")
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["out.png", "--wavelet", "[/]db2"], "there is no discrete wavelet '[/]db2'"),
+        (["old.png"], "old.png exists already; overwrite it with --force"),
+        (["out.png", "--channel-dim", "1"], "--channel-dim is for NPY files"),
+    ],
+)
+def test_a_mistake_has_status_2(inputs, flags, message):
+    done = run(inputs, "good.png", *flags)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: there is no discrete wavelet '[/]db2'")
+    assert line.startswith(f"error: {message}")
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
@@ -259,7 +268,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(InputError, match=r"out\.png cannot be written: No space left"):
+    with pytest.raises(OutputError, match=r"out\.png could not be written \(No space left"):
         call(tmp_path / "in.png", tmp_path / "out.png", force=True)
     assert (tmp_path / "out.png").read_bytes() == b"precious"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.png", "out.png"]
@@ -267,13 +276,13 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyError("b")])
 def test_a_failed_picture_leaves_no_result(tmp_path, monkeypatch, error):
-    def fail(path, *values, **options):
+    def fail(figure, path, **options):
         path.write_bytes(b"half of it")
         raise error
 
     Image.fromarray(noisy(scene())).save(tmp_path / "in.png")
-    monkeypatch.setattr("sparsact.denoise.job.save_comparison", fail)
-    with pytest.raises(InputError, match=r"picture\.png cannot be written: (No space left|'b')"):
+    monkeypatch.setattr(Figure, "savefig", fail)
+    with pytest.raises(OutputError, match=r"picture\.png could not be written \((No space|'b')"):
         call(tmp_path / "in.png", tmp_path / "out.png", compare=str(tmp_path / "picture.png"))
     assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 from transformers import MambaConfig, MambaForCausalLM
 
-from sparsact.calibration import ThresholdPlan, calibrate
-from sparsact.calibration.allocate import ALLOCATIONS
+from sparsact.calibration import ThresholdPlan, calibrate, compensate, tune
+from sparsact.calibration.allocations import ALLOCATIONS
 from sparsact.calibration.scores import SCORES
+from sparsact.cli.calibrate import CalibrateFlags
+from sparsact.evaluation import BenchConfig
 from sparsact.inference.linear import DTYPES
-from sparsact.llm import BenchConfig, CalibrateConfig
 from sparsact.text.windows import as_batches, choose, read_rows, split
 from tiny_language import SIZE, TEXT, llama, save_model, tokenizer
 
@@ -83,8 +84,8 @@ def test_calibrate_compensates_and_tunes(run, places, tmp_path):
     model = llama()
     rows, held_out = split(read_rows(model, tokenizer(), [str(places["text"])], 64, 8), 2)
     wanted = calibrate(model, as_batches(choose(rows, 6)), 0.5)
-    wanted = wanted.compensate(model, as_batches(choose(rows, 24)), rank=3)
-    wanted = wanted.tune(model, as_batches(choose(rows, 4)), 4)
+    wanted = compensate(wanted, model, as_batches(choose(rows, 24)), rank=3)
+    wanted = tune(wanted, model, as_batches(choose(rows, 4)), 4)
     for name, (up, down) in wanted.updates.low_rank.items():
         torch.testing.assert_close(found.updates.low_rank[name], (up, down))
     assert found.updates.values.keys() == wanted.updates.values.keys()
@@ -201,7 +202,7 @@ def test_mistakes_in_calibrating_end_with_one_line(run, places, flags, message):
         (["--text", "{folder}/short.txt"], "3 rows of 64 need 189 tokens of text, and there are 4"),
         (["--windows", "0"], "--windows must be at least 1"),
         (["--rounds", "0"], "--rounds must be at least 1"),
-        (["--tokens", "3", "--rounds", "1"], "1 time a model is too few"),
+        (["--tokens", "3", "--rounds", "1"], "only 1 timing per model"),
         (["--plan", "{folder}/first"], "leaves the first 64 tokens dense, and there are 64"),
         (["--model", "{folder}/mamba", "--plan", "{folder}/mamba_plan"], "no past_key_values"),
         (["--prompt", "65"], "--prompt 65"),
@@ -228,26 +229,27 @@ def test_mistakes_in_measuring_end_with_one_line(run, places, flags, message):
     assert not places["new"].exists()
 
 
-@pytest.mark.parametrize(
-    ("command", "work"),
-    [(CALIBRATE, "calibrating.open_model"), (BENCH, "bench.window_losses")],
-    ids=["calibrate", "bench"],
-)
-def test_a_directory_that_cannot_be_made_is_found_before_the_work(run, monkeypatch, command, work):
-    monkeypatch.setattr(f"sparsact.llm.{work}", lambda *_: 1 / 0)
-    status, _, error = run(*command, "--out", "{text}/new")
+def test_calibrate_finds_a_directory_that_cannot_be_made_before_it_loads_the_model(run):
+    status, _, error = run(*CALIBRATE, "--out", "{text}/new", "--model", "{folder}/none")
+    assert status == 2
+    assert "text.txt/new could not be written (Not a directory)" in error
+
+
+def test_bench_finds_a_directory_that_cannot_be_made_before_it_measures(run, monkeypatch):
+    monkeypatch.setattr("sparsact.evaluation.bench_run.window_losses", lambda *_: 1 / 0)
+    status, _, error = run(*BENCH, "--out", "{text}/new")
     assert status == 2
     assert "text.txt/new could not be written (Not a directory)" in error
 
 
 def test_a_report_that_fails_leaves_no_empty_directory(run, places, monkeypatch):
-    monkeypatch.setattr("sparsact.llm.bench.decode_in_turn", lambda *_: 1 / 0)
+    monkeypatch.setattr("sparsact.evaluation.bench_run.decode_in_turn", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(*BENCH, "--out", "{new}")
     assert not places["new"].exists()
 
 
-def test_too_little_memory_is_told(run, monkeypatch):
+def test_too_little_memory_ends_with_advice(run, monkeypatch):
     class Memory:
         available = 10_000
 
@@ -258,10 +260,10 @@ def test_too_little_memory_is_told(run, monkeypatch):
 
 
 def test_the_flags_offer_what_the_library_has():
-    flags = get_type_hints(CalibrateConfig)
+    flags = get_type_hints(CalibrateFlags)
     assert set(get_args(flags["score"])) == set(SCORES)
     assert set(get_args(flags["allocate"])) == set(ALLOCATIONS)
     assert set(get_args(get_type_hints(BenchConfig)["dtype"])) == set(DTYPES)
     defaults = calibrate.__kwdefaults__
     for name in ("score", "allocate", "keep_first"):
-        assert getattr(CalibrateConfig("", ()), name) == defaults[name]
+        assert getattr(CalibrateFlags("", ()), name) == defaults[name]

@@ -1,4 +1,4 @@
-"""Files in their own formats: what is denoised, kept, and refused."""
+"""Each file format: the numbers are denoised, everything else is kept, bad files are refused."""
 
 import csv
 from pathlib import Path
@@ -60,7 +60,7 @@ def test_png_metadata(tmp_path):
 
 
 @pytest.mark.parametrize("depth", [4, 8, 16])
-def test_png_background_stays_where_the_pixels_keep_their_coding(tmp_path, depth):
+def test_a_png_background_is_kept_if_the_pixels_keep_their_coding(tmp_path, depth):
     image = scene() >> (8 - depth) if depth < 8 else scene(top=2**depth - 1)
     with (tmp_path / "in.png").open("wb") as file:
         height, width = image.shape
@@ -156,19 +156,19 @@ def test_npy_of_colours_tracks_and_volumes(tmp_path):
         picture = str(tmp_path / f"{name}.png")
         source, target = tmp_path / f"{name}.npy", tmp_path / f"{name}-out.npy"
         assert call(source, target, levels=1, compare=picture, **flags) == 0
-        wanted = denoise_wavelet(
+        expected = denoise_wavelet(
             torch.from_numpy(values), levels=1, cycle_spins="all", **{"dims": 2, **flags}
         )
-        np.testing.assert_allclose(np.load(target), wanted, atol=1e-12)
+        np.testing.assert_allclose(np.load(target), expected, atol=1e-12)
 
 
 def test_npy_that_may_hold_colours_or_tracks(tmp_path):
     np.save(tmp_path / "a.npy", np.random.default_rng(0).standard_normal((40, 50, 4)))
     for flags, message in [
-        ({}, "say so with --channel-dim -1"),
-        ({"channel_dim": 3}, "--channel-dim 3 does not exist"),
-        ({"dims": 0}, "dims=0 must lie between"),
-        ({"dims": 3, "channel_dim": 2}, "dims=3 must lie between"),
+        ({}, "set channel_dim=-1"),
+        ({"channel_dim": 3}, "channel_dim=3 does not exist"),
+        ({"dims": 0}, "dims=0 must be between"),
+        ({"dims": 3, "channel_dim": 2}, "dims=3 must be between"),
     ]:
         with pytest.raises(InputError, match=message):
             call(tmp_path / "a.npy", tmp_path / "b.npy", **flags)
@@ -185,7 +185,7 @@ def test_csv(tmp_path):
     assert lines[1].startswith('"0, s",')
     result = np.array([float(line.split(",")[2]) for line in lines[1:]])
     assert error(result, clean) < 0.5 * error(signal, clean)
-    with pytest.raises(InputError, match="choose a --column of time, mV, note"):
+    with pytest.raises(InputError, match="choose a column= from time, mV, note"):
         call(tmp_path / "in.csv", tmp_path / "new.csv")
     with pytest.raises(InputError, match="did you mean 'note'"):
         call(tmp_path / "in.csv", tmp_path / "new.csv", column="nott")
@@ -217,7 +217,7 @@ def test_csv_without_a_header(tmp_path, column, separator):
 def test_csv_columns_by_number(tmp_path):
     (tmp_path / "in.csv").write_text("1,2\n" * 99)
     for column, message in [
-        (None, r"choose a --column of 1 to 2 \(it has no header\)"),
+        (None, r"choose a column= from 1 to 2 \(it has no header\)"),
         ("3", "no column '3'; it has 1 to 2"),
         ("0", "no column '0'; it has 1 to 2"),
         ("mV", "no column 'mV'; it has 1 to 2"),

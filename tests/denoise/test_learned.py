@@ -1,4 +1,4 @@
-"""The layer and the fit."""
+"""The layer `WaveletShrink` and `fit_denoiser`."""
 
 import copy
 
@@ -128,7 +128,7 @@ def test_the_same_seed_learns_the_same():
         ({"sigma": 0.1, "clean": False, "shrink": "hard"}, "continuous"),
         ({"sigma": 0.1, "shrink": "sotf"}, "did you mean 'soft'"),
         ({"sigma": 0.1, "crop": 2}, "smaller than the filter"),
-        ({"sigma": 0.1, "dims": 5}, "less than 5 dims"),
+        ({"sigma": 0.1, "dims": 5}, "fewer than dims=5 dims"),
     ],
 )
 def test_wrong_arguments_of_the_fit(arguments, message):

@@ -1,4 +1,4 @@
-"""`denoise_wavelet` against scikit-image and PyWavelets, and what it promises itself."""
+"""`denoise_wavelet` against scikit-image and PyWavelets, and its own contract."""
 
 import math
 import warnings
@@ -143,7 +143,7 @@ def alike(values: torch.Tensor, place: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(("size", "shifts"), [(300, 1), (5200, 1), (601, 2), (702, 5), (37, 4)])
 def test_a_signals_bayes_thresholds_come_from_coefficients_with_neighbours_alike(size, shifts):
-    from sparsact.denoise.thresholds import NoisyLevel, bayes
+    from sparsact.denoise.threshold_rules import NoisyLevel, bayes
 
     torch.manual_seed(0)
     envelope = torch.linspace(0, 2, size, dtype=torch.float64).sin() ** 4
@@ -221,7 +221,7 @@ def stein_risk(coefficients, lambd):
 
 
 def test_sure_finds_the_minimum_of_the_risk_or_the_universal_threshold():
-    from sparsact.denoise.thresholds import NoisyLevel, sure
+    from sparsact.denoise.threshold_rules import NoisyLevel, sure
 
     rng = np.random.default_rng(0)
     for signal in (0.0, 0.3, 1.0, 3.0):
@@ -240,7 +240,7 @@ def test_sure_finds_the_minimum_of_the_risk_or_the_universal_threshold():
 def test_fdr_keeps_what_benjamini_and_hochberg_accept():
     from scipy.stats import false_discovery_control, norm
 
-    from sparsact.denoise.thresholds import NoisyLevel, fdr
+    from sparsact.denoise.threshold_rules import NoisyLevel, fdr
 
     rng = np.random.default_rng(0)
     for share in (0.0, 0.05, 0.5):
@@ -267,14 +267,14 @@ def test_a_function_as_shrinkage():
 
 @pytest.mark.parametrize("spins", [1, "all"])
 @pytest.mark.parametrize("piece", [1, 2**20])
-def test_blocks_of_a_batch_do_not_see_each_other(monkeypatch, piece, spins):
-    monkeypatch.setattr("sparsact.denoise.shrinkage.PIECE", piece)
+def test_blocks_of_a_batch_do_not_affect_each_other(piece, spins):
     batch = torch.stack([blocks(seed, sigma=0.1 * (1 + seed))[1] for seed in range(4)])
-    together = denoise_wavelet(batch.reshape(2, 2, 64, 64), cycle_spins=spins)
+    options = {"cycle_spins": spins, "samples_at_once": piece}
+    together = denoise_wavelet(batch.reshape(2, 2, 64, 64), **options)
     apart = torch.stack([denoise_wavelet(image, cycle_spins=spins) for image in batch])
     torch.testing.assert_close(together.reshape(4, 64, 64), apart)
     sigma = torch.tensor([[0.1], [0.2]], dtype=torch.float64)
-    known = denoise_wavelet(batch.reshape(2, 2, 64, 64), sigma=sigma, cycle_spins=spins)
+    known = denoise_wavelet(batch.reshape(2, 2, 64, 64), sigma=sigma, **options)
     row = denoise_wavelet(batch[2:], sigma=0.2, cycle_spins=spins)
     torch.testing.assert_close(known[1], row)
 

@@ -5,8 +5,8 @@ import pytest
 import pywt
 import torch
 
-from sparsact.denoise.filters import filter_bank
-from sparsact.denoise.transform import decompose, keys, recompose
+from sparsact.denoise.wavelet_filters import filter_bank
+from sparsact.denoise.wavelet_transform import decompose, keys, recompose
 
 SHAPES = [(64,), (37,), (33, 47), (16, 9), (9, 10, 11)]
 WAVELETS = ["haar", "db2", "sym4", "bior2.2", "rbio3.1", "coif1"]

@@ -1,4 +1,4 @@
-"""Choosing modules, reading their tensors, swapping them."""
+"""Selecting modules, reading their tensors, replacing modules."""
 
 import copy
 import pickle
@@ -56,7 +56,7 @@ def test_selects_a_module_itself():
         select_modules(model, nn.ReLU())
 
 
-def test_a_shared_module_is_found_once_by_any_of_its_names():
+def test_a_shared_module_is_selected_once_by_any_of_its_names():
     model = net()
     model.second.act = model.first.act
     assert list(select_modules(model, nn.ReLU)) == ["first.act"]
@@ -67,7 +67,7 @@ def test_a_shared_module_is_found_once_by_any_of_its_names():
     ("selector", "message"),
     [
         ("first.akt", "did you mean 'first.act'"),
-        ("relu*", "no module matches 'relu\\*'; there are 'first', 'first.lin'"),
+        ("relu*", "no module matches 'relu\\*'; the first names are 'first', 'first.lin'"),
         ("*.acts", "did you mean 'first.act' or 'second.act'"),
         (nn.ReLU6, "type ReLU6; did you mean 'ReLU'"),
     ],
@@ -77,7 +77,7 @@ def test_no_match_names_the_nearest(selector, message):
         select_modules(net(), selector)
 
 
-def test_refuses_what_is_no_selector():
+def test_rejects_other_types_as_selectors():
     with pytest.raises(TypeError, match=r"glob on names.*got int"):
         select_modules(net(), 3)
 
@@ -93,14 +93,14 @@ def test_assigns_each_module_once():
     with pytest.raises(ValueError, match=r"'first.act' is matched by '\*.act' and by type ReLU"):
         assign_modules(model, {"*.act": "a", nn.ReLU: "b"})
     model.second.act = model.first.act
-    with pytest.raises(ValueError, match="one module takes one"):
+    with pytest.raises(ValueError, match="one module takes one pattern"):
         assign_modules(model, {"first.act": "a", "second.act": "b"})
 
 
 @pytest.mark.parametrize(
     ("spec", "error"), [({}, ValueError), (["*.act"], TypeError), ({"nothing": 1}, ValueError)]
 )
-def test_assign_refuses_a_bad_spec(spec, error):
+def test_assign_rejects_a_wrong_mapping(spec, error):
     with pytest.raises(error):
         assign_modules(net(), spec)
 
@@ -118,7 +118,7 @@ def test_assigns_parameters_by_name():
         assign_parameters(model, {"head.weigth": 1})
 
 
-def test_swaps_by_type_and_shares_what_was_shared():
+def test_swaps_by_type_and_keeps_sharing():
     model = net()
     model.second.act = model.first.act
     new = sa.swap(model, nn.ReLU, lambda old: sa.nn.Softshrink(0.1))
@@ -139,7 +139,7 @@ def test_swap_keeps_the_mode(training):
     assert bool(model.first.act.num_batches_tracked) == training
 
 
-def test_swap_gives_the_factory_the_old_module():
+def test_swap_passes_the_old_module_to_the_factory():
     model = net()
     seen = []
     sa.swap(model, "*.act", lambda old: seen.append(old) or nn.Identity())
@@ -147,7 +147,7 @@ def test_swap_gives_the_factory_the_old_module():
     assert seen[0] is not seen[1]
 
 
-def test_swap_refuses_the_root_and_what_is_no_module():
+def test_swap_rejects_the_root_and_a_factory_without_module():
     with pytest.raises(ValueError, match="the model itself, which has no parent"):
         sa.swap(nn.ReLU(), nn.ReLU, lambda old: nn.Identity())
     model = net()
@@ -178,7 +178,7 @@ class Returns(nn.Module):
     ],
     ids=["tensor", "tuple", "list", "dict", "nested"],
 )
-def test_tap_shows_the_first_tensor(wrap):
+def test_tap_passes_the_first_tensor(wrap):
     module, seen = Returns(wrap), []
     taps = Taps({"name": module}, lambda name, x: seen.append((name, x)))
     x = torch.randn(2, 3)
@@ -207,19 +207,19 @@ def test_tap_on_the_input_reads_keywords_too():
 @pytest.mark.parametrize(
     ("wrap", "message"),
     [
-        (lambda x: None, "the output of 'name' holds no tensor: NoneType"),
-        (lambda x: {}, "holds no tensor"),
-        (lambda x: x.long(), "the output of 'name' is not floating point but torch.int64"),
+        (lambda x: None, "the output of 'name' contains no tensor: NoneType"),
+        (lambda x: {}, "contains no tensor"),
+        (lambda x: x.long(), "the output of 'name' must be floating point, got torch.int64"),
     ],
 )
-def test_tap_names_the_layer_that_cannot_be_read(wrap, message):
+def test_tap_names_a_layer_that_cannot_be_read(wrap, message):
     module = Returns(wrap)
     Taps({"name": module}, lambda name, x: None)
     with pytest.raises(TypeError, match=message):
         module(torch.zeros(2))
 
 
-def test_taps_refuse_another_site():
+def test_taps_reject_another_site():
     with pytest.raises(ValueError, match="'input' or 'output', got 'weight'"):
         Taps({}, lambda name, x: None, "weight")
 
@@ -236,7 +236,7 @@ def test_removing_taps_leaves_no_hook_and_may_be_repeated():
     assert not module._forward_pre_hooks
 
 
-def test_first_tensor_finds_none():
+def test_first_tensor_without_tensors():
     assert first_tensor(None) is None
     assert first_tensor((1, [None], {"a": "b"})) is None
 
@@ -251,10 +251,10 @@ def test_select_picks_the_tensor():
     assert seen[1].equal(2 * x)
 
 
-def test_select_that_picks_no_tensor_names_the_layer():
+def test_select_without_a_tensor_names_the_layer():
     module = Returns(lambda x: {"a": x})
     Taps({"name": module}, lambda name, t: None, select=lambda out: out)
-    with pytest.raises(TypeError, match="the output of 'name' holds no tensor: dict"):
+    with pytest.raises(TypeError, match="the output of 'name' contains no tensor: dict"):
         module(torch.ones(2))
 
 
@@ -270,7 +270,7 @@ Point = namedtuple("Point", "x y")
         (lambda x: OrderedDict(a=[x], b=2), lambda out: out["a"][0]),
     ],
 )
-def test_a_tap_may_exchange_the_tensor(wrap, read):
+def test_a_tap_may_replace_the_tensor(wrap, read):
     module, x = Returns(wrap), torch.ones(2)
     Taps({"": module}, lambda name, t: t + 1)
     out = module(x)
@@ -278,20 +278,20 @@ def test_a_tap_may_exchange_the_tensor(wrap, read):
     assert read(out).equal(x + 1)
 
 
-def test_a_tap_may_exchange_an_input():
+def test_a_tap_may_replace_an_input():
     module, x = Returns(lambda x: x), torch.ones(2)
     Taps({"": module}, lambda name, t: t + 1, "input")
     assert module(x).equal(x + 1)
     assert module(x=x).equal(x + 1)
 
 
-def test_an_exchange_in_an_unknown_container_is_refused():
+def test_a_replacement_in_an_unknown_container_is_rejected():
     class Box(dict):
         pass
 
     module = Returns(lambda x: Box(a=x))
     Taps({"name": module}, lambda name, t: t + 1)
-    with pytest.raises(TypeError, match="'name' cannot be exchanged inside Box"):
+    with pytest.raises(TypeError, match="'name' cannot be replaced inside Box"):
         module(torch.ones(2))
 
 
@@ -320,7 +320,7 @@ def test_copies_of_a_tapped_model_carry_no_tap(copied, attached):
     else:
         spec = {"*.act": sa.L1(0.1), "": sa.L2(0.1)}
         tap = sa.ActivationPenalty(model, spec, mode=attached)
-    model(x)  # a value with a graph is held now
+    model(x)  # a value with a graph is stored now
     twin = copied(model)
     if twin.first is not model.first:  # a shallow copy shares its children, with their taps
         assert all_hooks(twin) == [user_hook]
@@ -328,8 +328,8 @@ def test_copies_of_a_tapped_model_carry_no_tap(copied, attached):
     assert not twin._forward_hooks
     assert not twin._forward_pre_hooks
     assert "__getstate__" not in vars(twin)
-    held = tap.compute() if attached == "meter" else tap()
-    assert held is not None  # the tap on the original still reads
+    value = tap.compute() if attached == "meter" else tap()
+    assert value is not None  # the tap on the original still works
     tap.remove()
     assert all_hooks(model) == [user_hook]
     assert "__getstate__" not in vars(model.first.act)
@@ -357,14 +357,14 @@ class SharesItsDict(nn.Linear):
         return new
 
 
-class HidesItsOwnWay(nn.Linear):
-    """A common idiom: go the usual way once, without coming back here."""
+class HidesItsOwnDeepcopy(nn.Linear):
+    """A common idiom: use the default deepcopy once, without recursion."""
 
     def __deepcopy__(self, memo):
-        way = self.__deepcopy__
+        own = self.__deepcopy__
         self.__deepcopy__ = None
         new = copy.deepcopy(self, memo)
-        self.__deepcopy__ = way
+        self.__deepcopy__ = own
         del new.__deepcopy__
         return new
 
@@ -388,15 +388,15 @@ def traced(features_in, features_out):
 
 @pytest.mark.parametrize("attached", ["loss", "inject", "meter"])
 @pytest.mark.parametrize(
-    "build", [CopiesItsDict, SharesItsDict, HidesItsOwnWay, Reduces, parametrized, traced]
+    "build", [CopiesItsDict, SharesItsDict, HidesItsOwnDeepcopy, Reduces, parametrized, traced]
 )
 def test_a_class_that_copies_itself_copies_no_tap(build, attached):
     model = nn.Sequential(build(4, 4), nn.Tanh())
     model[0].register_forward_hook(user_hook)
     x = torch.randn(3, 4)
     without_tap = all_hooks(model)
-    twin = copy.deepcopy(model)  # what the class makes of its hooks is its own business
-    wanted, plain = kinds(all_hooks(twin)), twin(x)
+    twin = copy.deepcopy(model)  # the class decides what happens to its hooks
+    expected, plain = kinds(all_hooks(twin)), twin(x)
     if attached == "meter":
         tap = sa.SparsityMeter(model, "0")
     else:
@@ -407,7 +407,7 @@ def test_a_class_that_copies_itself_copies_no_tap(build, attached):
     if build is Reduces:
         twins.append(pickle.loads(pickle.dumps(model)))
     for twin in twins:
-        assert kinds(all_hooks(twin)) == wanted
+        assert kinds(all_hooks(twin)) == expected
         assert not {"__getstate__", "__reduce_ex__"} & set(vars(twin[0]))
         assert twin(x).equal(plain)
     assert all_hooks(model) == with_tap
@@ -423,21 +423,21 @@ class WithState(nn.ReLU):
         return {**self.__dict__, "marked": True}
 
 
-def test_data_parallel_is_refused():
+def test_data_parallel_is_rejected():
     model = net()
     for wrapped in (nn.DataParallel(model), nn.Sequential(nn.DataParallel(model))):
         with pytest.raises(RuntimeError, match=r"use torch\.nn\.parallel\.Dist"):
             sa.ActivationPenalty(wrapped, {"*.act": sa.L1(0.1)})
     sa.ActivationPenalty(model, {"*.act": sa.L1(0.1)})
-    replica = model.first.act._replicate_for_data_parallel()  # what it runs on each device
+    replica = model.first.act._replicate_for_data_parallel()  # the copy for one device
     with pytest.raises(RuntimeError, match=r"use torch\.nn\.parallel\.Dist"):
         replica(torch.ones(2, 4))
 
 
-def test_hooks_on_what_is_compiled_already_are_refused():
+def test_hooks_on_a_compiled_model_are_rejected():
     in_place = net()
     in_place.compile()
     for model in (torch.compile(net()), in_place, nn.Sequential(torch.compile(net()))):
-        with pytest.raises(RuntimeError, match="hang them on the model first, then compile"):
+        with pytest.raises(RuntimeError, match="install the hooks first, then compile"):
             sa.ActivationPenalty(model, {nn.ReLU: sa.L1(0.1)})
         assert not all_hooks(model)

@@ -21,3 +21,16 @@ def test_taps_on_calls_see_input_and_output_together():
     assert seen is x
     assert torch.equal(y, model[0](x))
     assert torch.equal(model(x), dense)
+
+
+def test_taps_on_inputs_see_positional_and_keyword_inputs():
+    class Adder(nn.Module):
+        def forward(self, x, *, bias):
+            return x + bias
+
+    model, x = Adder(), torch.randn(2)
+    calls = []
+    with Taps.on_inputs({"adder": model}, lambda *call: calls.append(call)):
+        model(x, bias=1)
+    model(x, bias=2)
+    assert calls == [("adder", (x,), {"bias": 1})]

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from sparsact.inference import SparseLinear, crossing
-from sparsact.kernels._cpu import gather as compiled
+from sparsact.kernels.cpu import gather_numba as compiled
 
 DTYPES = ["float32", "bfloat16", "int8"]
 

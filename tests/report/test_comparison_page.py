@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from sparsact.report.comparison.page import save_comparison
-from sparsact.report.comparison.plots import front_points
-from sparsact.report.comparison.records import (
+from sparsact.report.comparison.comparison_page import save_comparison
+from sparsact.report.comparison.comparison_picture import save_frontier
+from sparsact.report.comparison.comparison_plots import front_points
+from sparsact.report.comparison.comparison_records import (
     ComparisonReport,
     Curve,
     DensityTrace,
@@ -16,8 +17,7 @@ from sparsact.report.comparison.records import (
     SettingRow,
     Spread,
 )
-from sparsact.report.comparison.still import save_frontier
-from sparsact.report.comparison.table import cells, header
+from sparsact.report.comparison.comparison_table import cells, header
 
 LABELS = ["relu", "soft <b>λ</b> & co=0.5", "gone"]
 

@@ -5,9 +5,10 @@ from html import escape
 
 import pytest
 
-from sparsact.report.language.page import save_language
-from sparsact.report.language.plots import by_layer, curves, decode, loss
-from sparsact.report.language.records import (
+from sparsact.report.language.language_page import save_language
+from sparsact.report.language.language_picture import save_sparsity
+from sparsact.report.language.language_plots import by_layer, curves, decode, loss
+from sparsact.report.language.language_records import (
     DecodeRow,
     Estimate,
     KindRow,
@@ -15,8 +16,7 @@ from sparsact.report.language.records import (
     QualityRow,
     SiteRow,
 )
-from sparsact.report.language.still import save_sparsity
-from sparsact.report.language.table import (
+from sparsact.report.language.language_tables import (
     DECODE,
     KINDS,
     QUALITY,

@@ -87,5 +87,5 @@ def test_a_text_file_stays(tmp_path):
 
 def test_a_directory_that_cannot_be_made(trainer, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"Not a directory\); what was written before is whole$"):
+    with pytest.raises(OutputError, match=r"a directory\); files written earlier are complete$"):
         save_sae(trainer.sae, tmp_path / "file" / "sae")

@@ -80,7 +80,7 @@ def test_a_dataset_is_streamed(tokenizer, dataset, monkeypatch):
 @pytest.mark.parametrize(
     ("part", "limit", "message"),
     [
-        ({}, None, "--max-tokens"),
+        ({}, None, "max_tokens="),
         ({"column": "txt"}, 9, "column 'txt'.*'text', 'title', 'n'"),
         ({"column": "n"}, 9, "holds no text"),
         ({"split": "test"}, 9, "test"),

@@ -1,1 +1,1 @@
-"""What every part of the package may use: errors, extras, progress, atomic files."""
+"""Used by every part of the package: errors, extras, progress, atomic files, run directories."""

@@ -1,9 +1,9 @@
-"""Files that are written whole or not at all."""
+"""Files that are written completely or not at all."""
 
 import errno
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,51 +18,68 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """A block that writes `path`: what the disk refuses is an OutputError."""
+    """A block that writes `path`.
+
+    Raises:
+        OutputError: the file system refused.
+    """
     try:
         yield
     except OutputError:
         raise
     except (OSError, SafetensorError) as error:
-        reason, number = _cause(error)
-        advice = ": free some space and go on from there" if number in NO_SPACE else ""
+        reason, code = _reason_and_code(error)
+        advice = "; free some space, then continue" if code in NO_SPACE else ""
         raise OutputError(
-            f"{path} could not be written ({reason}); what was written before is whole{advice}"
+            f"{path} could not be written ({reason}); files written earlier are complete{advice}"
         ) from error
 
 
-def _cause(error: OSError | SafetensorError) -> tuple[str, int | None]:
-    """What the system says, and its number for it."""
+def _reason_and_code(error: OSError | SafetensorError) -> tuple[str, int | None]:
+    """The reason that the system gives, and its error code."""
     if isinstance(error, OSError):
         return error.strerror or str(error), error.errno
-    reason = str(error).rpartition("I/O error: ")[2]  # safetensors' way to tell it
-    found = re.search(r"\(os error (\d+)\)", reason)
-    return reason, int(found[1]) if found else None
+    reason = str(error).rpartition("I/O error: ")[2]  # safetensors has no errno, only this text
+    match = re.search(r"\(os error (\d+)\)", reason)
+    return reason, int(match[1]) if match else None
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, in place of the one that stood there once it is whole."""
-    with _unfinished(path) as new:
-        new.write_text(text, encoding="utf-8")
+    """Write a text file; a previous one is replaced when the new one is complete."""
+    write_files({path: lambda new: _write_utf8(new, text)})
 
 
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
 ) -> None:
-    """Write a safetensors file, in place of the one that stood there once it is whole."""
-    with _unfinished(path) as new:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, new, metadata)
+    """Write a safetensors file; a previous one is replaced when the new one is complete."""
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    write_files({path: lambda new: save_file(contiguous, new, metadata)})
 
 
-@contextmanager
-def _unfinished(path: Path) -> Iterator[Path]:
-    """Where to write what then becomes `path`; nothing is left there if that fails."""
-    new = path.with_name(f"{path.name}.unfinished")
-    with writing(path):
-        try:
-            yield new
-            with new.open("rb") as file:
-                os.fsync(file.fileno())  # reports what the disk refused late
-            new.replace(path)
-        finally:
+def write_files(writers: Mapping[Path, Callable[[Path], None]]) -> None:
+    """Write all of these files or none: each beside its place first, then moved there.
+
+    Args:
+        writers: for each file, a function that writes it to the path it is given.
+
+    Raises:
+        OutputError: the file system refused; nothing unfinished is left behind.
+    """
+    unfinished = {path: path.with_name(f"{path.name}.unfinished") for path in writers}
+    try:
+        for path, write in writers.items():
+            with writing(path):
+                write(unfinished[path])
+                with unfinished[path].open("rb") as file:
+                    os.fsync(file.fileno())  # reports late errors of the disk
+        for path, new in unfinished.items():
+            with writing(path):
+                new.replace(path)
+    finally:
+        for new in unfinished.values():
             new.unlink(missing_ok=True)
+
+
+def _write_utf8(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

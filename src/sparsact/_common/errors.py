@@ -25,12 +25,26 @@ class OutputError(SparsactError, OSError):
     """A file could not be written."""
 
 
+class MissingExtraError(SparsactError, ImportError):
+    """An optional dependency is not installed; the message names the extra that brings it."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """The error for a name that does not exist, with the nearest one that does."""
+    """The error for a name that does not exist; it suggests the nearest name that does."""
     choices = list(known)
-    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else "choose from " + ", ".join(choices)
+    hint = suggestion(name, choices, otherwise="choose from " + ", ".join(choices))
     return InputError(f"unknown {kind} {name!r}; {hint}")
+
+
+def suggestion(name: str, known: Iterable[str], otherwise: str) -> str:
+    """``did you mean ...?`` with the known name nearest to `name`, or `otherwise` if none is near.
+
+    Example:
+        >>> suggestion("sofshrink", ["relu", "softshrink"], otherwise="see the list")
+        "did you mean 'softshrink'?"
+    """
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else otherwise
 
 
 @contextmanager

@@ -1,16 +1,22 @@
-"""Optional dependencies: an error that says which extra brings them."""
+"""Optional dependencies, imported with an error that names the extra to install."""
 
 import importlib
 from types import ModuleType
 
+from sparsact._common.errors import MissingExtraError
+
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import `module`, or raise an ImportError that names the extra it comes with."""
+    """Import an optional dependency.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != module.partition(".")[0]:
             raise
-        raise ImportError(
+        raise MissingExtraError(
             f"{module} is needed here and not installed: pip install 'sparsact[{extra}]'"
         ) from error

@@ -20,7 +20,7 @@ from sparsact._thresholds.arguments import (
 )
 from sparsact._thresholds.fused import as_tensor, backward_is_fused, forward_is_fused
 from sparsact._thresholds.saving import keep, kept
-from sparsact.kernels._library import define
+from sparsact.kernels.definition import define
 
 
 def clip(

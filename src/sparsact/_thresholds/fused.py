@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from sparsact._thresholds.arguments import Threshold, values_can_be_read
-from sparsact.kernels._library import numba_is_installed
+from sparsact.kernels.definition import numba_is_installed
 
 SMALLEST = 2**17
 """Entries from which the operations run: below, calling softshrink's costs more than it saves.

@@ -24,7 +24,7 @@ from sparsact._thresholds.straight_through import (
     check_kernel,
     window,
 )
-from sparsact.kernels._library import define
+from sparsact.kernels.definition import define
 
 _aten = torch.ops.aten
 _sparsact = torch.ops.sparsact

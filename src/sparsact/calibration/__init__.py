@@ -1,7 +1,9 @@
-"""Thresholds for a chosen sparsity: scores, allocation, plans."""
+"""Thresholds for a chosen sparsity, from data: calibrate, then compensate, then tune."""
 
 from sparsact.calibration.calibrate import calibrate
+from sparsact.calibration.compensate import compensate
 from sparsact.calibration.plan import ThresholdPlan
 from sparsact.calibration.sites import InputSite, find_sites
+from sparsact.calibration.tune import tune
 
-__all__ = ["InputSite", "ThresholdPlan", "calibrate", "find_sites"]
+__all__ = ["InputSite", "ThresholdPlan", "calibrate", "compensate", "find_sites", "tune"]

@@ -1,210 +1,54 @@
-"""What a model is fed with while it is calibrated, and how that leaves the model as it was."""
+"""The batches that a model is calibrated on."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.functional import cross_entropy
+from torch import Tensor
 
-from sparsact.hooks import first_tensor
+from sparsact._common.errors import InputError
 
 Batch = Tensor | Mapping[str, Any] | tuple[Any, ...] | list[Any]
-"""One forward's input: a tensor, keyword inputs, or positional ones."""
-
-NO_SEQUENCE = (
-    "keep_first= needs a model that reads sequences: token ids (rows, length) or embeddings "
-    "(rows, length, width)"
-)
+"""The input of one forward: a tensor, keyword inputs, or positional ones."""
 
 LossFunction = Callable[[Any, Batch], Tensor]
-"""Takes the model's output and the batch; gives the loss summed over what counts."""
+"""Takes the model's output and the batch; returns the loss summed over the tokens that count."""
 
 Target = Callable[[Any, Batch], Tensor]
-"""Takes the model's output and the batch; gives what is to stay as the dense model has it."""
+"""Takes the model's output and the batch; returns the tensor that must stay close to the dense
+model's."""
 
 
-def run(model: nn.Module, batch: Batch, values: dict[str, Tensor] | None = None) -> Any:
-    """The model's output for one batch, moved to the model's device.
-
-    Args:
-        model: called.
-        batch: what it takes.
-        values: take the place of parameters of these names.
-    """
-    batch = _to(batch, next((p.device for p in model.parameters()), torch.device("cpu")))
-    args: tuple[Any, ...] = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
-    kwargs: dict[str, Any] = {}
-    if isinstance(batch, Mapping):
-        args, kwargs = (), dict(batch)
-    if values:
-        return functional_call(model, values, args, kwargs)
-    return model(*args, **kwargs)
-
-
-def run_to_head(model: nn.Module, batch: Batch) -> None:
-    """:func:`run` for what hooks see on the way: it ends before the output head, a large layer."""
-    head = output_head(model)
-    handle = None if head is None else head.register_forward_pre_hook(_stop)
-    try:
-        run(model, batch)
-    except _ReachedError:
-        pass
-    finally:
-        if handle is not None:
-            handle.remove()
-
-
-class _ReachedError(Exception):
-    """The output head is next."""
-
-
-def _stop(*_: Any) -> None:
-    raise _ReachedError
-
-
-def output_head(model: nn.Module) -> nn.Module | None:
-    """The layer that gives the logits of a Hugging Face model."""
-    get = getattr(model, "get_output_embeddings", None)
-    head: nn.Module | None = get() if callable(get) else None
-    return head
-
-
-def counted(batch: Batch, keep_first: int = 0) -> Tensor | None:
-    """(rows, length) bool, False at padding and at the first tokens; None where all count."""
-    mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
-    mask = mask.bool() if isinstance(mask, Tensor) and mask.ndim == 2 else None
-    if keep_first == 0:
-        return mask
-    if mask is None:
-        found = first_tensor(batch)
-        size = rows_and_length(found)
-        mask = torch.ones(size, dtype=torch.bool, device=None if found is None else found.device)
-    return mask & (mask.cumsum(1) > keep_first)
-
-
-def that_count(batches: Iterable[Batch], keep_first: int, what: str) -> list[Batch]:
-    """Those of which something counts.
+def reusable_batches(batches: Iterable[Batch]) -> Sequence[Batch] | Iterable[Batch]:
+    """The batches in a form that can be read several times: an iterator is read into a list.
 
     Raises:
-        ValueError: there are none; `what` says for what.
+        TypeError: it is a single batch.
     """
-    found = list(read_twice(batches))
-    if not found:
-        raise ValueError(f"there are no batches to {what} on")
-    marks = [counted(batch, keep_first) for batch in found]
-    chosen = [
-        batch for batch, kept in zip(found, marks, strict=True) if kept is None or bool(kept.any())
-    ]
-    if not chosen:
-        raise ValueError(nothing_counts(keep_first))
-    return chosen
-
-
-def nothing_counts(keep_first: int) -> str:
-    """What is wrong with batches that are all padding."""
-    first = f" or among the first {keep_first} of a sequence" if keep_first else ""
-    return f"no token counts: all are padding{first}"
-
-
-def rows_and_length(found: object) -> tuple[int, int]:
-    """Of sequences of token ids (rows, length), or of embeddings (rows, length, width)."""
-    if not isinstance(found, Tensor) or found.ndim != 2 + found.is_floating_point():
-        raise ValueError(NO_SEQUENCE)
-    return found.shape[0], found.shape[1]
-
-
-def rows_of(x: Tensor, kept: Tensor | None) -> Tensor:
-    """The rows of an activation (..., width) that do not belong to padding, as (n, width)."""
-    flat = x.reshape(-1, x.shape[-1])
-    kept = None if kept is None else as_tokens_of(x, kept)
-    return flat if kept is None else flat[kept]
-
-
-def as_tokens_of(x: Tensor, marks: Tensor) -> Tensor | None:
-    """Marks (rows, length) in the order of an activation's tokens, (n,); None if it has others.
-
-    Some models have the length first.
-    """
-    if marks.numel() != x.shape[:-1].numel():
-        return None
-    swapped = x.ndim > 2 and x.shape[:2] == marks.shape[::-1] != marks.shape
-    return (marks.t() if swapped else marks).reshape(-1).to(x.device)
-
-
-def read_twice(batches: Iterable[Batch]) -> Sequence[Batch] | Iterable[Batch]:
-    """`batches`, which are gone through more than once: an iterator is read into a list."""
     check_batches(batches)
     return list(batches) if iter(batches) is batches else batches
 
 
+def first_batch(batches: Iterable[Batch], purpose: str) -> Batch:
+    """The first batch.
+
+    Raises:
+        InputError: there is none; the message says that there is none to `purpose` on.
+    """
+    first = next(iter(batches), None)
+    if first is None:
+        raise no_batches(purpose)
+    return first
+
+
+def no_batches(purpose: str) -> InputError:
+    """The error for batches that are empty."""
+    return InputError(f"there are no batches to {purpose} on")
+
+
 def check_batches(batches: Iterable[Batch]) -> None:
-    """Raise TypeError for what is one batch, and would be gone through row by row."""
+    """Raise TypeError for a single batch, which would be read row by row."""
     if isinstance(batches, (Tensor, Mapping)):
         raise TypeError(
             f"batches must be a sequence of batches, got one {type(batches).__name__}: wrap it in "
             "a list"
         )
-
-
-def drawn_label_loss(output: Any, batch: Batch) -> Tensor:
-    """Cross-entropy of labels drawn from the model's own prediction, summed over what counts.
-
-    The mean square of its gradient is the diagonal of the Fisher information: the curvature, at
-    the model itself, of the KL divergence of a changed model from it. Labels of the text in their
-    place give a few badly predicted tokens most of the weight.
-
-    Raises:
-        ValueError: the output has no logits.
-    """
-    logits = getattr(output, "logits", None)
-    if not isinstance(logits, Tensor):
-        raise ValueError(
-            f"the score 'loss' needs a loss, and the model's output ({type(output).__name__}) has "
-            "no logits: give loss_fn=, which takes the output and the batch and returns the summed "
-            "loss, or take another score"
-        )
-    flat = rows_of(logits, counted(batch)).float()
-    generator = torch.Generator(flat.device).manual_seed(len(flat))
-    # by the cumulated probabilities: torch.multinomial takes five times as long
-    reached = flat.detach().softmax(-1).cumsum(-1)
-    level = torch.rand(len(flat), 1, generator=generator, device=flat.device) * reached[:, -1:]
-    drawn = torch.searchsorted(reached, level).squeeze(-1).clamp(max=flat.shape[-1] - 1)
-    return cross_entropy(flat, drawn, reduction="sum")
-
-
-@contextmanager
-def unchanged(model: nn.Module) -> Iterator[None]:
-    """Run the model in eval mode, without a cache and without its parameters' gradients.
-
-    An inference mode around it is suspended: gradients are needed at activations.
-    """
-    training = {module: module.training for module in model.modules()}
-    wants = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    config: Any = getattr(model, "config", None)
-    cache = getattr(config, "use_cache", None)
-    model.eval().requires_grad_(False)
-    if cache:
-        config.use_cache = False
-    try:
-        with torch.inference_mode(False):
-            yield
-    finally:
-        if cache:
-            config.use_cache = cache
-        for parameter, wanted in wants.items():
-            parameter.requires_grad_(wanted)
-        for module, mode in training.items():
-            module.training = mode
-
-
-def _to(batch: Any, device: torch.device) -> Any:
-    if isinstance(batch, Tensor):
-        return batch.to(device)
-    if isinstance(batch, Mapping):
-        return {key: _to(value, device) for key, value in batch.items()}
-    return (
-        type(batch)(_to(item, device) for item in batch) if type(batch) in (tuple, list) else batch
-    )

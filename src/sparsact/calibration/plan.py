@@ -1,7 +1,7 @@
-"""What calibration gives: a threshold for every input channel of every site."""
+"""The result of calibration: a threshold for every input channel of every site."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,13 +12,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sparsact._common.atomic import write_tensors, write_text, writing
-from sparsact._common.progress import Progress
-from sparsact.calibration.batches import Batch, Target
-from sparsact.calibration.measure import byte_sparsity, measure
-from sparsact.calibration.samples import check_layers, check_others
+from sparsact._common.errors import InputError, MissingInputError
+from sparsact.calibration.batches import Batch
+from sparsact.calibration.calibration_run import CalibrationRun
+from sparsact.calibration.measured_sparsity import byte_sparsity, measured_sparsity
+from sparsact.calibration.parameter_samples import check_layers, check_others
 from sparsact.calibration.simulate import Simulation, below, check_dense
 from sparsact.calibration.sites import InputSite
-from sparsact.calibration.updates import Updates
+from sparsact.calibration.weight_updates import Updates
 from sparsact.hooks import Removable
 
 _TENSORS, _DESCRIPTION = "plan.safetensors", "plan.json"
@@ -31,15 +32,15 @@ class ThresholdPlan:
     Attributes:
         sites: the input sites, in the order of the forward.
         thresholds: λ of each site by its name, (inputs,) float32: ``|x_i| ≤ λ_i`` becomes 0.
-        samples: some weights of every layer, by which the model is known again.
-        sparsity: the share of the sites' weight bytes that was asked for.
-        achieved: the share of its weights that each site did not read, where that was measured.
-        score: by which it was calibrated.
-        allocate: likewise.
-        keep_first: first tokens of a sequence that are left dense. They are found where the model
-            itself is called: a call of a part of it, ``model.model(ids)``, has zeros in all.
-        others: some values of every other parameter, likewise; none in an older plan.
-        updates: what compensation and tuning change in the model's weights.
+        samples: some weights of every layer; the plan recognises its model by them.
+        sparsity: the share of the sites' weight bytes that calibration aimed at.
+        achieved: the measured share of its weights that each site does not read.
+        score: the score that it was calibrated with.
+        allocate: the allocation that it was calibrated with.
+        keep_first: number of first tokens of a sequence that stay dense. They are found in calls
+            of the model itself; calls of a part of it, ``model.model(ids)``, threshold all tokens.
+        others: some values of every other parameter, as `samples`; empty in older plans.
+        updates: changes of the model's weights by compensation and tuning.
     """
 
     sites: tuple[InputSite, ...]
@@ -55,25 +56,25 @@ class ThresholdPlan:
 
     @property
     def achieved_sparsity(self) -> float:
-        """The share of all sites' weight bytes that was not read, as `measure` found it."""
+        """The measured share of all sites' weight bytes that is not read."""
         return byte_sparsity(self.sites, self.achieved)
 
     def apply(self, model: nn.Module) -> Removable:
-        """Simulate the plan: what is below a threshold is zero from here on, and nothing is faster.
+        """Simulate the plan: entries below their threshold become zero, and nothing is faster.
 
-        Works on every device, in training too: the gradient passes where the activation does. What
-        a plan with updates changes cannot be trained, as it is taken out again.
+        Works on every device and in training; the gradient passes where the activation does.
+        Parameters that the plan's updates change cannot be trained meanwhile: they are restored.
 
         Args:
-            model: the model that was calibrated; hooks are put on its layers, and a tuned plan's
-                weights into it.
+            model: the model that was calibrated. Its layers get hooks, and the plan's updates are
+                written into it.
 
         Returns:
-            a handle whose ``remove()`` ends it, and gives the model its own weights back.
+            a handle whose ``remove()`` takes the hooks away and restores the model's weights.
 
         Raises:
-            ValueError: the plan is for another model.
-            RuntimeError: it is tuned, and the updates of a tuned plan are in the model already.
+            InputError: the plan is for another model.
+            RuntimeError: the plan has updates, and the model contains such updates already.
         """
         self.check(model)
         return _Applied(self, model)
@@ -85,117 +86,22 @@ class ThresholdPlan:
             yield model
 
     def measure(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
-        """The share of its weights that each site does not read, while the plan is applied.
+        """The share of its weights that each site does not read while the plan is applied.
 
         Raises:
-            ValueError: the plan is for another model, or there are no batches.
+            InputError: the plan is for another model, or there are no batches.
             RuntimeError: a plan is applied to the model.
         """
         self.check(model)
         check_dense(model)
+        run = CalibrationRun(model, batches, self.sites, self.keep_first)
         with self.updates.write(model):
-            return measure(model, self.sites, self.thresholds, batches, self.keep_first)
-
-    def compensate(
-        self,
-        model: nn.Module,
-        batches: Iterable[Batch],
-        *,
-        rank: int = 64,
-        progress: Progress | None = None,
-    ) -> "ThresholdPlan":
-        """Let the inputs that stay make up for those that are left out, as far as they tell them.
-
-        Of a layer ``W·x`` that is given ``s = x·1[|x|>λ]``, the addition ΔW that comes nearest to
-        what is missing, ``E‖W·(x − s) − ΔW·s‖² + ρ‖ΔW‖²``, is a ridge regression; its best part of
-        rank `rank` is kept. Where the layer has a bias, that takes what is constant. Merged into
-        the weights it costs nothing later. It needs one forward for each batch and no gradient, so
-        that it is much shorter than :meth:`tune`, which may follow and goes on from here.
-
-        Args:
-            model: the model that was calibrated; it is left as it was, and what is found goes into
-                `updates` of the plan.
-            batches: as for :func:`sparsact.calibration.calibrate`, and better more of them: a few
-                tokens do not tell a matrix.
-            rank: of the additions.
-            progress: called with the steps done, their number, and what is being done.
-
-        Returns:
-            the new plan, with `achieved` measured on the first batches.
-
-        Raises:
-            ValueError: no batches, a rank below 1, another model, or a plan with updates.
-            RuntimeError: a plan is applied to the model.
-        """
-        from sparsact.calibration.compensate import compensate
-
-        return compensate(self, model, batches, rank=rank, progress=progress)
-
-    def tune(
-        self,
-        model: nn.Module,
-        batches: Iterable[Batch],
-        steps: int,
-        *,
-        learn: Sequence[str] = ("norms", "low_rank"),
-        lr: float | None = None,
-        rank: int = 16,
-        target: Target | None = None,
-        seed: int = 0,
-        progress: Progress | None = None,
-    ) -> "ThresholdPlan":
-        """Learn to be sparse: a plan whose model predicts more nearly what the dense one does.
-
-        Each step takes one batch, in an order drawn anew for every pass, and lowers the KL
-        divergence of the sparse model from the dense one. Where there are no logits, or a `target`
-        says what counts, it is the squared error, relative to the square. All thresholds move by a
-        common factor that holds the sparsity.
-
-        Args:
-            model: the model that was calibrated; it is left as it was, and what is learned goes
-                into `updates` of the plan.
-            batches: as for :func:`sparsact.calibration.calibrate`; the more different, the better.
-            steps: how many, each about four forwards long.
-            learn: some of ``"norms"`` (all parameters with one dim), ``"low_rank"`` (an addition of
-                rank `rank` to the weight of every layer; merged, it costs nothing later) and
-                ``"thresholds"`` (a factor for the thresholds of each site, by a straight-through
-                gradient within a tenth of the threshold, along what leaves the sparsity alone).
-            lr: of Adam; it rises for five steps and falls as a cosine. By default 2e-4 from a
-                compensated or tuned plan, and 2e-3 where the additions begin at zero.
-            rank: of additions that the plan does not have yet.
-            target: takes the model's output and the batch, and gives the tensor that is to stay as
-                the dense model has it, as a sentence's embedding. By default the logits, or the
-                first output.
-            seed: of the order and of the factors' beginning.
-            progress: called with the steps done, their number, and what is being done.
-
-        Returns:
-            the tuned plan, with `achieved` measured on the first batches.
-
-        Raises:
-            ValueError: no batches, an unknown name in `learn`, another model, or a loss that
-                becomes NaN.
-            RuntimeError: a plan is applied to the model.
-        """
-        from sparsact.calibration.tune import tune
-
-        return tune(
-            self,
-            model,
-            batches,
-            steps,
-            learn=learn,
-            lr=lr,
-            rank=rank,
-            target=target,
-            seed=seed,
-            progress=progress,
-        )
+            return measured_sparsity(run, self.thresholds)
 
     def check(self, model: nn.Module) -> None:
-        """Raise ValueError unless `model` is the one that the plan was made for.
+        """Raise InputError unless the plan was made for `model`.
 
-        A RuntimeError where a tuned plan is to be put into a model that has one's updates.
+        A RuntimeError if the plan has updates and the model contains such updates already.
         """
         _check_thresholds(self.sites, self.thresholds)
         self.updates.check(model)
@@ -207,17 +113,17 @@ class ThresholdPlan:
         """Write the plan as a directory of safetensors and JSON.
 
         Raises:
-            OutputError: an OSError: the disk is full, or refuses; a file that stood there is whole.
+            OutputError: the disk is full or not writable; an older plan there stays complete.
         """
         folder = Path(path)
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        tensors = {f"threshold.{name}": level for name, level in self.thresholds.items()}
+        tensors = {f"threshold.{name}": threshold for name, threshold in self.thresholds.items()}
         tensors |= {f"sample.{name}": sample for name, sample in self.samples.items()}
         tensors |= {f"other.{name}": sample for name, sample in self.others.items()}
         tensors |= self.updates.tensors()
         write_tensors(folder / _TENSORS, tensors)
-        described = {
+        description = {
             "sparsity": self.sparsity,
             "score": self.score,
             "allocate": self.allocate,
@@ -225,43 +131,43 @@ class ThresholdPlan:
             "achieved": self.achieved,
             "sites": [asdict(site) for site in self.sites],
         }
-        write_text(folder / _DESCRIPTION, json.dumps(described, indent=2) + "\n")
+        write_text(folder / _DESCRIPTION, json.dumps(description, indent=2) + "\n")
         return folder
 
     @classmethod
     def load(cls, path: str | Path) -> "ThresholdPlan":
-        """Read what :meth:`save` wrote.
+        """Read a plan that :meth:`save` wrote.
 
         Raises:
-            FileNotFoundError: there is no plan.
-            ValueError: its files are not those that :meth:`save` writes.
+            MissingInputError: there is no plan.
+            InputError: its files are damaged.
         """
         folder = Path(path)
         for name in (_DESCRIPTION, _TENSORS):
             if not (folder / name).is_file():
-                raise FileNotFoundError(f"{folder} holds no {name}")
+                raise MissingInputError(f"{folder} holds no {name}")
         try:
-            described = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
-            return cls._from(described, load_file(folder / _TENSORS))
+            description = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
+            return cls._from(description, load_file(folder / _TENSORS))
         except (ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise ValueError(
+            raise InputError(
                 f"{folder} holds no threshold plan that can be read ({type(error).__name__}: "
                 f"{error}); sparsact calibrate writes one"
             ) from error
 
     @classmethod
-    def _from(cls, described: dict[str, Any], tensors: dict[str, Tensor]) -> "ThresholdPlan":
-        found = [
+    def _from(cls, description: dict[str, Any], tensors: dict[str, Tensor]) -> "ThresholdPlan":
+        sites = [
             InputSite(site["name"], tuple(site["readers"]), site["inputs"], site["outputs"])
-            for site in described.pop("sites")
+            for site in description.pop("sites")
         ]
-        thresholds = {site.name: tensors[f"threshold.{site.name}"] for site in found}
-        _check_thresholds(found, thresholds)
+        thresholds = {site.name: tensors[f"threshold.{site.name}"] for site in sites}
+        _check_thresholds(sites, thresholds)
         return cls(
-            sites=tuple(found),
+            sites=tuple(sites),
             thresholds=thresholds,
             samples={
-                reader: tensors[f"sample.{reader}"] for site in found for reader in site.readers
+                reader: tensors[f"sample.{reader}"] for site in sites for reader in site.readers
             },
             others={
                 name.removeprefix("other."): tensor
@@ -269,12 +175,12 @@ class ThresholdPlan:
                 if name.startswith("other.")
             },
             updates=Updates.from_tensors(tensors),
-            **described,
+            **description,
         )
 
 
 class _Applied(Removable):
-    """A plan at work in a model."""
+    """A plan that is applied to a model."""
 
     def __init__(self, plan: ThresholdPlan, model: nn.Module) -> None:
         self._simulation = Simulation(model, plan.sites, below(plan.thresholds), plan.keep_first)
@@ -288,11 +194,11 @@ class _Applied(Removable):
 
 def _check_thresholds(sites: Iterable[InputSite], thresholds: dict[str, Tensor]) -> None:
     for site in sites:
-        level = thresholds[site.name]
-        if level.shape != (site.inputs,):
-            raise ValueError(
+        threshold = thresholds[site.name]
+        if threshold.shape != (site.inputs,):
+            raise InputError(
                 f"the thresholds of {site.name!r} must be of shape ({site.inputs},), got "
-                f"{tuple(level.shape)}"
+                f"{tuple(threshold.shape)}"
             )
-        if not bool(((level >= 0) & level.isfinite()).all()):
-            raise ValueError(f"the thresholds of {site.name!r} must be finite and at least 0")
+        if not bool(((threshold >= 0) & threshold.isfinite()).all()):
+            raise InputError(f"the thresholds of {site.name!r} must be finite and at least 0")

@@ -8,20 +8,21 @@ from torch import Tensor, nn
 
 from sparsact.calibration.first_positions import FirstPositions
 from sparsact.calibration.sites import InputSite
+from sparsact.calibration.token_positions import sequence_readers
 from sparsact.hooks import Removable, Taps, check_hookable, version_of
 
 Shrink = Callable[[str, Tensor], Tensor]
-"""Takes a site's name and its tensor; gives the tensor with zeros."""
+"""Takes a site's name and its tensor; returns the tensor with zeros."""
 
 
 class Simulation(Removable):
-    """Puts zeros into the inputs of linear layers, until it is removed.
+    """Puts zeros into the inputs of linear layers until it is removed.
 
     Args:
-        model: the model; its parameters and code stay as they are.
-        sites: where.
-        shrink: what is done there.
-        keep_first: so many first tokens of each sequence are left whole.
+        model: the model; its parameters and code stay unchanged.
+        sites: the inputs that get zeros.
+        shrink: returns a site's tensor with zeros.
+        keep_first: number of first tokens of each sequence that stay dense.
     """
 
     def __init__(
@@ -32,13 +33,13 @@ class Simulation(Removable):
         self._last: _Shrunk | None = None
         sites = list(sites)
         site_of = {reader: site.name for site in sites for reader in site.readers}
-        others = {reader: set(site.readers) for site in sites for reader in site.readers}
+        readers_of_site = {reader: set(site.readers) for site in sites for reader in site.readers}
 
         def replace(reader: str, x: Tensor) -> Tensor:
             last, version = self._last, version_of(x)
             if last is None or not last.serves(reader, x, version):
                 shrunk = self._whole.restore(x, shrink(site_of[reader], x))
-                last = self._last = _Shrunk(x, version, shrunk, others[reader].copy())
+                last = self._last = _Shrunk(x, version, shrunk, readers_of_site[reader].copy())
             last.readers.discard(reader)
             return last.shrunk
 
@@ -46,7 +47,8 @@ class Simulation(Removable):
         self._readers = set(readers.values())
         self._taps = Taps(readers, replace, "input")
         if keep_first:
-            self._taps.around(model, self._whole.start, self._whole.end)
+            for reader in sequence_readers(model):
+                self._taps.around(reader, self._whole.start, self._whole.end)
         _LIVE.add(self)
 
     def within(self, model: nn.Module) -> bool:
@@ -60,18 +62,25 @@ class Simulation(Removable):
         self._last = None
 
 
-_LIVE: WeakSet[Simulation] = WeakSet()  # a hook holds its own, until that is removed
+_LIVE: WeakSet[Simulation] = WeakSet()  # its hooks keep a simulation alive until it is removed
 
 
 def check_dense(model: nn.Module) -> None:
-    """Raise RuntimeError where a simulation is at work: activations are not the dense model's."""
+    """Raise RuntimeError where a simulation is active: activations are not the dense model's."""
     if any(simulation.within(model) for simulation in _LIVE):
         raise RuntimeError("a plan is applied to the model: remove that application first")
 
 
 @dataclass
 class _Shrunk:
-    """What a site's first reader got, for each of its others to take once."""
+    """The tensor with zeros that a site's first reader received; its other readers reuse it once.
+
+    Attributes:
+        x: the tensor without these zeros.
+        version: of `x`, when it was shrunk.
+        shrunk: the tensor with zeros.
+        readers: layers that have not received it yet.
+    """
 
     x: Tensor
     version: int
@@ -86,9 +95,9 @@ def below(thresholds: Mapping[str, Tensor]) -> Shrink:
     """``x·1[|x| > λ]`` with λ in float32; the gradient passes where x does."""
 
     def shrink(name: str, x: Tensor) -> Tensor:
-        level = thresholds[name]
-        if level.device != x.device:
-            level = level.to(x.device)
-        return x.masked_fill(x.abs().float() <= level, 0)
+        threshold = thresholds[name]
+        if threshold.device != x.device:
+            threshold = threshold.to(x.device)
+        return x.masked_fill(x.abs().float() <= threshold, 0)
 
     return shrink

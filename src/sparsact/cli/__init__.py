@@ -5,14 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import tyro
-from rich.console import Console
-from rich.markup import escape
 
-from sparsact._common.errors import InputError, OutputError
+from sparsact._common.errors import SparsactError
 from sparsact.cli.bench import bench
 from sparsact.cli.calibrate import calibrate
-from sparsact.cli.compare import INTERRUPTED, compare
+from sparsact.cli.compare import compare
 from sparsact.cli.denoise import denoise
+from sparsact.cli.error_lines import FAILED, INTERRUPTED, error_line, print_error
 from sparsact.cli.sae import sae
 
 VERBS: dict[str, Callable[..., Any]] = {
@@ -24,18 +23,20 @@ VERBS: dict[str, Callable[..., Any]] = {
 }
 
 
-def main() -> None:
-    """Run ``sparsact VERB``; wrong input or a full disk ends with one line and status 2."""
+def main(verbs: dict[str, Callable[..., Any]] = VERBS) -> None:
+    """Run ``sparsact VERB`` with the words of ``sys.argv``.
+
+    An error of the library ends with one line and status 2, an interruption with status 130. Any
+    other exception is a bug and keeps its traceback.
+    """
+    words = sys.argv[1:]
     try:
         status = tyro.extras.subcommand_cli_from_dict(
-            VERBS, prog="sparsact", description="Activation sparsity for PyTorch."
+            verbs, prog="sparsact", description="Activation sparsity for PyTorch.", args=words
         )
-    except (InputError, OutputError, ImportError) as error:
-        message = escape(" ".join(str(error).split()))
-        Console(stderr=True, highlight=False).print(
-            f"[bold red]error:[/] {message}", soft_wrap=True
-        )
-        status = 2
+    except SparsactError as error:
+        print_error(error_line(error, verbs[words[0]], words[1:]))
+        status = FAILED
     except KeyboardInterrupt:
         status = INTERRUPTED
     sys.exit(status)

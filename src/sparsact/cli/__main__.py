@@ -1,4 +1,4 @@
-"""``python -m sparsact.cli``."""
+"""Run the command line as ``python -m sparsact.cli``."""
 
 from sparsact.cli import main
 

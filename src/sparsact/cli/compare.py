@@ -1,30 +1,65 @@
 """``sparsact compare``."""
 
-import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Protocol
 
 import tyro
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from sparsact.cli.error_lines import INTERRUPTED
 from sparsact.cli.progress import progress
+from sparsact.cli.tables import say, show
 from sparsact.compare import CompareConfig, Comparison, Outcome
-from sparsact.report.comparison.records import ComparisonReport
-from sparsact.report.comparison.table import cells, header
+from sparsact.compare.compared_activations import ACTIVATIONS
+from sparsact.compare.compared_penalties import PENALTIES
+from sparsact.report.comparison.comparison_table import cells, header
 
-INTERRUPTED = 128 + signal.SIGINT  # the shell's convention
-FULL_WIDTH = 132  # columns that the whole table needs
+FULL_WIDTH = 132  # columns of a table with all spreads
 
 
-def compare(config: tyro.conf.OmitArgPrefixes[CompareConfig]) -> int:
+class _Described(Protocol):
+    @property
+    def help(self) -> str: ...
+
+
+def _described(choices: Mapping[str, _Described]) -> str:
+    return ", ".join(f"{name} ({choice.help})" for name, choice in choices.items())
+
+
+@dataclass(frozen=True)  # only what tyro cannot infer from the types; docstrings are inherited
+class CompareFlags(CompareConfig):
+    """Train the same network with each activation on the same data, and compare."""
+
+    data: tyro.conf.Positional[str] = CompareConfig.data
+    activations: Annotated[
+        str,
+        tyro.conf.arg(
+            help="Comma-separated names, or all. ReLU is always trained, as the reference. "
+            f"Names: {_described(ACTIVATIONS)}."
+        ),
+    ] = CompareConfig.activations
+    penalty: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="KIND=COEFFICIENT",
+            help="Penalty on the activations, per sample, such as l1=1e-4. "
+            f"Kinds: {_described(PENALTIES)}.",
+        ),
+    ] = None
+    weight_penalty: Annotated[str | None, tyro.conf.arg(metavar="KIND=COEFFICIENT")] = None
+    sweep: Annotated[str | None, tyro.conf.arg(metavar="NAME=LOW:HIGH:COUNT")] = None
+    resume: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
+
+
+def compare(config: tyro.conf.OmitArgPrefixes[CompareFlags]) -> int:
     """Train the same network with each activation on the same data, and compare."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=FULL_WIDTH)
-    comparison = Comparison(config)
+    comparison = Comparison(CompareConfig(**vars(config)))
     for note in comparison.data.notes:
-        console.print(f"note: {note}", highlight=False, markup=False)
+        say(console, f"note: {note}")
     with progress(console) as update:
         outcome = comparison.execute(update)
     _show(console, outcome)
@@ -32,34 +67,14 @@ def compare(config: tyro.conf.OmitArgPrefixes[CompareConfig]) -> int:
 
 
 def _show(console: Console, outcome: Outcome) -> None:
-    if outcome.report.rows:
-        console.print(_table(outcome.report, spreads=console.width >= FULL_WIDTH))
-    console.print(outcome.report.conclusion, highlight=False, markup=False)
-    if outcome.report.rows:
-        console.print(
-            f"report: {outcome.path}/report.html", soft_wrap=True, highlight=False, markup=False
-        )
+    report = outcome.report
+    spreads = console.width >= FULL_WIDTH
+    if report.rows:
+        picked = next((cells(row, spreads)[0] for row in report.rows if row.picked), "")
+        rows = (cells(row, spreads) for row in report.rows)
+        show(console, header(report.score_name), rows, picked, title=report.title)
+    say(console, report.conclusion)
+    if report.rows:
+        say(console, f"report: {outcome.path}/report.html")
     if not outcome.complete:
-        console.print(
-            f"interrupted: finish with  sparsact compare --resume {outcome.path}",
-            soft_wrap=True,
-            highlight=False,
-            markup=False,
-        )
-
-
-def _table(report: ComparisonReport, spreads: bool) -> Table:
-    table = Table(
-        title=escape(report.title),
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    body = [cells(row, spreads) for row in report.rows]
-    for i, title in enumerate(header(report.score_name)):
-        longest = max(len(row[i]) for row in body)  # titles may wrap, cells should not
-        table.add_column(title, justify="left" if i == 0 else "right", min_width=longest)
-    for row, text in zip(report.rows, body, strict=True):
-        table.add_row(*text, style="bold green" if row.picked else None)
-    return table
+        say(console, f"interrupted: finish with  sparsact compare --resume {outcome.path}")

@@ -1,44 +1,144 @@
 """``sparsact denoise``."""
 
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
 import tyro
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import MofNCompleteColumn
 
-from sparsact._common.errors import InputError
+from sparsact._common.errors import InputError, SparsactError
+from sparsact.cli.error_lines import error_line, print_error
 from sparsact.cli.progress import progress
-from sparsact.denoise.files import FileError
-from sparsact.denoise.job import DenoiseConfig, Done, run
+from sparsact.cli.tables import say
+from sparsact.denoise.file_denoising import Denoised, FileOptions, denoise_files
+from sparsact.denoise.file_paths import paths_of
+from sparsact.denoise.files import FORMATS
+from sparsact.denoise.threshold_rules import RULES
+from sparsact.denoise.wavelet_shrinkage import SHRINKS
 
 SOME_FAILED = 1
 
 
-def denoise(config: tyro.conf.OmitArgPrefixes[DenoiseConfig]) -> int:
+@dataclass(frozen=True)
+class DenoiseFlags:
     """Remove noise from images, sounds and signals by wavelet shrinkage."""
-    console, errors = Console(), Console(stderr=True, highlight=False)
-    failures: list[FileError] = []
 
-    def failed(error: FileError) -> None:
+    input: tyro.conf.Positional[
+        Annotated[
+            str,
+            tyro.conf.arg(
+                help=f"A file ({', '.join(known.name for known in FORMATS)}) or a folder of them."
+            ),
+        ]
+    ]
+    output: tyro.conf.Positional[str]
+    """The result: a file of the same format, or a folder."""
+    sigma: str | None = None
+    """Standard deviation of the noise in the file's units (0–255 for 8 bits, −1 to 1 for sound).
+    By default it is estimated; level: estimated for each level (coloured noise)."""
+    wavelet: str = "db2"
+    """A discrete wavelet of PyWavelets."""
+    levels: int | None = None
+    """Depth of the transform; by default 3 less than the deepest."""
+    threshold: Annotated[
+        str, tyro.conf.arg(help=f"{', '.join(RULES)}, or λ in the file's units.")
+    ] = "bayes"
+    shrink: Annotated[str, tyro.conf.arg(help=f"{', '.join(SHRINKS)}.")] = "soft"
+    spins: str = "all"
+    """The result is averaged over this many shifts per dim, or over all."""
+    ycbcr: bool = False
+    """Denoise RGB as brightness and two colour differences."""
+    column: str | None = None
+    """Column of a CSV: its name, or its number from 1 if there is no header."""
+    dims: int | None = None
+    """Number of dims of an NPY to transform: 1 for signals, 2 for images, 3 for volumes. They are
+    the last ones; the others are a batch."""
+    channel_dim: int | None = None
+    """Dim of an NPY that holds colours or tracks; it is not counted in dims."""
+    clean: str | None = None
+    """The clean original, or a folder of them: PSNR and SSIM are printed."""
+    compare: str | None = None
+    """Write a picture of the noisy input, the result and the removed noise: a .png, or a folder
+    for one picture per file."""
+    force: bool = False
+    """Overwrite outputs that exist."""
+
+
+def denoise(config: tyro.conf.OmitArgPrefixes[DenoiseFlags]) -> int:
+    """Remove noise from images, sounds and signals by wavelet shrinkage."""
+    console = Console()
+    failures: list[SparsactError] = []
+
+    def on_error(error: SparsactError) -> None:
         failures.append(error)
-        errors.print(f"[bold red]error:[/] {escape(_line(error))}", soft_wrap=True)
+        print_error(error_line(error, denoise))
 
+    options = _options(config)
+    source, target = Path(config.input), Path(config.output)
+    clean = None if config.clean is None else Path(config.clean)
+    picture = None if config.compare is None else Path(config.compare)
+    inputs = paths_of(source, target, clean, picture)
     with progress(console, MofNCompleteColumn()) as update:
-        try:
-            done = run(config, update, failed)
-        except FileError as error:
-            raise InputError(_line(error)) from error
-    for result in done:
-        console.print(_text(result), soft_wrap=True, highlight=False, markup=False)
+        results = denoise_files(
+            inputs, options, update, on_error if source.is_dir() else None, config.force
+        )
+    for result in results:
+        say(console, _text(result))
     if failures:
-        errors.print(f"{len(failures)} of {len(failures) + len(done)} files failed")
+        say(Console(stderr=True), f"{len(failures)} of {len(inputs)} files failed")
     return SOME_FAILED if failures else 0
 
 
-def _line(error: FileError) -> str:
-    return " ".join(str(error).split())
+def _options(config: DenoiseFlags) -> FileOptions:
+    threshold: str | float = config.threshold
+    if not config.threshold.isalpha():
+        threshold = _number("--threshold", config.threshold, "a rule or a number")
+    return FileOptions(
+        wavelet=config.wavelet,
+        levels=config.levels,
+        threshold=threshold,
+        shrink=config.shrink,
+        sigma=_sigma(config.sigma),
+        cycle_spins=_spins(config.spins),
+        ycbcr=config.ycbcr,
+        column=config.column,
+        dims=config.dims,
+        channel_dim=config.channel_dim,
+    )
 
 
-def _text(result: Done) -> str:
+def _sigma(text: str | None) -> float | Literal["level"] | None:
+    if text is None or text == "level":
+        return text
+    expected = "a positive number or level"
+    sigma = _number("--sigma", text, expected)
+    if sigma == 0:
+        raise InputError(f"--sigma takes {expected}, got 0")
+    return sigma
+
+
+def _spins(text: str) -> int | Literal["all"]:
+    if text == "all":
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"--spins takes a positive number or all, got {text}")
+    return int(text)
+
+
+def _number(flag: str, text: str, expected: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise InputError(f"{flag} takes {expected}, got {text}")
+    return value
+
+
+def _text(result: Denoised) -> str:
     if result.before is None or result.after is None:
         return str(result.target)
     return f"{result.target}: {result.before} → {result.after}"

@@ -12,7 +12,12 @@ from sparsact._common.progress import Progress
 
 @contextmanager
 def progress(console: Console, amount: ProgressColumn | None = None) -> Iterator[Progress]:
-    """Show a bar until the block ends; `amount` is how what is done is told, by default in %."""
+    """Show a bar until the block ends.
+
+    Args:
+        console: where.
+        amount: the column that shows how much is done; a percentage by default.
+    """
     with Bar(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -22,6 +27,6 @@ def progress(console: Console, amount: ProgressColumn | None = None) -> Iterator
         transient=True,
     ) as bar:
         task = bar.add_task("starting", total=None)
-        yield lambda done, total, name: bar.update(
-            task, completed=done, total=total, description=name
+        yield lambda done, total, label: bar.update(
+            task, completed=done, total=total, description=label
         )

@@ -1,7 +1,7 @@
-"""Training the same network with each activation, and comparing."""
+"""Train the same network with each activation on the same data, and compare."""
 
-from sparsact.compare.config import CompareConfig
-from sparsact.compare.model import load_model
-from sparsact.compare.run import Comparison, Outcome
+from sparsact.compare.compare_config import CompareConfig
+from sparsact.compare.comparison import Comparison, Outcome
+from sparsact.compare.saved_model import load_model
 
 __all__ = ["CompareConfig", "Comparison", "Outcome", "load_model"]

@@ -1,8 +1,8 @@
-"""Denoising by wavelet shrinkage, with thresholds that are chosen, given or learned."""
+"""Denoise by wavelet shrinkage; thresholds come from a rule, from the user, or are learned."""
 
-from sparsact.denoise.fit import fit_denoiser
-from sparsact.denoise.layer import WaveletShrink
-from sparsact.denoise.noise import estimate_sigma
-from sparsact.denoise.shrinkage import denoise_wavelet
+from sparsact.denoise.denoiser_fitting import fit_denoiser
+from sparsact.denoise.noise_estimate import estimate_sigma
+from sparsact.denoise.wavelet_layer import WaveletShrink
+from sparsact.denoise.wavelet_shrinkage import denoise_wavelet
 
 __all__ = ["WaveletShrink", "denoise_wavelet", "estimate_sigma", "fit_denoiser"]

@@ -1,7 +1,7 @@
-"""The two linear maps of a filter bank along one dim, each the other's transpose.
+"""The analysis and the synthesis of a filter bank along one dim; each is the other's transpose.
 
-Shifted copies are added up tap by tap: on two CPU cores that beats ``conv2d``, whose fast kernels
-are made for many channels. Where nothing is differentiated compiled loops do it in one pass.
+Shifted copies are added up tap by tap: on two CPU cores that is faster than ``conv2d``, whose fast
+kernels are made for many channels. Without gradients, compiled loops do it in one pass.
 """
 
 from collections.abc import Iterator
@@ -12,18 +12,18 @@ from torch import Tensor
 from torch.autograd import Function
 
 from sparsact._thresholds.arguments import values_can_be_read
-from sparsact.denoise.filters import Taps
-from sparsact.kernels._library import numba_is_installed
+from sparsact.denoise.wavelet_filters import Taps
+from sparsact.kernels.definition import numba_is_installed
 
 
 class Geometry(NamedTuple):
     """How coefficient k, tap j and sample q meet: ``q = k·stride + j·dilation − start``.
 
     Attributes:
-        dim: the dim that is filtered, counted from the front; not the first, which is of bands.
+        dim: the filtered dim, counted from the front; not the first dim, which holds bands.
         stride: 1, or 2 with a dilation of 1.
-        dilation: distance of the taps.
-        start: samples to the left of the first, taken as zeros; a multiple of the stride.
+        dilation: distance between taps.
+        start: number of zeros assumed before the first sample; a multiple of the stride.
         samples: length of the signal.
         coefficients: length of each of the two bands.
     """
@@ -56,16 +56,16 @@ def analyse_mirrored(
     dilation: int = 1,
     left: int,
 ) -> Tensor:
-    """As :func:`analyse`, of a signal that is mirrored as far as its coefficients reach.
+    """Like :func:`analyse`, but the signal is mirrored as far as its coefficients reach.
 
     Args:
         x: (K, …).
         taps: low-pass and high-pass.
-        dim: the dim that is filtered.
+        dim: the filtered dim.
         coefficients: length of each band.
         stride: as in `Geometry`.
-        dilation: likewise.
-        left: mirrored samples before the first.
+        dilation: as in `Geometry`.
+        left: number of mirrored samples before the first.
     """
     size = x.shape[dim]
     if is_compiled(x):
@@ -93,7 +93,7 @@ def synthesise(low: Tensor, high: Tensor, taps: tuple[Taps, Taps], geometry: Geo
 
 
 def is_compiled(x: Tensor) -> bool:
-    """Whether kernels, which know no gradient, stand in for plain torch here."""
+    """Whether a compiled kernel, which has no gradient, can replace plain torch here."""
     differentiated = torch.is_grad_enabled() and x.requires_grad
     return (
         x.dtype == torch.float32
@@ -165,19 +165,19 @@ class _Synthesise(Function):
 
 
 def _add_up(terms: list[tuple[float, Tensor, int]], total: Tensor) -> None:
-    """``total = Σ factor·part``, each part beginning at its place along dim 1."""
-    whole = next((i for i, (_, part, _) in enumerate(terms) if part.shape == total.shape), None)
-    if whole is None:
+    """``total = Σ factor·part``, where each part begins at its place along dim 1."""
+    covering = next((i for i, (_, part, _) in enumerate(terms) if part.shape == total.shape), None)
+    if covering is None:
         total.zero_()
     else:
-        factor, part, _ = terms.pop(whole)
+        factor, part, _ = terms.pop(covering)
         torch.mul(part, factor, out=total)
     for factor, part, place in terms:
         total.narrow(1, place, part.shape[1]).add_(part, alpha=factor)
 
 
 def _meetings(taps: Taps, geometry: Geometry) -> Iterator[tuple[float, int, int, int, int]]:
-    """Per tap: its value, the phase of the samples it meets, where both begin, and how many."""
+    """For each tap: its value, the phase of its samples, both first indices, and their number."""
     stride = geometry.stride
     for j, tap in enumerate(taps):
         if tap == 0:
@@ -195,13 +195,13 @@ def _phase_length(phase: int, geometry: Geometry) -> int:
 
 
 def _as_block(x: Tensor, dim: int) -> Tensor:
-    """(everything before, the dim, everything after)."""
+    """`x` as (all dims before, the dim, all dims after)."""
     shape = x.shape
     return x.reshape(shape[:dim].numel(), shape[dim], shape[dim + 1 :].numel())
 
 
 def extend(x: Tensor, dim: int, left: int, right: int) -> Tensor:
-    """Mirror a signal at both borders, the border sample included, as often as it takes."""
+    """Mirror a signal at both borders, including the border sample, as often as needed."""
     size = x.shape[dim]
     if max(left, right) <= size:
         head = x.narrow(dim, 0, left).flip(dim)

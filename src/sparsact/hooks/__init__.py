@@ -1,4 +1,4 @@
-"""Choosing modules, watching their tensors by hooks, exchanging modules."""
+"""Selecting modules, watching their tensors through hooks, and replacing modules."""
 
 from sparsact.hooks.early_stop import stop_after, stop_before
 from sparsact.hooks.selection import (

@@ -1,4 +1,4 @@
-"""Ending a forward early, where the rest of the model need not be computed."""
+"""Stopping a forward early when the rest of the model is not needed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,15 +8,15 @@ from torch import nn
 
 
 class _StoppedError(Exception):
-    """Carries a forward out of the model to the block that stops it."""
+    """Leaves the forward and is caught by the block that stops it."""
 
 
 @contextmanager
 def stop_before(module: nn.Module | None) -> Iterator[None]:
-    """A block around one forward, which ends just before `module` is called.
+    """In this block, a forward stops just before `module` is called.
 
     Args:
-        module: the first module that is not computed; None lets the forward run to its end.
+        module: the first module that is not called; None runs the complete forward.
 
     Example:
         >>> import torch
@@ -42,9 +42,9 @@ def stop_before(module: nn.Module | None) -> Iterator[None]:
 
 @contextmanager
 def stop_after(module: nn.Module) -> Iterator[None]:
-    """A block around one forward, which ends once `module` is computed.
+    """In this block, a forward stops after `module` has been called.
 
-    Hooks that were put on `module` before the block still see its output.
+    Hooks that were installed on `module` before the block still see its output.
     """
     stopped, stop = _stop()
     handle = module.register_forward_hook(stop)
@@ -56,7 +56,7 @@ def stop_after(module: nn.Module) -> Iterator[None]:
 
 
 def _stop() -> tuple[_StoppedError, Any]:
-    """An exception, and a hook that raises it."""
+    """Return an exception and a hook that raises it."""
     stopped = _StoppedError()
 
     def hook(*_: object) -> None:
@@ -70,5 +70,5 @@ def _ended_by(stopped: _StoppedError) -> Iterator[None]:
     try:
         yield
     except _StoppedError as error:
-        if error is not stopped:  # it belongs to a block further out
+        if error is not stopped:  # it belongs to an outer block
             raise

@@ -1,4 +1,4 @@
-"""Choosing modules and parameters by name, type or predicate."""
+"""Selecting modules and parameters by name, type or predicate."""
 
 import difflib
 from collections.abc import Callable, Mapping
@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from sparsact._common.errors import InputError
+
 Selector = str | type[nn.Module] | nn.Module | Callable[[str, nn.Module], bool]
 """A glob on dotted names (``*`` crosses dots), a module type, a module, or a predicate."""
 
@@ -14,36 +16,36 @@ T = TypeVar("T")
 
 
 def select_modules(model: nn.Module, selector: Selector) -> dict[str, nn.Module]:
-    """The modules of `model` that `selector` chooses, by name.
+    """Select modules of `model`.
 
     Args:
         model: any module; its own name is the empty string.
-        selector: a glob on dotted names, a module type, a module or a predicate of name and
+        selector: a glob on dotted names, a module type, a module, or a predicate of name and
             module.
 
     Returns:
-        name → module, in the order of ``named_modules``; a module with two names comes once.
+        name → module, in the order of ``named_modules``. A module with two names appears once.
 
     Raises:
-        ValueError: nothing matches; the message gives the nearest names.
+        InputError: nothing matches; the message gives the nearest names.
     """
     return _select(dict(model.named_modules(remove_duplicate=False)), selector, "module")
 
 
 def assign_modules(model: nn.Module, spec: Mapping[Selector, T]) -> dict[str, tuple[nn.Module, T]]:
-    """Resolve a mapping from selectors to values into name → (module, value).
+    """Turn selector → value into name → (module, value).
 
     Raises:
-        ValueError: a selector matches nothing, or two match the same module.
+        InputError: a selector matches nothing, or two selectors match the same module.
     """
     return _assign(dict(model.named_modules(remove_duplicate=False)), spec, "module")
 
 
 def assign_parameters(model: nn.Module, spec: Mapping[str, T]) -> dict[str, tuple[nn.Parameter, T]]:
-    """Resolve a mapping from globs on parameter names into name → (parameter, value).
+    """Turn glob on parameter names → value into name → (parameter, value).
 
     Raises:
-        ValueError: a pattern matches nothing, or two match the same parameter.
+        InputError: a glob matches nothing, or two globs match the same parameter.
     """
     return _assign(dict(model.named_parameters(remove_duplicate=False)), spec, "parameter")
 
@@ -54,15 +56,15 @@ def _assign(
     if not isinstance(spec, Mapping):
         raise TypeError(f"expected a mapping from {kind} patterns, got {type(spec).__name__}")
     if not spec:
-        raise ValueError(f"expected at least one {kind} pattern, got an empty mapping")
+        raise InputError(f"expected at least one {kind} pattern, got an empty mapping")
     assigned: dict[str, tuple[Any, T]] = {}
     owner: dict[int, Any] = {}
     for selector, value in spec.items():
         for name, target in _select(candidates, selector, kind).items():
             if id(target) in owner:
-                raise ValueError(
+                raise InputError(
                     f"{kind} {name!r} is matched by {describe(owner[id(target)])} and by "
-                    f"{describe(selector)}; one {kind} takes one"
+                    f"{describe(selector)}; one {kind} takes one pattern"
                 )
             owner[id(target)] = selector
             assigned[name] = (target, value)
@@ -71,15 +73,15 @@ def _assign(
 
 def _select(candidates: Mapping[str, Any], selector: Any, kind: str) -> dict[str, Any]:
     matches = _predicate(selector)
-    found: dict[str, Any] = {}
+    selected: dict[str, Any] = {}
     seen: set[int] = set()
     for name, target in candidates.items():
         if id(target) not in seen and matches(name, target):
             seen.add(id(target))
-            found[name] = target
-    if not found:
-        raise ValueError(f"no {kind} matches {describe(selector)}{_suggest(candidates, selector)}")
-    return found
+            selected[name] = target
+    if not selected:
+        raise InputError(f"no {kind} matches {describe(selector)}{_suggest(candidates, selector)}")
+    return selected
 
 
 def _predicate(selector: Any) -> Callable[[str, Any], bool]:
@@ -98,7 +100,7 @@ def _predicate(selector: Any) -> Callable[[str, Any], bool]:
 
 
 def describe(selector: Any) -> str:
-    """A selector as an error message shows it."""
+    """Describe a selector for an error message."""
     if isinstance(selector, type):
         return f"type {selector.__name__}"
     return repr(selector)
@@ -111,10 +113,10 @@ def _suggest(candidates: Mapping[str, Any], selector: Any) -> str:
         selector = selector.__name__
     if not isinstance(selector, str):
         return ""
-    near = difflib.get_close_matches(selector, names, n=3, cutoff=0.4)
-    near = near or difflib.get_close_matches(
+    nearest = difflib.get_close_matches(selector, names, n=3, cutoff=0.4)
+    nearest = nearest or difflib.get_close_matches(
         selector.strip("*.?"), {name.rpartition(".")[2] for name in names}, n=3, cutoff=0.4
     )
-    if near:
-        return "; did you mean " + " or ".join(repr(name) for name in near) + "?"
-    return "; there are " + ", ".join(repr(name) for name in names[:8])
+    if nearest:
+        return "; did you mean " + " or ".join(repr(name) for name in nearest) + "?"
+    return "; the first names are " + ", ".join(repr(name) for name in names[:8])

@@ -1,30 +1,31 @@
-"""Exchanging modules of a model in place."""
+"""Replacing modules of a model in place."""
 
 from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 
+from sparsact._common.errors import InputError
 from sparsact.hooks.selection import Selector, describe, select_modules
 
 
 def swap(
     model: nn.Module, selector: Selector, factory: Callable[[Any], nn.Module]
 ) -> dict[str, nn.Module]:
-    """Replace the chosen modules of `model` in place.
+    """Replace the selected modules of `model` in place.
 
     Args:
         model: the model; it is changed.
-        selector: which modules; see :func:`select_modules`.
-        factory: takes the old module and returns the new one, which is put into its training or
-            eval mode. A module that is used under several names is replaced once, under all.
+        selector: selects the modules, as in :func:`select_modules`.
+        factory: called with the old module; returns the new one, which takes over its training or
+            eval mode. A module with several names is replaced once, under all names.
 
     Returns:
         name → new module.
 
     Raises:
-        ValueError: nothing matches, or the model itself does (it has no parent to hold it).
-        TypeError: `factory` returns something that is not a module.
+        InputError: nothing matches, or the model itself matches (it has no parent module).
+        TypeError: `factory` does not return a module.
 
     Example:
         >>> import sparsact as sa
@@ -34,7 +35,7 @@ def swap(
     """
     chosen = select_modules(model, selector)
     if "" in chosen:
-        raise ValueError(
+        raise InputError(
             f"{describe(selector)} matches the model itself, which has no parent to hold its "
             "replacement; wrap it in nn.Sequential"
         )

@@ -1,4 +1,4 @@
-"""Hooks that show a callback the tensors at chosen modules, and are removed together."""
+"""Hooks that pass the tensors of selected modules to a callback, and are removed together."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -13,21 +13,22 @@ from sparsact.hooks.tensors import first_tensor
 
 Site = Literal["input", "output"]
 TapCallback = Callable[[str, Tensor], Tensor | None]
+InputsCallback = Callable[[str, tuple[Any, ...], dict[str, Any]], None]
 CallCallback = Callable[[str, Tensor, Tensor], Tensor | None]
 Self = TypeVar("Self")  # typing.Self from Python 3.11 on
 
 _DATA_PARALLEL = (
-    "nn.DataParallel runs copies of the model in threads, whose activations would be mixed or "
-    "lost; use torch.nn.parallel.DistributedDataParallel"
+    "nn.DataParallel runs copies of the model in threads, which would mix or lose their "
+    "activations; use torch.nn.parallel.DistributedDataParallel"
 )
 
 
 class Removable(ABC):
-    """What holds hooks on a model until it is removed, or until its ``with`` block ends."""
+    """Something that has hooks on a model until `remove` is called or its ``with`` block ends."""
 
     @abstractmethod
     def remove(self) -> None:
-        """Take the hooks away."""
+        """Remove the hooks."""
 
     def __enter__(self: Self) -> Self:
         return self
@@ -37,21 +38,21 @@ class Removable(ABC):
 
 
 class Taps(Removable):
-    """Hooks that show a callback the tensor at each of some modules; removed together.
+    """Hooks that pass one tensor of each module to a callback; removed together.
 
-    Copies of a tapped module, by ``copy.deepcopy`` or pickling, carry no tap.
+    Copies of a tapped module, made by ``copy.deepcopy`` or pickling, carry no tap.
 
     Args:
         modules: name → module.
-        callback: called with the name and the tensor; what it returns, unless None, takes the
-            tensor's place.
+        callback: called with the name and the tensor; if it returns a tensor, this replaces the
+            original.
         on: ``"output"`` or ``"input"``.
-        select: picks the tensor: called with the module's output, or with its positional and
-            keyword inputs. By default it is the first tensor in them.
+        select: chooses the tensor; called with the module's output, or with its positional and
+            keyword inputs. By default the first tensor is chosen.
 
     Raises:
-        TypeError: at a forward, when there is no floating-point tensor to show.
-        RuntimeError: at a forward of a copy that ``nn.DataParallel`` made.
+        TypeError: in a forward, if there is no floating-point tensor.
+        RuntimeError: in a forward of a copy made by ``nn.DataParallel``.
     """
 
     def __init__(
@@ -75,30 +76,44 @@ class Taps(Removable):
     def around(
         self, module: nn.Module, start: Callable[..., None], end: Callable[..., None]
     ) -> None:
-        """Call `start` before the forward of `module` and every other tap, `end` after it.
+        """Call `start` before the forward of `module` and all other taps, and `end` after it.
 
-        `start` gets the module, its positional and its keyword inputs; `end` is called even when
-        the forward fails, with the module, the inputs and the output.
+        `start` gets the module, its positional and its keyword inputs. `end` gets the module, the
+        inputs and the output; it is called even if the forward fails.
         """
         for handle in around_forward(module, start, end):
             self._hold(module, handle)
 
     @classmethod
     def on_calls(cls, modules: Mapping[str, nn.Module], callback: CallCallback) -> "Taps":
-        """Taps that show a callback the input and the output of each call of some modules.
+        """Make taps that pass the input and the output of each call to a callback.
 
         Args:
             modules: name → module.
-            callback: called with the name, the first positional input and the output; what it
-                returns, unless None, takes the output's place.
+            callback: called with the name, the first positional input and the output; if it
+                returns a tensor, this replaces the output.
         """
         taps = cls({}, lambda name, x: None)
         for name, module in modules.items():
             taps._hold(module, module.register_forward_hook(_call_hook(name, callback)))
         return taps
 
+    @classmethod
+    def on_inputs(cls, modules: Mapping[str, nn.Module], callback: InputsCallback) -> "Taps":
+        """Make taps that pass all inputs of each call to a callback.
+
+        Args:
+            modules: name → module.
+            callback: called with the name, the positional and the keyword inputs.
+        """
+        taps = cls({}, lambda name, x: None)
+        for name, module in modules.items():
+            hook = _all_inputs_hook(name, callback)
+            taps._hold(module, module.register_forward_pre_hook(hook, with_kwargs=True))
+        return taps
+
     def remove(self) -> None:
-        """Take every hook away; a second call does nothing."""
+        """Remove all hooks; a second call does nothing."""
         for module, handle in self._held:
             handle.remove()
             CopyWithoutTaps.of(module).forget(handle.id)
@@ -112,25 +127,25 @@ class Taps(Removable):
 def around_forward(
     module: nn.Module, start: Callable[..., None], end: Callable[..., None]
 ) -> tuple[RemovableHandle, RemovableHandle]:
-    """Hooks that call `start` before and `end` after each forward; copies of `module` have them.
+    """Call `start` before and `end` after each forward; copies of `module` keep the hooks.
 
-    See :meth:`Taps.around`, whose hooks copies do not have.
+    The hooks of :meth:`Taps.around` are left out of copies.
     """
     before = module.register_forward_pre_hook(start, prepend=True, with_kwargs=True)
     return before, module.register_forward_hook(end, always_call=True)
 
 
 def check_hookable(model: nn.Module) -> None:
-    """Raise RuntimeError where hooks would be ignored or would run on copies.
+    """Raise RuntimeError if hooks would be ignored or would run on copies.
 
-    A module that is compiled already does not see hooks that come later; ``nn.DataParallel``
-    runs copies of the model, in threads.
+    A compiled module ignores hooks that are installed later; ``nn.DataParallel`` runs copies of
+    the model in threads.
     """
     for name, module in model.named_modules():
         if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
             raise RuntimeError(
                 f"module {name!r} is compiled already, and torch.compile ignores hooks that are "
-                "installed later: hang them on the model first, then compile it"
+                "installed later: install the hooks first, then compile the model"
             )
         if isinstance(module, nn.DataParallel):
             raise RuntimeError(_DATA_PARALLEL)
@@ -145,6 +160,14 @@ def _output_hook(
         tensor = _require_tensor(name, "output", chosen, output)
         new = callback(name, tensor)
         return None if new is None else _replace(name, output, tensor, new)
+
+    return hook
+
+
+def _all_inputs_hook(name: str, callback: InputsCallback) -> Callable[..., None]:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        _check_not_replica(module)
+        callback(name, args, kwargs)
 
     return hook
 
@@ -179,20 +202,20 @@ def _check_not_replica(module: nn.Module) -> None:
 
 def _require_tensor(name: str, site: Site, tensor: object, source: object) -> Tensor:
     if not isinstance(tensor, Tensor):
-        raise TypeError(f"the {site} of {name!r} holds no tensor: {type(source).__name__}")
+        raise TypeError(f"the {site} of {name!r} contains no tensor: {type(source).__name__}")
     if not tensor.is_floating_point():
-        raise TypeError(f"the {site} of {name!r} is not floating point but {tensor.dtype}")
+        raise TypeError(f"the {site} of {name!r} must be floating point, got {tensor.dtype}")
     return tensor
 
 
 def _replace(name: str, value: object, old: Tensor, new: Tensor) -> Any:
-    """`value`, a tensor or a nesting of containers, with `new` where `old` was."""
+    """Replace `old` by `new` in `value`, a tensor or nested containers."""
     if value is old:
         return new
     leaves, layout = tree_flatten(value)
     if not any(leaf is old for leaf in leaves):
         raise TypeError(
-            f"the tensor of {name!r} cannot be exchanged inside {type(value).__name__}: it is no "
-            "container that torch.utils._pytree knows, or select= made a new tensor"
+            f"the tensor of {name!r} cannot be replaced inside {type(value).__name__}: either "
+            "torch.utils._pytree does not support this container, or select= made a new tensor"
         )
     return tree_unflatten([new if leaf is old else leaf for leaf in leaves], layout)

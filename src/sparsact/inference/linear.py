@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from sparsact.calibration.first_positions import FirstPositions
-from sparsact.calibration.sites import is_conv1d, weight_t
+from sparsact.calibration.linear_layers import is_conv1d, weight_t
 from sparsact.inference.crossing import measured
 from sparsact.inference.readers import Readers
-from sparsact.kernels.gather import as_level, refuse_gradient
+from sparsact.kernels.ops.gather_linear import as_level, refuse_gradient
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
 

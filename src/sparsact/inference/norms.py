@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparsact.kernels._library import kernel, numba_is_installed
+from sparsact.kernels.definition import kernel, numba_is_installed
 
 _ROWS_AT_MOST = 64  # beyond, torch's threads are worth more than a single call
 _EPSILONS = ("eps", "variance_epsilon")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sparsact.calibration.first_positions import FirstPositions
 from sparsact.hooks import version_of
 from sparsact.inference.crossing import Shapes, find_crossing, inputs_at_most
-from sparsact.kernels.gather import GatherLinear, multiply_any
+from sparsact.kernels.ops.gather_linear import GatherLinear, multiply_any
 
 
 class _Held(NamedTuple):

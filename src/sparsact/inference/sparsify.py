@@ -5,10 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparsact.calibration.batches import output_head
 from sparsact.calibration.first_positions import FirstPositions
+from sparsact.calibration.model_forward import output_head
 from sparsact.calibration.plan import ThresholdPlan
-from sparsact.hooks import check_hookable, shared_parameters
+from sparsact.calibration.token_positions import sequence_readers
+from sparsact.hooks import around_forward, check_hookable, shared_parameters
 from sparsact.inference.linear import DTYPES, SparseLinear
 from sparsact.inference.norms import as_rms_norm
 
@@ -127,7 +128,7 @@ def _first_positions(model: nn.Module, keep_first: int) -> FirstPositions | None
     if keep_first == 0:
         return None
     whole = FirstPositions(keep_first)
-    # hooks of its own methods: a copy of the model gets a copy of it
-    model.register_forward_pre_hook(whole.start, prepend=True, with_kwargs=True)
-    model.register_forward_hook(whole.end, always_call=True)
+    # bound methods as hooks: a copy of the model gets a copy of `first_positions`
+    for reader in sequence_readers(model):
+        around_forward(reader, whole.start, whole.end)
     return whole

@@ -1,14 +1,17 @@
-"""Operations that skip zeros: compiled for the CPU, in plain torch on every other device."""
+"""Operations that skip zeros: compiled for the CPU, in plain torch on every other device.
 
-from sparsact.kernels import filters as filters
-from sparsact.kernels import median as median
-from sparsact.kernels._library import backends
-from sparsact.kernels.compress import threshold_compress
-from sparsact.kernels.csr import Entries, csr_linear
-from sparsact.kernels.gather import gather_linear, gather_linear_shared
-from sparsact.kernels.linear import sparse_grad_linear
-from sparsact.kernels.threshold import linear_threshold
-from sparsact.kernels.topk import linear_topk
+``ops`` defines each operation (schema, shapes, gradient), ``reference`` specifies it in plain
+torch, and ``cpu`` has the compiled versions.
+"""
+
+from sparsact.kernels.definition import backends
+from sparsact.kernels.ops import wavelet_denoising as wavelet_denoising
+from sparsact.kernels.ops.csr_linear import Entries, csr_linear
+from sparsact.kernels.ops.gather_linear import gather_linear, gather_linear_shared
+from sparsact.kernels.ops.linear_threshold import linear_threshold
+from sparsact.kernels.ops.linear_topk import linear_topk
+from sparsact.kernels.ops.sparse_grad_linear import sparse_grad_linear
+from sparsact.kernels.ops.threshold_compress import threshold_compress
 
 __all__ = [
     "Entries",

@@ -1,1 +1,1 @@
-"""Showing results: records in, a page and pictures out. Knows nothing of models."""
+"""Pages and pictures from plain records, without any knowledge of models."""

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparsact._common.errors import InputError, MissingInputError
 from sparsact._common.extras import require
 
 DATASET = "hf:"
-"""What a source of text that is a dataset begins with."""
+"""The prefix of a source of text that is a dataset."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Tokens:
     skip: int = 0
 
     def fingerprint(self) -> str:
-        """A digest of all of it."""
+        """A digest of all fields."""
         digest = hashlib.sha256(f"{tuple(self.ids.shape)} {self.skip}".encode())
         digest.update(self.ids.numpy().tobytes())
         digest.update(self.mask.numpy().tobytes())
@@ -47,12 +48,12 @@ class Tokens:
 
 @dataclass(frozen=True)
 class DatasetPart:
-    """Which part of a dataset is the text: what ``datasets.load_dataset`` calls so.
+    """Which part of a dataset is the text; see ``datasets.load_dataset``.
 
     Attributes:
-        config: its configuration (``name``), if it has several.
-        split: of it.
-        column: that holds the text.
+        config: the configuration (``name``), if there are several.
+        split: the split.
+        column: the column that holds the text.
     """
 
     config: str | None = None
@@ -68,58 +69,64 @@ def read_tokens(
     part: DatasetPart | None = None,
     max_tokens: int | None = None,
 ) -> Tokens:
-    """The text of files and datasets, one after the other, as rows of tokens.
+    """Read files and datasets, one after the other, as rows of tokens.
 
-    A BOS stands before each row if the tokenizer has one, and its activation does not count.
+    If the tokenizer has a BOS, each row begins with it; its activation does not count.
 
     Args:
         tokenizer: a Hugging Face tokenizer.
         sources: text files in UTF-8, and datasets as ``hf:`` with a name on the hub or a local
-            directory; those are streamed, and not kept on disk.
+            directory; datasets are streamed and not stored on disk.
         length: tokens in a row.
-        part: of every dataset.
-        max_tokens: reading stops there. A token takes 9 bytes of memory, so a dataset needs it.
+        part: which part of every dataset is read.
+        max_tokens: where reading stops. A token takes 9 bytes of memory, so datasets need a limit.
 
     Raises:
-        FileNotFoundError: there is no such file or dataset.
-        ValueError: no text in them, a file that is not UTF-8, a dataset without that split or
-            column, or without `max_tokens`.
+        MissingInputError: there is no such file or dataset.
+        InputError: there is no text, a file is not UTF-8, or a dataset has no such split or
+            column, or no `max_tokens`.
         ImportError: ``datasets`` is not installed (extra ``sae``).
     """
     ids = array("q")
     for source in sources:
         if str(source).startswith(DATASET) and max_tokens is None:
-            raise ValueError(
-                f"{source} is streamed and may have no end: say how many tokens at most "
-                "(max_tokens, --max-tokens)"
-            )
+            raise InputError(f"{source} is streamed and may have no end: limit it with max_tokens=")
         texts = _texts(str(source), part or DatasetPart())
         while (max_tokens is None or len(ids) < max_tokens) and (few := list(islice(texts, 64))):
-            for found in tokenizer(few, add_special_tokens=False, verbose=False)["input_ids"]:
-                ids.extend(found)
+            for text in tokenizer(few, add_special_tokens=False, verbose=False)["input_ids"]:
+                ids.extend(text)
     if not ids:
-        raise ValueError(f"there is no text in {', '.join(map(str, sources)) or 'no file'}")
+        raise InputError(f"there is no text in {', '.join(map(str, sources)) or 'no file'}")
     return pack_tokens(ids[:max_tokens], length, bos=tokenizer.bos_token_id)
 
 
 def _texts(source: str, part: DatasetPart) -> Iterator[str]:
-    """The texts of a dataset, or the one of a file."""
+    """The texts of a dataset, or the single text of a file."""
     if source.startswith(DATASET):
         yield from _rows(source.removeprefix(DATASET), part)
         return
     try:
         yield Path(source).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{source} is not a text file in UTF-8: {error.reason}") from error
+        raise InputError(f"{source} is not a text file in UTF-8: {error.reason}") from error
+    except FileNotFoundError as error:
+        raise MissingInputError(f"there is no file {source}") from error
+    except OSError as error:
+        raise InputError(f"{source} cannot be read: {error.strerror}") from error
 
 
 def _rows(name: str, part: DatasetPart) -> Iterator[str]:
     datasets = require("datasets", "sae")
-    rows = datasets.load_dataset(name, part.config, split=part.split, streaming=True)
+    try:
+        rows = datasets.load_dataset(name, part.config, split=part.split, streaming=True)
+    except FileNotFoundError as error:
+        raise MissingInputError(f"there is no dataset {name}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"the dataset {name} cannot be read: {error}") from error
     for row in rows:
         text = row.get(part.column)
         if not isinstance(text, str):
-            raise ValueError(
+            raise InputError(
                 f"the column {part.column!r} of {name} holds no text; the columns are "
                 f"{', '.join(map(repr, row))}"
             )
@@ -129,17 +136,17 @@ def _rows(name: str, part: DatasetPart) -> Iterator[str]:
 def pack_tokens(
     ids: Iterable[int], length: int, *, bos: int | None = None, drop_bos: bool = True
 ) -> Tokens:
-    """Cut a text into rows of tokens; the last is padded.
+    """Cut a text into rows of tokens; the last row is padded.
 
     Args:
         ids: the tokens of the text.
-        length: tokens in a row, with the BOS.
-        bos: put before each row, if the model wants it.
-        drop_bos: whether the activation at the BOS is left out: it is of another size than all
-            others in most models, and says nothing.
+        length: tokens in a row, including the BOS.
+        bos: token at the start of each row, if the model expects one.
+        drop_bos: leave out the activation at the BOS. In most models its size differs from all
+            others, and it carries no information about the text.
 
     Raises:
-        ValueError: no tokens, or no room for any.
+        InputError: there are no tokens, or a row has no room for any.
 
     Example:
         >>> pack_tokens([5, 6, 7], 3, bos=1).ids
@@ -149,14 +156,14 @@ def pack_tokens(
     text = torch.as_tensor(ids if isinstance(ids, array) else list(ids), dtype=torch.long)
     room = length - (bos is not None)
     if len(text) == 0 or room < 1:
-        raise ValueError(f"{len(text)} tokens cannot be cut into rows of {length}")
+        raise InputError(f"{len(text)} tokens cannot be cut into rows of {length}")
     rows = -(-len(text) // room)
     padded = torch.zeros(rows * room, dtype=torch.long)
     padded[: len(text)] = text
-    found = padded.view(rows, room)
+    packed = padded.view(rows, room)
     mask = (torch.arange(rows * room) < len(text)).view(rows, room)
     if bos is None:
-        return Tokens(found, mask)
+        return Tokens(packed, mask)
     first = torch.full((rows, 1), bos)
     mask = torch.cat([torch.ones_like(first, dtype=torch.bool), mask], 1)
-    return Tokens(torch.cat([first, found], 1), mask, skip=int(drop_bos))
+    return Tokens(torch.cat([first, packed], 1), mask, skip=int(drop_bos))

@@ -1,4 +1,4 @@
-"""Rows of tokens that are spread evenly over a text."""
+"""Rows of tokens spread evenly over a text."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,40 +8,50 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparsact.text import read_tokens
-from sparsact.text.reference import reference_text
+from sparsact._common.errors import InputError, MissingInputError
+from sparsact.text.python_reference import reference_text
+from sparsact.text.tokens import read_tokens
 
 
 def read_rows(
     model: nn.Module, tokenizer: Any, files: Sequence[str], length: int, count: int
 ) -> Tensor:
-    """All whole rows of a text, (rows, length) int64; see `sparsact.text.read_tokens`.
+    """All complete rows of a text, (rows, length) int64; see `sparsact.text.read_tokens`.
+
+    Args:
+        model: the language model that will read the rows.
+        tokenizer: its tokenizer.
+        files: text files.
+        length: tokens in a row.
+        count: the least number of rows.
 
     Raises:
-        OSError: a file is missing.
-        ValueError: the text has fewer than `count` rows or is none, or the model does not read
-            rows so long or these tokens.
+        MissingInputError: a file is missing.
+        InputError: the text has fewer than `count` rows, or the model does not accept rows of
+            this length or these tokens.
     """
     _check_length(model, length)
     room = length - (tokenizer.bos_token_id is not None)
     needed = f"{count} rows of {length} need {count * room} tokens of text"
     try:
         tokens = read_tokens(tokenizer, files, length)
-    except ValueError as error:
-        raise ValueError(f"{error}; {needed}") from error
+    except MissingInputError:
+        raise
+    except InputError as error:
+        raise InputError(f"{error}; {needed}") from error
     _check_vocabulary(model, tokens.ids)
     rows = tokens.ids[tokens.mask.all(1)]
     if len(rows) < count:
-        there = int(tokens.mask.sum()) - len(tokens.mask) * (length - room)
-        raise ValueError(
-            f"the text is too short: {needed}, and there are {there}: give more text, or fewer or "
-            "shorter rows"
+        available = int(tokens.mask.sum()) - len(tokens.mask) * (length - room)
+        raise InputError(
+            f"the text is too short: {needed}, and there are {available}: give more text, or "
+            "choose fewer or shorter rows"
         )
     return rows
 
 
 def reference_rows(model: nn.Module, tokenizer: Any, length: int, count: int) -> Tensor:
-    """The same from the second part of the reference that comes with Python."""
+    """Rows of the second part of Python's reference; see `read_rows`."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / "topics.txt"
         file.write_text(reference_text()[1], encoding="utf-8")
@@ -54,10 +64,10 @@ def choose(rows: Tensor, count: int) -> Tensor:
 
 
 def split(rows: Tensor, held_out: int) -> tuple[Tensor, Tensor]:
-    """All rows but some, and the `held_out` ones, which are spread evenly."""
-    apart = torch.zeros(len(rows), dtype=torch.bool)
-    apart[spread(len(rows), held_out)] = True
-    return rows[~apart], rows[apart]
+    """The rows to use and `held_out` others, which are spread evenly."""
+    is_held_out = torch.zeros(len(rows), dtype=torch.bool)
+    is_held_out[spread(len(rows), held_out)] = True
+    return rows[~is_held_out], rows[is_held_out]
 
 
 def spread(total: int, count: int) -> list[int]:
@@ -77,16 +87,19 @@ def as_batches(rows: Tensor) -> list[dict[str, Tensor]]:
 
 def _check_length(model: nn.Module, length: int) -> None:
     if length < 2:
-        raise ValueError(f"a row needs at least 2 tokens, got --length {length}")
-    most = getattr(model.config, "max_position_embeddings", None)
-    if isinstance(most, int) and length > most:
-        raise ValueError(f"rows of {length} tokens are longer than the model's {most} positions")
+        raise InputError(f"length= must be at least 2, got {length}")
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if isinstance(positions, int) and length > positions:
+        raise InputError(
+            f"rows of {length} tokens are longer than the model's {positions} positions: choose a "
+            "smaller length="
+        )
 
 
 def _check_vocabulary(model: nn.Module, ids: Tensor) -> None:
     known = model.get_input_embeddings().num_embeddings  # type: ignore[operator]
     if int(ids.max()) >= known:
-        raise ValueError(
-            f"the tokenizer gives token {int(ids.max())}, and the model knows {known}: they do "
+        raise InputError(
+            f"the tokenizer gives token {int(ids.max())}, but the model has only {known}: they do "
             "not belong together"
         )

@@ -1,56 +1,60 @@
-"""Files that hold signals, images and volumes: read, and written back in their own format."""
+"""Files that hold signals, images and volumes; results are written in the format of the input."""
 
 from pathlib import Path
 
-from sparsact.denoise.files.arrays import read_csv, read_npy
-from sparsact.denoise.files.content import Content, FileError
-from sparsact.denoise.files.image import read_jpeg, read_png
-from sparsact.denoise.files.sound import read_wav
-from sparsact.denoise.files.tiff import read_tiff
+from sparsact._common.errors import InputError, MissingInputError, SparsactError
+from sparsact.denoise.files.csv_file import CSV
+from sparsact.denoise.files.file_content import Content, FileFormat
+from sparsact.denoise.files.jpeg_file import JPEG
+from sparsact.denoise.files.npy_file import NPY
+from sparsact.denoise.files.png_file import PNG
+from sparsact.denoise.files.tiff_file import TIFF
+from sparsact.denoise.files.wav_file import WAV
 
-READERS = {
-    ".png": read_png,
-    ".jpg": read_jpeg,
-    ".jpeg": read_jpeg,
-    ".tif": read_tiff,
-    ".tiff": read_tiff,
-    ".wav": read_wav,
-    ".npy": read_npy,
-}
-SUFFIXES = (*READERS, ".csv")
+FORMATS = (PNG, JPEG, TIFF, WAV, NPY, CSV)
+SUFFIXES = tuple(suffix for file_format in FORMATS for suffix in file_format.suffixes)
 
-__all__ = ["SUFFIXES", "Content", "FileError", "kind", "read"]
+__all__ = ["FORMATS", "SUFFIXES", "Content", "FileFormat", "format_of", "read"]
 
 
-def kind(path: Path) -> str:
-    """The name of a file's format, by its suffix."""
-    suffix = path.suffix[1:].upper()
-    return {"JPG": "JPEG", "TIF": "TIFF"}.get(suffix, suffix)
+def format_of(path: Path) -> FileFormat:
+    """The format of a file, by its suffix.
+
+    Raises:
+        InputError: no format has this suffix.
+    """
+    suffix = path.suffix.lower()
+    for file_format in FORMATS:
+        if suffix in file_format.suffixes:
+            return file_format
+    raise InputError(f"{path}: expected one of {', '.join(SUFFIXES)}")
 
 
 def read(path: Path, column: str | None = None) -> Content:
-    """The numbers of a file, by its suffix, and how to write others in their place.
+    """The numbers of a file, and a function that writes other numbers in their place.
 
     Args:
         path: a PNG, JPEG, TIFF, WAV, NPY or CSV.
         column: of a CSV, the column to read.
 
     Raises:
-        FileError: it does not exist, is empty, damaged, of another format, or not all finite.
+        MissingInputError: the file does not exist.
+        InputError: it is empty, damaged, of another format, or holds NaN or infinite numbers.
     """
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise FileError(f"{path}: expected one of {', '.join(SUFFIXES)}")
+    file_format = format_of(path)
     try:
         if path.stat().st_size == 0:
-            raise FileError(f"{path} is empty")
-        content = read_csv(path, column) if suffix == ".csv" else READERS[suffix](path)
-    except (FileError, ImportError):
+            raise InputError(f"{path} is empty")
+        options = {"column": column} if "column" in file_format.options else {}
+        content = file_format.read(path, **options)
+    except SparsactError:
         raise
-    except Exception as error:  # parsers of damaged files raise whatever they stumble over
+    except FileNotFoundError as error:
+        raise MissingInputError(f"{path} cannot be read: {error.strerror}") from error
+    except Exception as error:  # parsers raise all kinds of exceptions at damaged files
         if isinstance(error, OSError) and error.strerror:
-            raise FileError(f"{path} cannot be read: {error.strerror}") from error
-        why = str(error) or type(error).__name__
-        raise FileError(f"{path} is not a readable {kind(path)}: {why}") from error
+            raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        reason = str(error) or type(error).__name__
+        raise InputError(f"{path} is not a readable {file_format.name}: {reason}") from error
     content.check_finite(path)
     return content

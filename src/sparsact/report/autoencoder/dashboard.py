@@ -6,7 +6,17 @@ from html import escape
 from itertools import pairwise
 
 from sparsact.report.autoencoder.records import Bars, Context, Latent, LatentGroup
-from sparsact.report.style import FRONT, INK, PALETTE
+from sparsact.report.palette import (
+    FAINT,
+    FRONT,
+    INK,
+    LINE,
+    MUTED,
+    NEGATIVE,
+    PALETTE,
+    POSITIVE,
+    STRONG_LINE,
+)
 
 STYLE = f"""
 div.panels {{ display: grid;
@@ -17,7 +27,7 @@ nav.latents ul {{ display: flex; flex-wrap: wrap; gap: .2rem .5rem; list-style: 
                  margin: .2rem 0 .8rem; font-variant-numeric: tabular-nums; }}
 a {{ color: {PALETTE[0]}; }}
 :focus-visible {{ outline: 3px solid {PALETTE[0]}; outline-offset: 2px; }}
-article {{ border-top: 1px solid #cbd2d9; padding: .6rem 0 1rem; scroll-margin-top: .5rem; }}
+article {{ border-top: 1px solid {STRONG_LINE}; padding: .6rem 0 1rem; scroll-margin-top: .5rem; }}
 article > header {{ display: flex; justify-content: space-between; align-items: baseline;
                    flex-wrap: wrap; gap: .3rem 1rem; }}
 article h3 {{ margin: 0; }}
@@ -25,24 +35,24 @@ article > div {{ display: grid; gap: .5rem 2rem; grid-template-columns: minmax(0
 @media (min-width: 52rem) {{ article > div {{ grid-template-columns: 19rem minmax(0, 1fr); }} }}
 article:target h3 {{ color: {FRONT}; }}
 dl {{ display: grid; grid-template-columns: auto 1fr; gap: 0 .8rem; margin: 0; }}
-dt {{ color: #52606d; }}
+dt {{ color: {MUTED}; }}
 dd {{ margin: 0; font-variant-numeric: tabular-nums; }}
-p.near {{ margin: .3rem 0; color: #52606d; font-variant-numeric: tabular-nums; }}
+p.near {{ margin: .3rem 0; color: {MUTED}; font-variant-numeric: tabular-nums; }}
 svg.bars {{ width: 100%; height: 5rem; display: block; margin-top: .5rem; fill: {INK}; }}
-p.scale {{ display: flex; justify-content: space-between; margin: 0; color: #52606d;
+p.scale {{ display: flex; justify-content: space-between; margin: 0; color: {MUTED};
           font-size: .85em; font-variant-numeric: tabular-nums; }}
 ol.contexts {{ list-style: none; margin: 0; padding: 0; }}
 ol.contexts li {{ display: grid; grid-template-columns: 4rem minmax(0, 1fr); gap: .6rem;
-                 padding: .15rem 0; border-bottom: 1px solid #e4e7eb; }}
-ol.contexts li > span {{ color: #52606d; text-align: right; font-variant-numeric: tabular-nums; }}
+                 padding: .15rem 0; border-bottom: 1px solid {LINE}; }}
+ol.contexts li > span {{ color: {MUTED}; text-align: right; font-variant-numeric: tabular-nums; }}
 ol.contexts p {{ margin: 0; white-space: pre-wrap; overflow-wrap: anywhere;
                 unicode-bidi: isolate; }}
-ol.contexts p span {{ background: rgb(246 173 85 / var(--a)); }}
-ol.contexts p span.minus {{ background: rgb(99 179 237 / var(--a)); }}
-ol.contexts mark {{ color: inherit; background: rgb(246 173 85 / var(--a)); font-weight: 700;
+ol.contexts p span {{ background: rgb({POSITIVE} / var(--a)); }}
+ol.contexts p span.minus {{ background: rgb({NEGATIVE} / var(--a)); }}
+ol.contexts mark {{ color: inherit; background: rgb({POSITIVE} / var(--a)); font-weight: 700;
                    box-shadow: 0 2px {FRONT}; }}
-ol.contexts mark.minus {{ background: rgb(99 179 237 / var(--a)); }}
-ol.contexts i {{ color: #9aa5b1; font-style: normal; }}
+ol.contexts mark.minus {{ background: rgb({NEGATIVE} / var(--a)); }}
+ol.contexts i {{ color: {FAINT}; font-style: normal; }}
 p.dead {{ color: {FRONT}; }}
 """
 

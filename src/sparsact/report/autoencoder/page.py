@@ -6,8 +6,8 @@ from pathlib import Path
 from sparsact.report.autoencoder import plots
 from sparsact.report.autoencoder.dashboard import STYLE, contents, dashboards
 from sparsact.report.autoencoder.records import AutoencoderReport
-from sparsact.report.figures import Figure
-from sparsact.report.page import save_page, table
+from sparsact.report.plotly_figures import Figure
+from sparsact.report.report_page import save_page, table
 
 
 def save_autoencoder(report: AutoencoderReport, path: Path) -> None:

@@ -5,8 +5,8 @@ from itertools import pairwise
 from typing import Any
 
 from sparsact.report.autoencoder.records import Bars, Panel
-from sparsact.report.figures import Figure, new_figure
-from sparsact.report.style import FRONT, INK, PALETTE
+from sparsact.report.palette import FRONT, INK, PALETTE
+from sparsact.report.plotly_figures import Figure, new_figure
 
 
 def curves(panel: Panel) -> Figure:

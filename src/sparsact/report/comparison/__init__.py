@@ -1,1 +1,1 @@
-"""A comparison of settings: its records, page, table and pictures."""
+"""The report of a comparison of activations."""

@@ -1,0 +1,66 @@
+"""Find the λ, k or penalty strength that gives a target density."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+from sparsact.compare.compared_activations import ACTIVATIONS
+from sparsact.compare.compared_penalties import Strength
+from sparsact.compare.training import TrialRecord
+from sparsact.compare.training_plan import Setting
+
+ROUNDS = 9
+CLOSE_ENOUGH = 0.05
+RANGES = {"lambd": (1e-3, 10.0), "strength": (1e-6, 1.0)}
+
+
+def find_setting(
+    setting: Setting, target: float, kind: str, run: Callable[[Setting], TrialRecord]
+) -> Setting:
+    """The setting whose density comes closest to `target`, by bisection on a log scale.
+
+    Args:
+        setting: the activation to tune. One without exact zeros is returned unchanged.
+        target: density on the validation part.
+        kind: the penalty whose strength is searched if the activation has no λ or k.
+        run: trains a setting once, from seed 0.
+    """
+    knob = ACTIVATIONS[setting.activation].knob
+    if knob is None:
+        return setting
+    if knob == "k":
+        return replace(setting, level=target)
+    low, high = RANGES[knob]
+    best, best_miss = setting, math.inf
+    for _ in range(ROUNDS):
+        middle = math.sqrt(low * high)
+        candidate = _turn(setting, knob, middle, kind)
+        record = run(candidate)
+        density = record.validation_density if record.status == "finished" else 0.0
+        miss = math.inf if density == 0 else abs(math.log(density / target))
+        if miss < best_miss:
+            best, best_miss = candidate, miss
+        if is_close(density, target):
+            break
+        if density > target:
+            low = middle
+        else:
+            high = middle
+    return best
+
+
+def is_searched(setting: Setting) -> bool:
+    """Whether trainings are needed to reach a density: k gives it at once."""
+    return ACTIVATIONS[setting.activation].knob in RANGES
+
+
+def is_close(density: float, target: float) -> bool:
+    """Whether a density is within 5% of the target."""
+    return abs(density / target - 1) <= CLOSE_ENOUGH
+
+
+def _turn(setting: Setting, knob: str, value: float, kind: str) -> Setting:
+    value = float(f"{value:.4g}")  # the label shows all of it
+    if knob == "lambd":
+        return replace(setting, level=value)
+    return replace(setting, penalty=Strength(kind, value))

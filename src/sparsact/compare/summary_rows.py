@@ -1,0 +1,135 @@
+"""The rows of the table: means over seeds, the Pareto front, the choice."""
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from sparsact.compare.compared_activations import ACTIVATIONS
+from sparsact.compare.training import LayerRecord, TrialRecord
+from sparsact.compare.training_plan import Setting
+from sparsact.report.comparison.comparison_records import SettingRow, Spread
+
+NEAR_REFERENCE = 0.95
+
+
+def summarise(
+    settings: Sequence[Setting],
+    records: Sequence[TrialRecord],
+    step_ratios: dict[str, float],
+    tolerance: float,
+) -> list[SettingRow]:
+    """A row per setting that has trainings, in the given order.
+
+    The choice is the sparsest setting whose mean validation score is within `tolerance` of the
+    best one; a setting with a diverged training cannot be chosen. The values of the rows are
+    measured on the test part, which does not influence the choice.
+    """
+    grouped = {
+        setting: [record for record in records if record.setting == setting.label]
+        for setting in settings
+    }
+    grouped = {setting: group for setting, group in grouped.items() if group}
+    aim = _reference_aim(grouped)
+    rows = {setting: _row(setting, group, step_ratios, aim) for setting, group in grouped.items()}
+    front = _pareto_front(rows.values())
+    pick = _pick(grouped, tolerance)
+    return [
+        replace(row, on_front=row.label in front, picked=setting == pick)
+        for setting, row in rows.items()
+    ]
+
+
+def _row(
+    setting: Setting,
+    group: list[TrialRecord],
+    step_ratios: dict[str, float],
+    aim: float | None,
+) -> SettingRow:
+    finished = [record for record in group if record.status == "finished"]
+
+    def over_layers(value: Callable[[LayerRecord], float]) -> Spread | None:
+        return _spread(
+            [
+                record.over_layers(tuple(value(layer) for layer in record.layers))
+                for record in finished
+            ]
+        )
+
+    learned = ACTIVATIONS[setting.activation].learned
+    epochs = [_first_epoch(record, aim) for record in finished]
+    return SettingRow(
+        label=setting.label,
+        activation=setting.activation,
+        trainings=len(group),
+        diverged=len(group) - len(finished),
+        score=_spread([record.test_score for record in finished if record.test_score is not None]),
+        density=over_layers(lambda layer: layer.density),
+        dead=over_layers(lambda layer: layer.dead),
+        zero_gradient=over_layers(lambda layer: layer.zero_gradient),
+        epochs_to_reference=(
+            _spread([float(epoch) for epoch in epochs if epoch is not None])
+            if all(epoch is not None for epoch in epochs)
+            else None
+        ),
+        step_ratio=step_ratios.get(setting.activation),
+        learned_lambda=over_layers(lambda layer: layer.lambd or 0.0) if learned else None,
+        on_front=False,
+        picked=False,
+    )
+
+
+def _spread(values: list[float]) -> Spread | None:
+    if not values:
+        return None
+    return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+
+
+def _reference_aim(grouped: dict[Setting, list[TrialRecord]]) -> float | None:
+    """95% of ReLU's mean final validation score, if that is positive."""
+    relu = next((group for setting, group in grouped.items() if setting.activation == "relu"), [])
+    final = [record.validation_score for record in relu if record.status == "finished"]
+    if not final or statistics.fmean(final) <= 0:
+        return None
+    return NEAR_REFERENCE * statistics.fmean(final)
+
+
+def _first_epoch(record: TrialRecord, aim: float | None) -> int | None:
+    if aim is None:
+        return None
+    return next((i for i, s in enumerate(record.validation_scores, 1) if s >= aim), None)
+
+
+def _pareto_front(rows: Iterable[SettingRow]) -> set[str]:
+    """Labels of the rows for which no other row is both at least as sparse and at least as good."""
+    front: set[str] = set()
+    best = float("-inf")
+    points = [
+        (row.density.mean, -row.score.mean, row.label)
+        for row in rows
+        if row.density is not None and row.score is not None
+    ]
+    for _, negative_score, label in sorted(points):
+        if -negative_score > best:
+            best = -negative_score
+            front.add(label)
+    return front
+
+
+def _pick(grouped: dict[Setting, list[TrialRecord]], tolerance: float) -> Setting | None:
+    score_and_density = {
+        setting: (
+            statistics.fmean(record.validation_score for record in group),
+            statistics.fmean(record.validation_density for record in group),
+        )
+        for setting, group in grouped.items()
+        if all(record.status == "finished" for record in group)
+    }
+    if not score_and_density:
+        return None
+    best = max(score for score, _ in score_and_density.values())
+    close = {
+        setting: (density, -score)
+        for setting, (score, density) in score_and_density.items()
+        if score >= best - tolerance
+    }
+    return min(close, key=close.__getitem__)

@@ -1,0 +1,247 @@
+"""Denoise files."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparsact._common.atomic import write_files, writing
+from sparsact._common.errors import InputError, OutputError, SparsactError
+from sparsact._common.progress import Progress, ProgressCounter
+from sparsact.denoise.before_after_picture import save_before_after
+from sparsact.denoise.file_paths import Paths
+from sparsact.denoise.files import FORMATS, Content, format_of, read
+from sparsact.denoise.files.file_content import Array
+from sparsact.denoise.psnr_ssim import Quality, mean_quality, quality
+from sparsact.denoise.wavelet_shrinkage import denoise_wavelet
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """How the numbers of files are denoised.
+
+    Attributes:
+        wavelet: name of a discrete wavelet of PyWavelets.
+        levels: depth of the transform; None: 3 less than the deepest.
+        threshold: name of a rule, or λ in the file's units.
+        shrink: name of a shrinkage.
+        sigma: the noise in the file's units; None estimates it, ``"level"`` for each level.
+        cycle_spins: number of shifts per dim to average over, or ``"all"``.
+        ycbcr: denoise RGB images as Y, Cb, Cr; other files are not affected.
+        column: of a CSV.
+        dims: of an NPY, the number of dims to transform.
+        channel_dim: of an NPY, the dim of the colours or tracks.
+    """
+
+    wavelet: str = "db2"
+    levels: int | None = None
+    threshold: str | float = "bayes"
+    shrink: str = "soft"
+    sigma: float | Literal["level"] | None = None
+    cycle_spins: int | Literal["all"] = "all"
+    ycbcr: bool = False
+    column: str | None = None
+    dims: int | None = None
+    channel_dim: int | None = None
+
+    def denoise(self, x: Tensor, dims: int, channel_dim: int | None, ycbcr: bool) -> Tensor:
+        """Denoise a tensor with these options."""
+        return denoise_wavelet(
+            x,
+            self.wavelet,
+            self.levels,
+            self.threshold,
+            self.shrink,
+            self.sigma,
+            self.cycle_spins,
+            dims,
+            channel_dim=channel_dim,
+            ycbcr=ycbcr,
+        )
+
+    def check(self) -> None:
+        """Raise InputError if no file could be denoised with these options."""
+        replace(self, levels=None).denoise(torch.zeros(512), 1, None, ycbcr=False)
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """A denoised file, with the quality before and after if there is a clean original."""
+
+    target: Path
+    before: Quality | None
+    after: Quality | None
+
+
+def denoise_file(paths: Paths, options: FileOptions, force: bool = False) -> Denoised:
+    """Denoise one file; nothing is written unless all of it succeeds.
+
+    Args:
+        paths: the files to read and write.
+        options: how to denoise.
+        force: overwrite outputs that exist.
+
+    Raises:
+        InputError: a file or an option cannot be used.
+        OutputError: a file cannot be written.
+    """
+    paths.check(force)
+    _check_options(paths.source, options)
+    content = _arranged(read(paths.source, options.column), paths.source, options)
+    clean = None if paths.clean is None else _original(paths.clean, content, options)
+    results = [_denoise(block, content, options, paths.source) for block in content.blocks]
+    before = after = None
+    if clean is not None:
+        before = _quality(content.blocks, clean, content)
+        after = _quality(results, clean, content)
+    writers = {paths.target: _encoder(paths.target, partial(content.save, clean=results))}
+    if paths.picture is not None:
+        draw = partial(
+            save_before_after,
+            noisy=content.blocks[0],
+            clean=results[0],
+            titles=(_title("noisy", before), _title("denoised", after)),
+            dims=content.dims,
+            channel_dim=content.channel_dim,
+        )
+        writers[paths.picture] = _encoder(paths.picture, draw)
+    for path in writers:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+    write_files(writers)
+    return Denoised(paths.target, before, after)
+
+
+def denoise_files(
+    inputs: Iterable[Paths],
+    options: FileOptions,
+    progress: Progress | None = None,
+    on_error: Callable[[SparsactError], None] | None = None,
+    force: bool = False,
+) -> list[Denoised]:
+    """Denoise several files.
+
+    Args:
+        inputs: the files to read and write, as :func:`paths_of` returns them.
+        options: how to denoise.
+        progress: called with the number of files done, their total, and a name.
+        on_error: called with the error of a file, after which the next file follows; by default
+            the error is raised.
+        force: overwrite outputs that exist.
+
+    Raises:
+        InputError: an option cannot be used, or, without `on_error`, a file.
+        OutputError: without `on_error`: a file cannot be written.
+    """
+    options.check()
+    inputs = list(inputs)
+    counter = ProgressCounter(len(inputs), progress)
+    results = []
+    for paths in inputs:
+        counter.label = paths.source.name
+        counter.advance(0)
+        try:
+            results.append(denoise_file(paths, options, force))
+        except SparsactError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+        counter.advance()
+    return results
+
+
+def _check_options(path: Path, options: FileOptions) -> None:
+    """Raise InputError for an option that other formats take, not that of this file."""
+    own = format_of(path).options
+    for file_format in FORMATS:
+        for name in file_format.options:
+            if getattr(options, name) is not None and name not in own:
+                raise InputError(f"{name}= is for {file_format.name} files, and {path} is none")
+
+
+def _arranged(content: Content, path: Path, options: FileOptions) -> Content:
+    """Set the dims of an NPY, because the file itself does not say what they mean."""
+    if "channel_dim" not in format_of(path).options:
+        return content
+    shape, channel_dim = content.blocks[0].shape, options.channel_dim
+    if options.dims is None and channel_dim is None and len(shape) > 1 and shape[-1] <= 4:
+        raise InputError(
+            f"{path} has the shape {shape}: does the last dim hold colours or tracks? If so, set "
+            "channel_dim=-1 (for signals also dims=1), otherwise set dims="
+        )
+    if channel_dim is not None and not -len(shape) <= channel_dim < len(shape):
+        raise InputError(f"channel_dim={channel_dim} does not exist in {path} of shape {shape}")
+    dims = content.dims if options.dims is None else options.dims
+    return replace(content, dims=dims, channel_dim=channel_dim)
+
+
+def _denoise(block: Array, content: Content, options: FileOptions, path: Path) -> Array:
+    has_colours = content.channel_dim is not None and block.shape[content.channel_dim] == 3
+    ycbcr = options.ycbcr and content.dims == 2 and has_colours
+    try:
+        result = options.denoise(_tensor(block), content.dims, content.channel_dim, ycbcr)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    array: Array = result.numpy()
+    return array
+
+
+def _tensor(block: Array) -> Tensor:
+    """A tensor in float32 if that represents the dtype exactly, else in float64."""
+    exact = np.can_cast(block.dtype, np.float32)
+    return torch.from_numpy(block.astype(np.float32 if exact else np.float64))
+
+
+def _original(path: Path, noisy: Content, options: FileOptions) -> Content:
+    clean = read(path, options.column)
+    shapes = [block.shape for block in clean.blocks], [block.shape for block in noisy.blocks]
+    if shapes[0] != shapes[1]:
+        raise InputError(f"{path} has the shape {shapes[0]}, the noisy file {shapes[1]}")
+    if clean.peak != noisy.peak:
+        raise InputError(
+            f"{path} holds {clean.units}, the noisy file {noisy.units}; no quality can be "
+            "measured between them"
+        )
+    return clean
+
+
+def _quality(blocks: list[Array], clean: Content, content: Content) -> Quality:
+    return mean_quality(
+        [
+            quality(
+                _tensor(block), _tensor(original), content.dims, content.channel_dim, content.peak
+            )
+            for block, original in zip(blocks, clean.blocks, strict=True)
+        ]
+    )
+
+
+def _title(text: str, measured: Quality | None) -> str:
+    return text if measured is None else f"{text}: {measured}"
+
+
+def _encoder(path: Path, write: Callable[[Path], Any]) -> Callable[[Path], None]:
+    """`write` with an OutputError for whatever an encoder raises."""
+
+    def encode(unfinished: Path) -> None:
+        with _encoding(path):
+            write(unfinished)
+
+    return encode
+
+
+@contextmanager
+def _encoding(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (SparsactError, OSError):
+        raise
+    except Exception as error:  # encoders raise all kinds of exceptions
+        reason = str(error) or type(error).__name__
+        raise OutputError(f"{path} could not be written ({reason})") from error

@@ -1,0 +1,93 @@
+"""The content of a file to denoise, and the declaration of a file format."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsact._common.errors import InputError
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Content:
+    """The numbers of a file, in its own units.
+
+    Attributes:
+        blocks: the arrays to denoise, one per page; in the file's dtype.
+        dims: the number of dims to transform: 1 for signals, 2 for images.
+        channel_dim: dim of the colours or tracks of a block, or None.
+        peak: the difference of the largest and the smallest possible value, for PSNR; None if
+            the dtype has no such limits.
+        write: writes blocks of the same shapes to a path and keeps everything else of the file.
+    """
+
+    blocks: list[Array]
+    dims: int
+    channel_dim: int | None
+    peak: float | None
+    write: Callable[[Path, list[Array]], None]
+
+    @property
+    def units(self) -> str:
+        """The units of the numbers, in words."""
+        dtype = self.blocks[0].dtype
+        return f"{dtype}" if self.peak is None else f"{dtype} over a range of {self.peak:g}"
+
+    def check_finite(self, path: Path) -> None:
+        """Raise InputError at the first number that is NaN or infinite."""
+        for block in self.blocks:
+            if block.size == 0:
+                raise InputError(f"{path} holds no numbers")
+            places = np.argwhere(~np.isfinite(block))
+            if len(places):
+                first = ", ".join(str(int(i)) for i in places[0])
+                raise InputError(
+                    f"{path} holds {block[tuple(places[0])]} at ({first}), and {len(places)} such "
+                    "values in all; fill them first"
+                )
+
+    def save(self, path: Path, clean: list[Array]) -> None:
+        """Write denoised blocks, rounded and clipped to the file's dtype."""
+        self.write(
+            path,
+            [cast(new, old.dtype) for new, old in zip(clean, self.blocks, strict=True)],
+        )
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """A file format, declared once.
+
+    Attributes:
+        name: as it is known.
+        suffixes: of its files, in lower case.
+        read: takes a path (and the column, if that is one of the options), and returns the
+            content. Any exception that it raises means that the file is damaged.
+        options: the arguments of denoising that only some formats take, this one included.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    read: Callable[..., Content]
+    options: tuple[str, ...] = ()
+
+
+def cast(values: Array, dtype: np.dtype[Any]) -> Array:
+    """`values` in a dtype; integers are rounded and clipped to its range."""
+    if np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        values = np.clip(np.rint(values), limits.min, limits.max)
+    return values.astype(dtype)
+
+
+def integer_peak(dtype: np.dtype[Any]) -> float | None:
+    """The range of an integer dtype."""
+    if not np.issubdtype(dtype, np.integer):
+        return None
+    limits = np.iinfo(dtype)
+    return float(limits.max) - float(limits.min)

@@ -1,0 +1,85 @@
+"""PNG images."""
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from sparsact._common.extras import require
+from sparsact.denoise.files.file_content import Array, Content, FileFormat
+from sparsact.denoise.files.image_pixels import open_image, pixel_content, pixels_of
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# chunks that describe how the pixels are coded; all others are copied
+CODING = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"hIST", b"sBIT"}
+
+Chunk = tuple[bytes, bytes]
+
+
+def read_png(path: Path) -> Content:
+    """A PNG of 8 or 16 bits, grey or colour, with or without alpha; palettes become RGB."""
+    data = path.read_bytes()
+    chunks = list(_chunks(data))
+    depth = chunks[0][1][8]
+    if depth == 16:
+        pixels = _read_16_bits(data)
+    else:
+        with open_image(path, "PNG") as image:
+            pixels = pixels_of(image, path)
+
+    def write(target: Path, colours: Array) -> None:
+        encoded = list(_chunks(_encode(colours)))
+        recoded = encoded[0][1][8:10] != chunks[0][1][8:10]  # another depth or colour type
+        dropped = CODING | {b"bKGD"} if recoded else CODING
+        copied = [chunk for chunk in chunks if chunk[0] not in dropped]
+        target.write_bytes(
+            SIGNATURE + b"".join(_packed(chunk) for chunk in [encoded[0], *copied, *encoded[1:]])
+        )
+
+    return pixel_content(pixels, write)
+
+
+def _read_16_bits(data: bytes) -> Array:
+    """The pixels of 16 bits per sample, which Pillow would reduce to 8 in colour images."""
+    width, height, rows, info = require("png", "denoise").Reader(bytes=data).asDirect()
+    flat = np.vstack([np.asarray(row, np.uint16) for row in rows])
+    pixels = flat.reshape(height, width, info["planes"])
+    return pixels[..., 0] if info["planes"] == 1 else pixels
+
+
+def _encode(pixels: Array) -> bytes:
+    buffer = io.BytesIO()
+    if pixels.dtype == np.uint8:
+        require("PIL.Image", "denoise").fromarray(pixels).save(buffer, format="PNG")
+        return buffer.getvalue()
+    planes = pixels.shape[2] if pixels.ndim == 3 else 1
+    height, width = pixels.shape[:2]
+    writer = require("png", "denoise").Writer(
+        width, height, greyscale=planes < 3, alpha=planes in (2, 4), bitdepth=16
+    )
+    writer.write(buffer, pixels.reshape(height, -1))
+    return buffer.getvalue()
+
+
+def _chunks(data: bytes) -> Iterator[Chunk]:
+    if not data.startswith(SIGNATURE):
+        raise ValueError("it does not start with the signature of a PNG")
+    place = len(SIGNATURE)
+    while place < len(data):
+        head = data[place : place + 8]
+        length, kind = struct.unpack(">I4s", head) if len(head) == 8 else (0, b"")
+        if place + 12 + length > len(data):
+            raise ValueError("it is cut off")
+        yield kind, data[place + 8 : place + 8 + length]
+        place += 12 + length
+
+
+def _packed(chunk: Chunk) -> bytes:
+    kind, body = chunk
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+PNG = FileFormat("PNG", (".png",), read_png)

@@ -1,0 +1,116 @@
+"""TIFF images, page by page."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparsact._common.errors import InputError
+from sparsact._common.extras import require
+from sparsact.denoise.files.file_content import Array, Content, FileFormat, integer_peak
+
+# tags that tifffile writes from the pixels and the arguments of `_options`
+STRUCTURAL = {
+    254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 282, 283, 284, 296, 317, 320,
+    322, 323, 324, 325, 338, 339, 347, 530, 531, 532,
+}  # fmt: skip
+
+CIELAB = "is in CIELab"  # its a* and b* are signed
+# photometric interpretations without colours to denoise
+NO_COLOURS = {3: "has a palette", 6: "is in YCbCr", 8: CIELAB, 9: CIELAB, 10: CIELAB}
+ASCII = 2  # the type of a text tag
+
+
+def read_tiff(path: Path) -> Content:
+    """Grey or colour pages of any integer or float depth; extra samples (alpha) are kept."""
+    tifffile = require("tifffile", "denoise")
+    with _strict(), tifffile.TiffFile(path) as file:
+        if any(page.subifds for page in file.pages):
+            raise InputError(f"{path} holds a pyramid of images; extract the one to denoise")
+        pages = [(page.asarray(), _options(page)) for page in file.pages]
+        big, order = file.is_bigtiff, file.byteorder
+    if not pages:
+        raise InputError(f"{path} is a TIFF without pages")
+    splits = [_split(pixels, options, path) for pixels, options in pages]
+
+    def write(target: Path, blocks: list[Array]) -> None:
+        with tifffile.TiffWriter(target, bigtiff=big, byteorder=order) as writer:
+            for block, (_, axis, extra), (_, options) in zip(blocks, splits, pages, strict=True):
+                pixels = block if axis is None else np.concatenate([block, extra], axis=axis)
+                writer.write(pixels, metadata=None, **options)
+
+    colours = [colour for colour, _, _ in splits]
+    axes = {axis for _, axis, _ in splits}
+    if len(axes) > 1:
+        raise InputError(f"{path} mixes grey and colour pages; split it")
+    return Content(colours, 2, axes.pop(), integer_peak(colours[0].dtype), write)
+
+
+@contextmanager
+def _strict() -> Iterator[None]:
+    """Raise an exception where tifffile logs an error, then leaves out a tag or a page."""
+
+    def stop(record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.ERROR:
+            raise ValueError(record.getMessage())
+        return False
+
+    logger = logging.getLogger("tifffile")
+    logger.addFilter(stop)
+    try:
+        yield
+    finally:
+        logger.removeFilter(stop)
+
+
+def _split(pixels: Array, options: dict[str, Any], path: Path) -> tuple[Array, int | None, Array]:
+    """The colours, their dim, and the extra samples."""
+    if pixels.dtype.kind not in "uif":
+        raise InputError(f"{path} holds {pixels.dtype} pixels; expected integers or floats")
+    if options["photometric"] in NO_COLOURS:
+        raise InputError(f"{path} {NO_COLOURS[options['photometric']]}; convert it to RGB")
+    if pixels.ndim == 2:
+        return pixels, None, pixels[:0]
+    if pixels.ndim != 3 or options["planarconfig"] is None:
+        raise InputError(f"{path} has pages of shape {pixels.shape}; expected (H, W[, samples])")
+    axis = 0 if options["planarconfig"] == 2 else 2
+    colours = pixels.shape[axis] - len(options["extrasamples"] or ())
+    head, tail = np.split(pixels, [colours], axis=axis)
+    return head, axis, tail
+
+
+def _options(page: Any) -> dict[str, Any]:
+    """The arguments with which `TiffWriter.write` writes such a page again."""
+    tags = [
+        (tag.code, tag.dtype, tag.count, _value(tag), True)
+        for tag in page.tags.values()
+        if tag.code not in STRUCTURAL and isinstance(tag.value, (str, bytes, int, float, tuple))
+    ]
+    return {
+        "photometric": page.photometric,
+        "planarconfig": page.planarconfig if page.samplesperpixel > 1 else None,
+        "extrasamples": page.extrasamples or None,
+        "tile": (page.tilelength, page.tilewidth) if page.is_tiled else None,
+        "rowsperstrip": None if page.is_tiled else page.rowsperstrip,
+        "predictor": page.predictor if page.predictor != 1 else None,
+        "compression": page.compression if page.compression != 1 else None,
+        "resolution": page.resolution if 282 in page.tags else None,
+        "resolutionunit": page.resolutionunit if 296 in page.tags else None,
+        "software": False,
+        "extratags": tags,
+    }
+
+
+def _value(tag: Any) -> Any:
+    """The value of a tag; text is returned as bytes, because it may be in any encoding."""
+    if tag.dtype != ASCII:
+        return tag.value
+    file = tag.parent.filehandle
+    file.seek(tag.valueoffset)
+    return file.read(tag.count)
+
+
+TIFF = FileFormat("TIFF", (".tif", ".tiff"), read_tiff)

@@ -1,1 +1,0 @@
-"""The operations compiled by Numba for the CPU at hand, one family per file."""

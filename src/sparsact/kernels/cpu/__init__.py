@@ -1,0 +1,1 @@
+"""The compiled operations for the CPU; the first call of an operation imports its file."""

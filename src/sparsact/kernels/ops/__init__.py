@@ -1,0 +1,1 @@
+"""The operations: the schema, the shapes of the outputs and the gradient of each."""

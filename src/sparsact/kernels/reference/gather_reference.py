@@ -1,0 +1,91 @@
+"""Linear layers on thresholded inputs in plain torch, and the check of their operands."""
+
+import torch
+from torch import Tensor
+
+_WEIGHTS = (torch.float32, torch.bfloat16, torch.int8)
+
+
+def gather_linear(
+    x: Tensor,
+    weights_t: list[Tensor],
+    threshold: Tensor,
+    biases: list[Tensor | None],
+    scales: list[Tensor | None],
+    inputs_at_most: int,
+) -> list[Tensor]:
+    """``W·(x·1[|x|>λ]) + b`` for each weight, summed in float32."""
+    check(x, weights_t, threshold, biases, scales)
+    kept = keep_active(x, threshold).float()
+    outputs = []
+    for weight_t, bias, scale in zip(weights_t, biases, scales, strict=True):
+        y = kept @ weight_t.float()
+        if scale is not None:
+            y = y * scale.float()
+        if bias is not None:
+            y = y + bias.float()
+        outputs.append(y.to(x.dtype))
+    return outputs
+
+
+def keep_active(x: Tensor, threshold: Tensor) -> Tensor:
+    """Set `x` to zero where ``|x| ≤ λ``; λ is compared in float32, NaN is kept."""
+    inside = x.abs().float() <= threshold.reshape(-1).float()
+    return x.masked_fill(inside, 0)
+
+
+def check(
+    x: Tensor,
+    weights_t: list[Tensor],
+    threshold: Tensor,
+    biases: list[Tensor | None],
+    scales: list[Tensor | None],
+) -> None:
+    """Raise unless the operands are valid: the compiled kernel reads their memory by address."""
+    if x.dtype not in (torch.float32, torch.bfloat16):
+        raise TypeError(f"x must be float32 or bfloat16, got {x.dtype}")
+    if x.ndim == 0:
+        raise ValueError("the last dim of x must be the inputs, got a tensor without dims")
+    if not weights_t or not len(weights_t) == len(biases) == len(scales):
+        raise ValueError(
+            "at least one weight is needed, and a bias and a scale (or None) for each; got "
+            f"{len(weights_t)} weights, {len(biases)} biases, {len(scales)} scales"
+        )
+    inputs, device = x.shape[-1], x.device
+    for weight_t, bias, scale in zip(weights_t, biases, scales, strict=True):
+        _check_weight(weight_t, inputs, weights_t[0].dtype)
+        if weight_t.device != device:
+            raise ValueError(f"weight_t is on {weight_t.device}, x on {device}")
+        if scale is not None:
+            _check_vector(scale, "scale", weight_t.shape[1:], device)
+        elif weight_t.dtype is torch.int8:
+            raise ValueError("an int8 weight needs scale=, one factor for each output channel")
+        if bias is not None:
+            _check_vector(bias, "bias", weight_t.shape[1:], device)
+    _check_vector(threshold, "threshold", () if threshold.ndim == 0 else (inputs,), device)
+
+
+def _check_weight(weight_t: Tensor, inputs: int, dtype: torch.dtype) -> None:
+    if weight_t.dtype not in _WEIGHTS or weight_t.dtype != dtype:
+        raise TypeError(
+            f"weights must be float32, bfloat16 or int8, all of one dtype; got {weight_t.dtype}"
+            f"{'' if weight_t.dtype == dtype else f' and {dtype}'}"
+        )
+    if weight_t.ndim != 2 or weight_t.shape[0] != inputs:
+        raise ValueError(
+            f"weight_t must be of shape ({inputs}, outputs), the transpose of nn.Linear's weight; "
+            f"got {tuple(weight_t.shape)}"
+        )
+    if not weight_t.is_contiguous():
+        raise ValueError(
+            "weight_t must be contiguous: compute weight.t().contiguous() once and keep it"
+        )
+
+
+def _check_vector(vector: Tensor, name: str, shape: tuple[int, ...], device: torch.device) -> None:
+    if not vector.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {vector.dtype}")
+    if vector.shape != shape:
+        raise ValueError(f"{name} must be of shape {tuple(shape)}, got {tuple(vector.shape)}")
+    if vector.device != device:
+        raise ValueError(f"{name} is on {vector.device}, x on {device}")

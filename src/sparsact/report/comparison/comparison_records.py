@@ -1,0 +1,89 @@
+"""The records of a comparison: plain numbers and names."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation over seeds (None for a single one)."""
+
+    mean: float
+    sd: float | None
+
+
+@dataclass(frozen=True)
+class SettingRow:
+    """One setting of a comparison, over its seeds. A value is None if it was not measured.
+
+    Attributes:
+        label: unique name of the setting.
+        activation: which activation it uses.
+        trainings: number of trainings.
+        diverged: how many of them diverged; the means leave them out.
+        score: on the test part.
+        density: share of non-zero activations over all hidden layers, on the test part.
+        dead: share of units that are zero for every test sample.
+        zero_gradient: share of units that receive no gradient, averaged over test samples.
+        epochs_to_reference: first epoch with 95% of ReLU's final validation score.
+        step_ratio: step time over ReLU's.
+        learned_lambda: mean |λ| at the end, if learned.
+        on_front: no other setting is both sparser and better.
+        picked: the sparsest setting within the tolerance.
+    """
+
+    label: str
+    activation: str
+    trainings: int
+    diverged: int
+    score: Spread | None
+    density: Spread | None
+    dead: Spread | None
+    zero_gradient: Spread | None
+    epochs_to_reference: Spread | None
+    step_ratio: float | None
+    learned_lambda: Spread | None
+    on_front: bool
+    picked: bool
+
+
+@dataclass(frozen=True)
+class DensityTrace:
+    """Density of one layer over the epochs, for one setting; the mean over its seeds."""
+
+    label: str
+    layer: str
+    density: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class HistogramTrace:
+    """Share of one layer's sampled non-zero activations per bin, for one setting."""
+
+    label: str
+    layer: str
+    centres: tuple[float, ...]
+    share: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A function and its gradient on a grid."""
+
+    label: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    slope: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ComparisonReport:
+    """Everything on the page of one comparison."""
+
+    title: str
+    facts: tuple[str, ...]
+    conclusion: str
+    score_name: str
+    rows: tuple[SettingRow, ...]
+    densities: tuple[DensityTrace, ...]
+    histograms: tuple[HistogramTrace, ...]
+    curves: tuple[Curve, ...]
