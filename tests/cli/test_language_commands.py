@@ -14,7 +14,7 @@ from sparsact.calibration.allocations import ALLOCATIONS
 from sparsact.calibration.scores import SCORES
 from sparsact.cli.calibrate import CalibrateFlags
 from sparsact.evaluation import BenchConfig
-from sparsact.inference.linear import DTYPES
+from sparsact.inference.sparse_linear import DTYPES
 from sparsact.text.windows import as_batches, choose, read_rows, split
 from tiny_language import SIZE, TEXT, llama, save_model, tokenizer
 
@@ -179,7 +179,7 @@ def test_bench_of_one_dense_model_on_the_reference(run, places, tmp_path):
         (["--rows", "0"], "at least 1 row"),
         (["--length", "4096"], "128 positions"),
         (["--include", "*nothing*"], "*nothing*"),
-        (["--keep-first", "-1"], "keep_first"),
+        (["--keep-first", "-1"], "--keep-first must be at least 0, got -1"),
         (["--score", "size"], "invalid choice 'size'"),
         (["--out", "{plan}"], "--force"),
         (["--out", "{text}"], "is a file"),

@@ -11,19 +11,25 @@ from torch import nn
 import tiny_models
 from sparsact.calibration import calibrate
 from sparsact.calibration.sites import weight_t
-from sparsact.inference import SparseLinear, crossing, sparsify
-from sparsact.inference.norms import RMSNorm
+from sparsact.inference import SparseLinear, sparsify
+from sparsact.inference.dense_crossing import Crossings, use_crossings
+from sparsact.inference.rms_norm import RMSNorm
 
 DTYPES = ["float32", "bfloat16", "int8"]
 KINDS = ["llama", "gpt2"]
 
 
 @pytest.fixture(autouse=True, params=["skipping", "dense"])
-def _way(request, monkeypatch):
-    """Every test goes both ways of the crossing."""
+def _way(request):
+    """Every test runs with skipping layers and with dense ones."""
     most = 10**6 if request.param == "skipping" else -1
-    monkeypatch.setattr(crossing, "_inputs_at_most", {})
-    monkeypatch.setattr("sparsact.inference.readers.inputs_at_most", lambda case, measure: most)
+
+    class Fixed(Crossings):
+        def inputs_at_most(self, *_):
+            return most
+
+    with use_crossings(Fixed()):
+        yield
 
 
 def planned(kind, sparsity=0.5, *, keep_first=0, **changes):
@@ -379,7 +385,7 @@ def test_wrong_use():
         sparsify(model, plan, "float16")
     with pytest.raises(RuntimeError, match="compiled already"):
         sparsify(torch.compile(model), plan)
-    with pytest.raises(TypeError, match=r"got a str: read it by ThresholdPlan\.load"):
+    with pytest.raises(TypeError, match=r"got a str: read it with ThresholdPlan\.load"):
         sparsify(model, "plan")
     assert types_of(model) == before
     sparsify(model, plan)

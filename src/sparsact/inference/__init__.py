@@ -1,6 +1,6 @@
-"""Thresholded layers whose zeros become time."""
+"""Sparse layers for inference, whose zeros save time."""
 
-from sparsact.inference.linear import SparseLinear
+from sparsact.inference.sparse_linear import SparseLinear
 from sparsact.inference.sparsify import sparsify
 
 __all__ = ["SparseLinear", "sparsify"]

@@ -1,51 +1,52 @@
-"""A model whose linear layers skip what a plan makes zero."""
+"""Making a model sparse: its linear layers skip the inputs that a plan makes zero."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sparsact._common.errors import InputError
 from sparsact.calibration.first_positions import FirstPositions
 from sparsact.calibration.model_forward import output_head
 from sparsact.calibration.plan import ThresholdPlan
 from sparsact.calibration.token_positions import sequence_readers
 from sparsact.hooks import around_forward, check_hookable, shared_parameters
-from sparsact.inference.linear import DTYPES, SparseLinear
-from sparsact.inference.norms import as_rms_norm
+from sparsact.inference.rms_norm import as_rms_norm
+from sparsact.inference.sparse_linear import DTYPES, SparseLinear
 
-_Place = tuple[Any, str]  # a parent and the name of its child
+_Place = tuple[Any, str]  # a parent module and the name of the child
 
 
 def sparsify(
     model: nn.Module, plan: ThresholdPlan, dtype: str = "bfloat16", *, head: bool = True
 ) -> nn.Module:
-    """Swap a `SparseLinear` into the place of every linear layer of a plan.
+    """Replace every linear layer of a plan by a `SparseLinear`.
 
-    Layers that read one tensor compute together, and root mean square norms take one call: what
-    lies between the layers is nearly half of a small model's time. Old weights are freed as new
-    ones are made, so that memory never holds both. ``generate``, caches, batches and padding work
-    as before; ``state_dict`` and ``save_pretrained`` give weights under their names, for the dense
-    model, rounded to `dtype`.
+    Layers that read the same tensor compute together, and root mean square norms take one call,
+    because operations between the layers take nearly half of a small model's time. Old weights are
+    freed one by one, so memory never holds both models. ``generate``, caches, batches and padding
+    work as before. ``state_dict`` and ``save_pretrained`` give the dense model's weights, rounded
+    to `dtype`.
 
     Args:
-        model: the model that was calibrated; it is changed, for inference only: put into eval mode,
-            its parameters frozen.
-        plan: what `sparsact.calibrate` gave.
-        dtype: in which the weights of these layers are stored: ``"float32"``, ``"bfloat16"`` or
-            ``"int8"``. Activations keep theirs; the layers compute float16 in float32, which takes
-            two casts more for each.
-        head: store the output head of a language model in `dtype` too. It reads all of its inputs;
-            where its weight is also the embedding's, that one keeps its own and the head's comes on
-            top, unless it is in `dtype` already: then the two stay one. Where `dtype` is no wider
-            than the model's, that makes it larger in the end only from float16 to bfloat16
-            (SmolLM2-135M: 1.21 times).
+        model: the model that was calibrated. It is changed, for inference only: it is put into eval
+            mode, and its parameters are frozen.
+        plan: the result of `sparsact.calibrate`.
+        dtype: stored dtype of the weights of these layers: ``"float32"``, ``"bfloat16"`` or
+            ``"int8"``. Activations keep their dtype; float16 is computed in float32, which takes
+            two more casts per layer.
+        head: also store the output head of a language model in `dtype`. The head reads all of its
+            inputs. If it shares its weight with the embedding, the embedding keeps its own copy,
+            which costs memory, unless the weight already has this dtype: then it stays shared.
+            With a `dtype` no wider than the model's, the model becomes larger only from float16 to
+            bfloat16 (SmolLM2-135M: 1.21 times).
 
     Returns:
         the model.
 
     Raises:
-        TypeError: the plan is no plan but its path, say.
-        ValueError: the plan is for another model, or the dtype is unknown. The model is as it was.
+        TypeError: `plan` is not a plan but, for example, its path.
+        InputError: the plan is for another model, or the dtype is unknown. The model is unchanged.
 
     Example:
         >>> import sparsact as sa
@@ -59,20 +60,20 @@ def sparsify(
         True
     """
     if dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
+        raise InputError(f"dtype= must be one of {', '.join(DTYPES)}; got {dtype!r}")
     if not isinstance(plan, ThresholdPlan):
         raise TypeError(
-            f"plan must be a ThresholdPlan, got a {type(plan).__name__}: read it by "
+            f"plan must be a ThresholdPlan, got a {type(plan).__name__}: read it with "
             "ThresholdPlan.load"
         )
     check_hookable(model)
     plan.check(model)
     places = _places(model)
     if any(id(model.get_submodule(reader)) not in places for reader in plan.samples):
-        raise ValueError(
+        raise InputError(
             "the model itself is a linear layer, which no parent holds: wrap it in nn.Sequential"
         )
-    whole = _first_positions(model, plan.keep_first)
+    first_positions = _first_positions(model, plan.keep_first)
     last = output_head(model)
     plan.updates.write(model, low_rank=False)
     for site in plan.sites:
@@ -81,12 +82,14 @@ def sparsify(
             linear: Any = model.get_submodule(reader)
             linear.weight.data = plan.updates.weight(reader, linear)
             layers.append(_swap(linear, plan.thresholds[site.name], dtype, places))
-        SparseLinear.share(layers, whole)
+        SparseLinear.share(layers, first_positions)
     for module in model.modules():
         if isinstance(module, nn.TransformerEncoder):
-            module.use_nested_tensor = False  # likewise
-    stays = dtype == "float32" or (last is not None and _is_shared_as(last, DTYPES[dtype], model))
-    if head and isinstance(last, nn.Linear) and not stays:
+            module.use_nested_tensor = False  # it reads weights without calling the layers
+    head_stays = dtype == "float32" or (
+        last is not None and _is_shared_as(last, DTYPES[dtype], model)
+    )
+    if head and isinstance(last, nn.Linear) and not head_stays:
         _swap(last, torch.zeros(()), dtype, places)
     for old in list(model.modules()):
         norm = as_rms_norm(old) if id(old) in places else None
@@ -96,7 +99,7 @@ def sparsify(
 
 
 def _is_shared_as(head: nn.Module, dtype: torch.dtype, model: nn.Module) -> bool:
-    """Whether a copy of a head's weight would stand beside the same in another module."""
+    """Whether the head's weight is shared with another module and already has this dtype."""
     return head.weight.dtype == dtype and id(head.weight) in shared_parameters(model)
 
 
@@ -112,14 +115,14 @@ def _put(new: nn.Module, places: list[_Place]) -> None:
     for parent, child in places:
         setattr(parent, child, new)
         if isinstance(parent, nn.TransformerEncoderLayer):
-            parent.activation_relu_or_gelu = 0  # no fast path, which reads weights past the layers
+            parent.activation_relu_or_gelu = 0  # no fast path: it reads weights without the layers
 
 
 def _places(model: nn.Module) -> dict[int, list[_Place]]:
-    """Where each module hangs: a module that is used twice has two places."""
+    """The places of each module by its id; a module that is used twice has two."""
     places: dict[int, list[_Place]] = {}
     for parent in model.modules():
-        for child, module in parent._modules.items():  # named_children leaves second names out
+        for child, module in parent._modules.items():  # named_children omits second names
             places.setdefault(id(module), []).append((parent, child))
     return places
 
@@ -127,8 +130,8 @@ def _places(model: nn.Module) -> dict[int, list[_Place]]:
 def _first_positions(model: nn.Module, keep_first: int) -> FirstPositions | None:
     if keep_first == 0:
         return None
-    whole = FirstPositions(keep_first)
+    first_positions = FirstPositions(keep_first)
     # bound methods as hooks: a copy of the model gets a copy of `first_positions`
     for reader in sequence_readers(model):
-        around_forward(reader, whole.start, whole.end)
-    return whole
+        around_forward(reader, first_positions.start, first_positions.end)
+    return first_positions

@@ -1,4 +1,4 @@
-"""Normalisation between the layers of a sparse model, in one call instead of six operations."""
+"""RMS normalisation between the layers of a sparse model, in one call instead of six."""
 
 import copy
 import inspect
@@ -10,16 +10,16 @@ from torch.nn import functional as F
 
 from sparsact.kernels.definition import kernel, numba_is_installed
 
-_ROWS_AT_MOST = 64  # beyond, torch's threads are worth more than a single call
+_ROWS_AT_MOST = 64  # with more rows, torch's threads save more time than a single call
 _EPSILONS = ("eps", "variance_epsilon")
 _DTYPES = (torch.float32, torch.bfloat16)
 
 
 class RMSNorm(nn.RMSNorm):
-    """``torch.nn.RMSNorm``, in one compiled call for a few rows on a CPU; for inference.
+    """``torch.nn.RMSNorm`` for inference, in one compiled call for a few rows on a CPU.
 
     Shape:
-        (..., d) to the same, in the wider dtype of input and weight; sums are float32.
+        (..., d) to (..., d), in the wider dtype of input and weight; sums are float32.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,10 +46,10 @@ def _is_plain(x: Tensor, weight: Tensor) -> bool:
 
 
 def as_rms_norm(norm: nn.Module) -> RMSNorm | None:
-    """The same as an `RMSNorm`, if a module of any library is such a norm and gives the same.
+    """An equal `RMSNorm`, if a module of any library is a root mean square norm; else None.
 
-    Libraries have classes of their own, and some that are named alike multiply by 1 + weight: what
-    decides is what the module makes of numbers.
+    Libraries have their own classes, and some with similar names multiply by 1 + weight. So the
+    outputs are compared.
     """
     eps = next((e for e in (getattr(norm, name, None) for name in _EPSILONS) if e), None)
     parameters = dict(norm.named_parameters())
@@ -58,14 +58,14 @@ def as_rms_norm(norm: nn.Module) -> RMSNorm | None:
     weight = parameters["weight"]
     if weight.ndim != 1 or len(inspect.signature(norm.forward).parameters) != 1:
         return None
-    # rows so small that ε matters too
+    # the second row is so small that ε matters
     x = torch.linspace(-1, 3, 2 * len(weight), device=weight.device).view(2, -1)
     x = x * torch.tensor([[1.0], [eps**0.5]], device=weight.device)
     with torch.no_grad():
-        given = copy.deepcopy(norm).float()(x)
-        same = torch.allclose(given, F.rms_norm(x, weight.shape, weight.float(), eps), atol=1e-6)
-    if not same:
+        output = copy.deepcopy(norm).float()(x)
+        expected = F.rms_norm(x, weight.shape, weight.float(), eps)
+    if not torch.allclose(output, expected, atol=1e-6):
         return None
-    found = RMSNorm(len(weight), eps=float(eps), device="meta")
-    found.weight = nn.Parameter(weight.detach(), requires_grad=False)
-    return found
+    equal = RMSNorm(len(weight), eps=float(eps), device="meta")
+    equal.weight = nn.Parameter(weight.detach(), requires_grad=False)
+    return equal

@@ -5,15 +5,19 @@ import pytest
 import torch
 from torch import nn
 
-from sparsact.inference import SparseLinear, crossing
-from sparsact.inference.readers import Readers
+from sparsact.inference import SparseLinear
+from sparsact.inference.dense_crossing import Crossings, use_crossings
+from sparsact.inference.shared_readers import Readers
 
 
 @pytest.fixture(autouse=True)
-def _unmeasured(monkeypatch):
-    monkeypatch.setattr(crossing, "find_crossing", lambda *_: 0)
-    monkeypatch.setattr(crossing, "_inputs_at_most", {})
-    monkeypatch.setattr(crossing, "_COLD_BYTES", 1 << 10)
+def _unmeasured():
+    class Fixed(Crossings):
+        def inputs_at_most(self, *_):
+            return 0
+
+    with use_crossings(Fixed()):
+        yield
 
 
 class Counted:

@@ -5,7 +5,7 @@ from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
-from sparsact.inference.norms import RMSNorm, as_rms_norm
+from sparsact.inference.rms_norm import RMSNorm, as_rms_norm
 
 DTYPES = [torch.float32, torch.bfloat16]
 

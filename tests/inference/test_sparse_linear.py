@@ -1,29 +1,35 @@
 import copy
+from contextlib import contextmanager
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
-from sparsact.inference import SparseLinear, crossing
+from sparsact.inference import SparseLinear
+from sparsact.inference.dense_crossing import Crossings, crossing, shortest_ms, use_crossings
 from sparsact.kernels.cpu import gather_numba as compiled
 
 DTYPES = ["float32", "bfloat16", "int8"]
 
 
 @pytest.fixture(autouse=True)
-def _measured_anew(monkeypatch):
-    monkeypatch.setattr(crossing, "_inputs_at_most", {})
-    monkeypatch.setattr(crossing, "_COLD_BYTES", 1 << 10)
-    with torch.no_grad():
+def _measured_anew():
+    with use_crossings(Crossings(partial(shortest_ms, cold_bytes=1 << 10))), torch.no_grad():
         yield
 
 
-def measured(monkeypatch, all_ms, half_ms, dense_ms):
+@contextmanager
+def fixed_times(all_ms, half_ms, dense_ms):
+    """A block in which these are the measured times; gives the list of measurements."""
     calls = []
-    monkeypatch.setattr(
-        crossing, "_shortest", lambda *sides: calls.append(sides) or [all_ms, half_ms, dense_ms]
-    )
-    return calls
+
+    def times(*functions):
+        calls.append(functions)
+        return [all_ms, half_ms, dense_ms]
+
+    with use_crossings(Crossings(times)):
+        yield calls
 
 
 @pytest.mark.parametrize("rows", [(), (1,), (2, 3), (80,), (0,)], ids=str)
@@ -101,34 +107,34 @@ def test_the_source_is_not_shared():
     assert list(layer.parameters()) == []
 
 
-def test_measured_once_for_a_shape_and_about_so_many_rows(monkeypatch):
-    calls = measured(monkeypatch, 4.0, 2.0, 3.0)
+def test_measured_once_for_a_shape_and_about_so_many_rows():
     layer, twin = SparseLinear(nn.Linear(8, 5), 0.5), SparseLinear(nn.Linear(8, 5), 0.7)
-    for rows in (1, 1, 2, 3, 4, 7):
-        layer(torch.randn(rows, 8))
-        twin(torch.randn(rows, 8))
-    assert len(calls) == 3
-    assert layer.dense_above == twin.dense_above == {1: 0.75, 2: 0.75, 4: 0.75}
-    SparseLinear(nn.Linear(8, 5), 0.5, dtype="bfloat16")(torch.randn(1, 8))
-    assert len(calls) == 4
+    with fixed_times(4.0, 2.0, 3.0) as calls:
+        for rows in (1, 1, 2, 3, 4, 7):
+            layer(torch.randn(rows, 8))
+            twin(torch.randn(rows, 8))
+        assert len(calls) == 3
+        assert layer.dense_above == twin.dense_above == {1: 0.75, 2: 0.75, 4: 0.75}
+        SparseLinear(nn.Linear(8, 5), 0.5, dtype="bfloat16")(torch.randn(1, 8))
+        assert len(calls) == 4
 
 
 @pytest.mark.parametrize(("dense_ms", "taken"), [(1.0, True), (9.0, False)])
 def test_the_faster_way_is_taken(monkeypatch, dense_ms, taken):
-    measured(monkeypatch, 4.0, 2.0, dense_ms)
     dense, calls = compiled.Product._dense, []
     monkeypatch.setattr(compiled.Product, "_dense", lambda *args: calls.append(1) or dense(*args))
     source, x = nn.Linear(8, 5), torch.ones(1, 8)
-    torch.testing.assert_close(SparseLinear(source, 0.5)(x), source(x))
+    with fixed_times(4.0, 2.0, dense_ms):
+        torch.testing.assert_close(SparseLinear(source, 0.5)(x), source(x))
     assert bool(calls) == taken
 
 
 def test_crossing():
-    assert crossing.crossing(100, all_ms=3, half_ms=2, dense_ms=3) == 100
-    assert crossing.crossing(100, all_ms=4, half_ms=2, dense_ms=3) == 75
-    assert crossing.crossing(100, all_ms=4, half_ms=3, dense_ms=1) == -1  # even with none active
-    assert crossing.crossing(100, all_ms=4, half_ms=4, dense_ms=3) == -1
-    assert crossing.crossing(1, all_ms=4, half_ms=4, dense_ms=3) == -1
+    assert crossing(100, all_ms=3, half_ms=2, dense_ms=3) == 100
+    assert crossing(100, all_ms=4, half_ms=2, dense_ms=3) == 75
+    assert crossing(100, all_ms=4, half_ms=3, dense_ms=1) == -1  # even with none active
+    assert crossing(100, all_ms=4, half_ms=4, dense_ms=3) == -1
+    assert crossing(1, all_ms=4, half_ms=4, dense_ms=3) == -1
 
 
 def test_a_real_measurement_gives_a_density():

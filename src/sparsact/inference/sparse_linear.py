@@ -1,4 +1,4 @@
-"""A linear layer for inference that skips inactive inputs where that was measured to be faster."""
+"""A linear layer for inference that skips inactive inputs where that is faster."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparsact._common.errors import InputError
 from sparsact.calibration.first_positions import FirstPositions
 from sparsact.calibration.linear_layers import is_conv1d, weight_t
-from sparsact.inference.crossing import measured
-from sparsact.inference.readers import Readers
+from sparsact.inference.dense_crossing import crossings
+from sparsact.inference.shared_readers import Readers
 from sparsact.kernels.ops.gather_linear import as_level, refuse_gradient
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
@@ -18,16 +19,16 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.in
 class SparseLinear(nn.Module):
     """``y = W·(x·1[|x|>λ]) + b`` for inference, from an ``nn.Linear``.
 
-    The weight is kept once, as (in, out). On a CPU the first call with about so many rows (1, 2–3,
-    4–7, …) measures, for the layer's shape, how many active inputs make the dense product faster,
-    with weights out of the cache. Layers of one shape and dtype share that measurement within a
-    process; `dense_above` shows it. Both ways sum in float32 and differ by the order of the sums.
-    Inside ``torch.compile`` nothing is measured: see `sparsact.kernels.gather_linear`.
+    The weight is stored once, as (in, out). On a CPU, the first call with a number of rows (1,
+    2–3, 4–7, …) measures how many active inputs make the dense product faster, with weights out of
+    the cache. Layers of the same shape and dtype share the measurement within a process;
+    `dense_above` shows it. Both ways sum in float32 and differ only by the order of the sums.
+    Nothing is measured inside ``torch.compile``: see `sparsact.kernels.gather_linear`.
 
-    Its state dict is that of the dense layer, ``weight`` (out, in) and ``bias``, rounded to the
-    stored dtype: a checkpoint of it loads into the dense model, and one of the dense model into it.
-    The threshold is no part of it. ``.to`` moves the layer and leaves its dtypes: a model may be
-    cast after it was made sparse.
+    The state dict is that of the dense layer, ``weight`` (out, in) and ``bias``, rounded to the
+    stored dtype: checkpoints can be exchanged with the dense model. It does not contain the
+    threshold. ``.to`` moves the layer but does not change its dtypes, so a model may be cast after
+    `sparsify`.
 
     Args:
         linear: the layer whose weight and bias are copied.
@@ -36,11 +37,11 @@ class SparseLinear(nn.Module):
             output channel, so that the largest weight becomes ±127).
 
     Shape:
-        (..., in_features) to (..., out_features), in the dtype of the input; one that is neither
-        float32 nor bfloat16 is computed in float32.
+        (..., in_features) to (..., out_features), in the dtype of the input. Dtypes other than
+        float32 and bfloat16 are computed in float32.
 
     Gradient:
-        none: everything it holds is a buffer, and a call that would need a gradient raises.
+        none: the layer holds only buffers, and a call that would need a gradient raises.
 
     Example:
         >>> linear = torch.nn.Linear(3, 2)
@@ -61,7 +62,7 @@ class SparseLinear(nn.Module):
     ) -> None:
         super().__init__()
         if dtype not in DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
+            raise InputError(f"dtype= must be one of {', '.join(DTYPES)}; got {dtype!r}")
         weight: Tensor = weight_t(linear)
         bias: Any = linear.bias
         self.in_features, self.out_features = weight.shape
@@ -74,15 +75,17 @@ class SparseLinear(nn.Module):
         self._readers, self._place = Readers([self]), 0
 
     @staticmethod
-    def share(layers: Sequence["SparseLinear"], whole: FirstPositions | None = None) -> None:
-        """Let layers that are called with one tensor, in this order, compute together.
+    def share(
+        layers: Sequence["SparseLinear"], first_positions: FirstPositions | None = None
+    ) -> None:
+        """Let layers that are called with the same tensor, in this order, compute together.
 
         Args:
-            layers: with equal thresholds. One that is called with another tensor than the layer
-                before computes for all of them again, and its output is right.
-            whole: rows that are not thresholded, if any.
+            layers: layers with equal thresholds. A layer that is called with another tensor than
+                the previous one computes for all of them again; its output is correct.
+            first_positions: finds the first tokens, which stay dense; None thresholds all.
         """
-        readers = Readers(layers, whole)
+        readers = Readers(layers, first_positions)
         for place, layer in enumerate(layers):
             layer._readers, layer._place = readers, place
 
@@ -93,15 +96,15 @@ class SparseLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """(out, in) as stored, whose dtype models ask for; int8 is without its scale."""
+        """(out, in) as stored, because models ask for its dtype; int8 is without its scale."""
         return self.weight_t if self._transposed else self.weight_t.t()
 
     @property
     def dense_above(self) -> dict[int, float]:
-        """Measured for 1, 2 (to 3), 4 (to 7), … rows: the density beyond which dense is taken."""
+        """For 1, 2 (to 3), 4 (to 7), … rows: the measured density above which dense is faster."""
         return {
             1 << bits >> 1: max(0, most) / self.in_features
-            for bits, most in measured(self._readers.shapes()).items()
+            for bits, most in crossings().measured(self._readers.shapes()).items()
         }
 
     def extra_repr(self) -> str:
@@ -141,19 +144,19 @@ class SparseLinear(nn.Module):
 
 
 def _as_threshold(threshold: float | Tensor, weight: Tensor) -> Tensor:
-    level = as_level(threshold, weight.device).to(weight.device, torch.float32, copy=True)
-    if level.shape not in ((), weight.shape[:1]):
-        raise ValueError(
-            f"threshold must be a number or of shape ({weight.shape[0]},), one for each input; "
-            f"got {tuple(level.shape)}"
+    own = as_level(threshold, weight.device).to(weight.device, torch.float32, copy=True)
+    if own.shape not in ((), weight.shape[:1]):
+        raise InputError(
+            f"threshold= must be a number or of shape ({weight.shape[0]},), one for each input; "
+            f"got {tuple(own.shape)}"
         )
-    if not ((level >= 0) & level.isfinite()).all():
-        raise ValueError("threshold must be finite and at least 0")
-    return level
+    if not ((own >= 0) & own.isfinite()).all():
+        raise InputError("threshold= must be finite and at least 0")
+    return own
 
 
 def _stored(weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-    """A copy of a weight (in, out) in memory of its own, and what int8 is to be multiplied by."""
+    """A contiguous copy of a weight (in, out) in a dtype, and the scale of int8."""
     scale = None
     if dtype == torch.int8:
         wide = weight.float()
