@@ -12,7 +12,7 @@ import torch
 
 import sparsact as sa
 from sparsact.denoise import estimate_sigma
-from sparsact.denoise.before_after_picture import save_comparison
+from sparsact.denoise.before_after_picture import save_before_after
 from sparsact.denoise.psnr_ssim import psnr
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="sparsact-"))
@@ -42,5 +42,5 @@ for threshold in ("visu", "bayes", "sure"):
 quality = {threshold: psnr(result, clean, peak) for threshold, result in results.items()}
 best = max(quality, key=quality.__getitem__)
 titles = (f"noisy: {psnr(noisy, clean, peak):.2f} dB", f"{best}: {quality[best]:.2f} dB")
-save_comparison(folder / "ecg.png", noisy.numpy(), results[best].numpy(), titles, dims=1)
+save_before_after(folder / "ecg.png", noisy.numpy(), results[best].numpy(), titles, dims=1)
 print(f"picture: {folder / 'ecg.png'}")

@@ -13,7 +13,7 @@ from sklearn.datasets import load_sample_images
 
 import sparsact as sa
 from sparsact.denoise import fit_denoiser
-from sparsact.denoise.before_after_picture import save_comparison
+from sparsact.denoise.before_after_picture import save_before_after
 from sparsact.denoise.psnr_ssim import quality
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="sparsact-"))
@@ -49,7 +49,7 @@ blind = fit_denoiser(noisy, clean=False, steps=25)  # no clean image at all, and
 with torch.no_grad():
     report("learned on the noisy photo itself", blind(noisy))
 
-save_comparison(
+save_before_after(
     folder / "photograph.png",
     noisy.numpy(),
     learned.numpy(),

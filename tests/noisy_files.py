@@ -31,7 +31,7 @@ def call(source: Path, target: Path, **flags: object) -> int:
 
 
 def write_png(path: Path, image: np.ndarray, extra: bytes = b"") -> None:
-    """By hand where Pillow cannot: 16 bits and colours, with an extra chunk before the pixels."""
+    """Write what Pillow cannot: colours of 16 bits, with an extra chunk before the pixels."""
     planes = image.shape[2] if image.ndim == 3 else 1
     kind = {1: 0, 2: 4, 3: 2, 4: 6}[planes]
     depth = 8 * image.dtype.itemsize

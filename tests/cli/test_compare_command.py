@@ -1,4 +1,4 @@
-"""``sparsact compare`` as a user runs it: in a process of its own."""
+"""``sparsact compare`` as a user runs it, in a process of its own."""
 
 import json
 import os
@@ -167,7 +167,7 @@ def test_interrupt_and_resume(tmp_path: Path) -> None:
     done = run(tmp_path, "--resume", "cut")
     assert done.returncode == 0, done.stderr
     assert status(tmp_path / "cut") == "complete"
-    assert run(tmp_path, *flags, "whole").returncode == 0
-    whole = records(tmp_path / "whole")
-    assert records(tmp_path / "cut") == whole
-    assert set(kept) < set(whole)
+    assert run(tmp_path, *flags, "uninterrupted").returncode == 0
+    uninterrupted = records(tmp_path / "uninterrupted")
+    assert records(tmp_path / "cut") == uninterrupted
+    assert set(kept) < set(uninterrupted)

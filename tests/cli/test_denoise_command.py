@@ -207,7 +207,7 @@ def test_a_damaged_file_does_not_stop_a_folder(tmp_path, capsys):
         raw[place] = bytes([7] * len(raw[place]))
         (tmp_path / "in" / name).write_bytes(raw)
     (tmp_path / "in" / "bracket.npy").write_bytes(b"\x93NUMPY\x01\x00\x04\x00({[\n")
-    Image.fromarray(noisy(scene())).save(tmp_path / "in" / "whole.png")
+    Image.fromarray(noisy(scene())).save(tmp_path / "in" / "good.png")
     assert call(tmp_path / "in", tmp_path / "out") == 1
     done = capsys.readouterr()
     errors = done.err.splitlines()
@@ -218,7 +218,7 @@ def test_a_damaged_file_does_not_stop_a_folder(tmp_path, capsys):
     ):
         assert words in line
     assert errors[3] == "3 of 4 files failed"
-    assert (tmp_path / "out" / "whole.png").exists()
+    assert (tmp_path / "out" / "good.png").exists()
 
 
 @pytest.mark.parametrize("error", [struct.error, TypeError, MemoryError, NotImplementedError])
@@ -287,7 +287,7 @@ def test_a_failed_picture_leaves_no_result(tmp_path, monkeypatch, error):
     assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
 
 
-def test_interrupt_leaves_whole_files(tmp_path):
+def test_an_interrupt_leaves_complete_files_only(tmp_path):
     (tmp_path / "in").mkdir()
     for number in range(200):
         Image.fromarray(noisy(scene(3, size=(200, 200)))).save(tmp_path / "in" / f"{number}.png")

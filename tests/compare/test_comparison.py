@@ -113,7 +113,7 @@ def test_interruption_and_resume_give_the_numbers_of_an_uninterrupted_run(
         if total > 1 and done == stop:
             raise KeyboardInterrupt
 
-    expected = lines(start("whole").execute(silent).path)
+    expected = lines(start("uninterrupted").execute(silent).path)
     outcome = start("cut").execute(interrupt)
     path = outcome.path
     kept = ((path / "results.jsonl").exists() and lines(path)) or []
@@ -316,7 +316,7 @@ def test_clip_grad_limits_every_step(start: Run) -> None:
 
 
 def test_the_conclusion_names_missed_target_densities(tmp_path: Path) -> None:
-    """λ alone cannot make three epochs of softshrink as sparse as this."""
+    """No λ makes softshrink this sparse after one epoch."""
     config = CompareConfig(
         "digits",
         activations="softshrink",

@@ -135,13 +135,13 @@ def test_epochs_to_95_percent_of_relu() -> None:
         trial(LEARNED, validation=(0.5, 1.0, 0.7, 0.9)),
         trial(LEARNED, seed=1, validation=(0.5, 0.6, 0.7, 0.9)),
     )
-    found = {name: row.epochs_to_reference for name, row in rows.items()}
-    assert found["relu"] is not None
-    assert found["relu"].mean == 3
-    assert found["softshrink"] is not None
-    assert found["softshrink"].mean == 1
-    assert found["hardshrink"] is None
-    assert found["learned_softshrink"] is None  # one of the seeds never gets there
+    epochs = {name: row.epochs_to_reference for name, row in rows.items()}
+    assert epochs["relu"] is not None
+    assert epochs["relu"].mean == 3
+    assert epochs["softshrink"] is not None
+    assert epochs["softshrink"].mean == 1
+    assert epochs["hardshrink"] is None
+    assert epochs["learned_softshrink"] is None  # one of the seeds never gets there
 
 
 @pytest.mark.parametrize("records", [(trial(RELU, validation=(-0.5,)),), (diverged(RELU),)])

@@ -90,7 +90,7 @@ def test_in_a_network_with_autocast():
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
 
 
-def test_learning_from_clean_images_beats_bayes_on_others():
+def test_learning_from_clean_images_beats_bayes_on_new_images():
     images, sigma = pictures(), 0.1
     model = fit_denoiser(images[:4], sigma, levels=3, crop=48, steps=40)
     noisy = images[4:] + sigma * torch.randn(2, 64, 64)
@@ -105,11 +105,11 @@ def test_learning_from_noisy_images_alone_is_nearly_as_good(sigma):
     images = pictures()
     noisy = images + 0.1 * torch.randn(images.shape)
     options = {"levels": 3, "crop": 48, "steps": 40}
-    taught = fit_denoiser(images, 0.1, **options)
-    untaught = fit_denoiser(list(noisy), sigma, clean=False, **options)
+    from_clean = fit_denoiser(images, 0.1, **options)
+    from_noisy = fit_denoiser(list(noisy), sigma, clean=False, **options)
     with torch.no_grad():
-        with_clean = error(taught(noisy, 0.1), images)
-        without = error(untaught(noisy, 0.1), images)
+        with_clean = error(from_clean(noisy, 0.1), images)
+        without = error(from_noisy(noisy, 0.1), images)
     assert without < 1.15 * with_clean
     assert without < 0.3 * error(noisy, images)
 

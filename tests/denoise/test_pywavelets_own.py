@@ -1,6 +1,6 @@
 """PyWavelets' own tests of its thresholds, run on this library's functions.
 
-They are read from the installed package. The adapter adds what PyWavelets has and torch users do
+They come from the installed package. The adapter adds features of PyWavelets that torch users do
 not need: array-likes, complex numbers, `substitute`, and its open edge (it keeps |x| = λ).
 """
 
@@ -15,7 +15,7 @@ theirs = pytest.importorskip("pywt.tests.test_thresholding")
 
 
 def on_magnitudes(x, shrink):
-    """A function of a real tensor on real or complex arrays: the phase stays."""
+    """Apply a function of a real tensor to real or complex arrays; the phase is kept."""
     if not np.iscomplexobj(x):
         return shrink(torch.from_numpy(x)).numpy()
     magnitude = np.abs(x)
@@ -25,7 +25,7 @@ def on_magnitudes(x, shrink):
 
 
 def below(value, dtype):
-    """The λ whose closed band ends just before `value`."""
+    """The λ with a closed band that ends just before `value`."""
     return float(np.nextafter(np.asarray(value, dtype), np.asarray(-1, dtype)))
 
 

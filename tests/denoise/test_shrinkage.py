@@ -89,9 +89,9 @@ def test_estimate_equals_scikit_image(wavelet, shape):
 def test_a_saturated_region_is_not_counted(wavelet):
     """Its coefficients are zeros up to rounding, which scikit-image counts (except Haar's)."""
     image = noisy((200, 200))
-    whole = estimate_sigma(torch.from_numpy(image), wavelet).item()
+    sigma = estimate_sigma(torch.from_numpy(image), wavelet).item()
     image[:100] = 0.7
-    assert estimate_sigma(torch.from_numpy(image), wavelet).item() == pytest.approx(whole, rel=0.1)
+    assert estimate_sigma(torch.from_numpy(image), wavelet).item() == pytest.approx(sigma, rel=0.1)
 
 
 def test_thresholds_by_band_equal_pywavelets():
@@ -111,7 +111,7 @@ def test_thresholds_by_band_equal_pywavelets():
 
 
 def test_stationary_equals_the_mean_of_all_shifts():
-    """Of PyWavelets' transform, each shift cut out of a wider image; away from the borders."""
+    """The shifts are computed with PyWavelets and compared away from the borders."""
     image, levels, margin = noisy((96, 90)), 2, 24
     total = np.zeros_like(image)
     for i in range(2**levels):
@@ -130,7 +130,7 @@ def test_stationary_equals_the_mean_of_all_shifts():
 
 
 def alike(values: torch.Tensor, place: int) -> torch.Tensor:
-    """The coefficients of one shift whose neighbours come next to those of `place`, by a loop."""
+    """The coefficients of one shift in contexts similar to that of `place`, by a loop."""
     size = [abs(value) for value in values.tolist()]
     context = [
         np.mean([size[j] for j in (i - 1, i + 1) if 0 <= j < len(size)]) for i in range(len(size))
@@ -142,23 +142,23 @@ def alike(values: torch.Tensor, place: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("size", "shifts"), [(300, 1), (5200, 1), (601, 2), (702, 5), (37, 4)])
-def test_a_signals_bayes_thresholds_come_from_coefficients_with_neighbours_alike(size, shifts):
+def test_bayes_thresholds_of_a_signal_come_from_coefficients_in_similar_contexts(size, shifts):
     from sparsact.denoise.threshold_rules import NoisyLevel, bayes
 
     torch.manual_seed(0)
     envelope = torch.linspace(0, 2, size, dtype=torch.float64).sin() ** 4
     values = 0.45 * torch.randn(2, 3, size, dtype=torch.float64) * (1 + 4 * envelope)
     sigma = torch.full((3, 1), 0.5, dtype=torch.float64)
-    found = bayes(NoisyLevel(values, sigma, 1, shifts, averaged=True), size)
-    assert found.shape == values.shape
+    lambd = bayes(NoisyLevel(values, sigma, 1, shifts, averaged=True), size)
+    assert lambd.shape == values.shape
     for i in range(0, size, 1 + size // 40):
         excess = alike(values[1, 2, i % shifts :: shifts], i // shifts).square().mean() - 0.25
-        wanted = 0.25 / excess.sqrt() if excess > 0 else values[1, 2].norm()
-        torch.testing.assert_close(found[1, 2, i], wanted)
+        expected = 0.25 / excess.sqrt() if excess > 0 else values[1, 2].norm()
+        torch.testing.assert_close(lambd[1, 2, i], expected)
 
 
-def test_all_shifts_of_a_signal_are_the_mean_of_each_with_thresholds_of_its_own():
-    """Exactly where the borders say nothing: zeros, more than a threshold looks at."""
+def test_the_stationary_result_is_the_mean_of_shifts_with_their_own_thresholds():
+    """The signal is zero near the borders, farther than a threshold reaches."""
     torch.manual_seed(0)
     signal = torch.zeros(2048, dtype=torch.float64)
     signal[600:1500] = torch.randn(900).double() * torch.linspace(0.5, 5, 900).double()
@@ -185,8 +185,8 @@ def test_gradient_through_the_thresholds_of_a_signal(spins):
 
 @pytest.mark.parametrize("spins", [1, "all"])
 @pytest.mark.parametrize(("dims", "shape"), [(1, (3, 101)), (2, (2, 64, 51)), (3, (1, 17, 16, 19))])
-def test_what_is_differentiated_and_what_is_not_give_the_same(dims, shape, spins):
-    """Compiled filters serve where no gradient is wanted; in double precision none ever do."""
+def test_results_are_the_same_with_and_without_gradients(dims, shape, spins):
+    """Compiled filters are used without gradients, and never in double precision."""
     x = torch.randn(shape)
     plain = denoise_wavelet(x, levels=2, cycle_spins=spins, dims=dims)
     tracked = denoise_wavelet(x.clone().requires_grad_(), levels=2, cycle_spins=spins, dims=dims)
@@ -227,14 +227,14 @@ def test_sure_finds_the_minimum_of_the_risk_or_the_universal_threshold():
     for signal in (0.0, 0.3, 1.0, 3.0):
         values = rng.standard_normal(500) * (1 + signal * (rng.random(500) < 0.5))
         level = NoisyLevel(torch.from_numpy(2 * values)[None], torch.full((1,), 2.0), 1)
-        found = sure(level, 1000).item() / 2
+        lambd = sure(level, 1000).item() / 2
         universal = math.sqrt(2 * math.log(500))
         if np.mean(values**2) - 1 <= math.log2(500) ** 1.5 / math.sqrt(500):
-            assert found == pytest.approx(universal)
+            assert lambd == pytest.approx(universal)
         else:
             grid = [0.0, *np.abs(values)[np.abs(values) <= universal]]
-            best = min(stein_risk(values, lambd) for lambd in grid)
-            assert stein_risk(values, found) == pytest.approx(best)
+            best = min(stein_risk(values, candidate) for candidate in grid)
+            assert stein_risk(values, lambd) == pytest.approx(best)
 
 
 def test_fdr_keeps_what_benjamini_and_hochberg_accept():
@@ -253,7 +253,7 @@ def test_fdr_keeps_what_benjamini_and_hochberg_accept():
 
 @pytest.mark.parametrize("shrink", ["soft", "hard", "firm", "garrote", "scad", "half"])
 @pytest.mark.parametrize("threshold", ["bayes", "visu", "sure", "fdr"])
-def test_every_rule_and_shrinkage_takes_noise_out(threshold, shrink):
+def test_every_rule_and_shrinkage_removes_noise(threshold, shrink):
     clean, image = blocks()
     result = denoise_wavelet(image, "haar", 3, threshold, shrink)
     assert (result - clean).std() < 0.75 * (image - clean).std()
@@ -280,7 +280,7 @@ def test_blocks_of_a_batch_do_not_affect_each_other(piece, spins):
 
 
 def test_noise_of_each_level():
-    """Noise of the coarse scales alone: the finest band does not see it."""
+    """Noise at coarse scales only: the finest band does not contain it."""
     torch.manual_seed(0)
     coarse = (
         torch.randn(16, 16, dtype=torch.float64).repeat_interleave(8, 0).repeat_interleave(8, 1)
@@ -332,7 +332,7 @@ def test_layouts():
     torch.testing.assert_close(rows[3], denoise_wavelet(image[3], dims=1))
 
 
-def test_nothing_but_a_constant_is_left_alone():
+def test_a_constant_image_is_not_changed():
     image = torch.full((32, 32), 0.7)
     for threshold in ("bayes", "visu", "sure", "fdr"):
         torch.testing.assert_close(denoise_wavelet(image, threshold=threshold), image)

@@ -65,7 +65,7 @@ def test_tiff_layout(tmp_path, compression, layout):
 
 @pytest.mark.parametrize("tag", [305, 279])
 def test_tiff_with_a_broken_tag(tmp_path, tag, caplog):
-    """Which tifffile drops or mends, with a line in its log."""
+    """tifffile drops or repairs such tags and logs an error."""
     tifffile.imwrite(tmp_path / "in.tif", noisy(scene()), software="a scanner", rowsperstrip=9)
     with tifffile.TiffFile(tmp_path / "in.tif") as file:
         place = file.pages[0].tags[tag].offset + (8 if tag == 305 else 4)
@@ -77,7 +77,7 @@ def test_tiff_with_a_broken_tag(tmp_path, tag, caplog):
     assert not caplog.records
 
 
-def test_tiff_with_smaller_images(tmp_path, caplog):
+def test_a_tiff_pyramid_is_refused(tmp_path, caplog):
     with tifffile.TiffWriter(tmp_path / "in.tif") as writer:
         writer.write(noisy(scene()), subifds=1, metadata=None)
         writer.write(noisy(scene())[::2, ::2], subfiletype=1, metadata=None)
@@ -86,7 +86,7 @@ def test_tiff_with_smaller_images(tmp_path, caplog):
     assert not caplog.records
 
 
-def test_tiff_of_no_colours_or_images(tmp_path):
+def test_tiffs_without_colours_or_images_are_refused(tmp_path):
     image = noisy(scene(3))
     tifffile.imwrite(tmp_path / "lab.tif", image, photometric="cielab")
     tifffile.imwrite(tmp_path / "jpeg.tif", image, photometric="ycbcr", compression="jpeg")

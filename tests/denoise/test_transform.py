@@ -1,4 +1,4 @@
-"""The transform against PyWavelets', and its own inverse and gradients."""
+"""The transform against PyWavelets; its inverse and its gradients."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_recompose_inverts(shape, wavelet, stationary):
 
 @pytest.mark.parametrize("ndim", [1, 2])
 def test_stationary_holds_the_coefficients_of_every_shift(ndim):
-    """Away from the borders, where shifted blocks see other mirrors."""
+    """Compared away from the borders, where shifted blocks are mirrored differently."""
     x = np.random.default_rng(0).standard_normal((128,) * ndim)
     ours = decompose(torch.from_numpy(x), filter_bank("db2"), 2, ndim, stationary=True)
     middle = slice(10, 22)
@@ -82,7 +82,7 @@ def test_unknown_wavelets(name, message):
         filter_bank(name)
 
 
-def test_a_wavelet_of_ones_own():
+def test_a_wavelet_object():
     assert filter_bank(pywt.Wavelet("db2")) == filter_bank("db2")
     with pytest.raises(TypeError, match="NoneType"):
         filter_bank(None)

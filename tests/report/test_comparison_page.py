@@ -1,4 +1,4 @@
-"""The page and the picture from hand-made records: no model is trained here."""
+"""The page and the picture of a comparison from hand-made records."""
 
 import re
 from html import escape
@@ -90,10 +90,10 @@ def test_page_inlines_plotly_once_and_loads_nothing(
 
 
 def test_cells_match_the_header_and_show_gaps(report: ComparisonReport) -> None:
-    whole, _, gone = (cells(row) for row in report.rows)
-    assert len(whole) == len(gone) == len(header(report.score_name))
-    assert whole[:3] == ("relu", "0.500 ± 0.010", "50.0 ± 1.0%")
-    assert whole[6] == "1.25"
+    relu, _, gone = (cells(row) for row in report.rows)
+    assert len(relu) == len(gone) == len(header(report.score_name))
+    assert relu[:3] == ("relu", "0.500 ± 0.010", "50.0 ± 1.0%")
+    assert relu[6] == "1.25"
     assert set(gone[1:]) == {"–"}
 
 

@@ -1,4 +1,4 @@
-"""The directory of a run: started once, resumed by its state, never half-written."""
+"""The directory of a run, with the state from which the run can be resumed."""
 
 import json
 from collections.abc import Collection, Iterator
@@ -20,7 +20,7 @@ class RunDirectory:
 
     Attributes:
         path: the directory.
-        state: what ``config.json`` holds; after a change, :meth:`save` writes it.
+        state: the content of ``config.json``; :meth:`save` writes it after a change.
     """
 
     def __init__(self, path: Path, state: dict[str, Any]) -> None:

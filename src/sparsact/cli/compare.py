@@ -31,7 +31,7 @@ def _described(choices: Mapping[str, _Described]) -> str:
 class CompareFlags(CompareConfig):
     """Train the same network with each activation on the same data, and compare."""
 
-    data: tyro.conf.Positional[str] = CompareConfig.data
+    data: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="DATA")]] = CompareConfig.data
     activations: Annotated[
         str,
         tyro.conf.arg(

@@ -30,15 +30,17 @@ class DenoiseFlags:
         Annotated[
             str,
             tyro.conf.arg(
-                help=f"A file ({', '.join(known.name for known in FORMATS)}) or a folder of them."
+                metavar="INPUT",
+                help=f"A file ({', '.join(known.name for known in FORMATS)}) or a folder of them.",
             ),
         ]
     ]
-    output: tyro.conf.Positional[str]
+    output: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="OUTPUT")]]
     """The result: a file of the same format, or a folder."""
     sigma: str | None = None
-    """Standard deviation of the noise in the file's units (0–255 for 8 bits, −1 to 1 for sound).
-    By default it is estimated; level: estimated for each level (coloured noise)."""
+    """Standard deviation of the noise in the file's units (0–255 for 8 bits,
+    −1 to 1 for sound); level estimates it for each level (coloured noise).
+    By default it is estimated once."""
     wavelet: str = "db2"
     """A discrete wavelet of PyWavelets."""
     levels: int | None = None
@@ -54,15 +56,15 @@ class DenoiseFlags:
     column: str | None = None
     """Column of a CSV: its name, or its number from 1 if there is no header."""
     dims: int | None = None
-    """Number of dims of an NPY to transform: 1 for signals, 2 for images, 3 for volumes. They are
-    the last ones; the others are a batch."""
+    """Number of dims of an NPY to transform: 1 for signals, 2 for images,
+    3 for volumes. They are the last dims; the other dims are a batch."""
     channel_dim: int | None = None
     """Dim of an NPY that holds colours or tracks; it is not counted in dims."""
     clean: str | None = None
     """The clean original, or a folder of them: PSNR and SSIM are printed."""
     compare: str | None = None
-    """Write a picture of the noisy input, the result and the removed noise: a .png, or a folder
-    for one picture per file."""
+    """Picture of the noisy input, the result and the removed noise: a .png to
+    write, or a folder for one picture per file."""
     force: bool = False
     """Overwrite outputs that exist."""
 
@@ -111,8 +113,10 @@ def _options(config: DenoiseFlags) -> FileOptions:
 
 
 def _sigma(text: str | None) -> float | Literal["level"] | None:
-    if text is None or text == "level":
-        return text
+    if text is None:
+        return None
+    if text == "level":
+        return "level"
     expected = "a positive number or level"
     sigma = _number("--sigma", text, expected)
     if sigma == 0:
@@ -122,7 +126,7 @@ def _sigma(text: str | None) -> float | Literal["level"] | None:
 
 def _spins(text: str) -> int | Literal["all"]:
     if text == "all":
-        return text
+        return "all"
     if not text.isdecimal() or int(text) < 1:
         raise InputError(f"--spins takes a positive number or all, got {text}")
     return int(text)

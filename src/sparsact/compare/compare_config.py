@@ -9,8 +9,8 @@ class CompareConfig:
     """Train the same network with each activation on the same data, and compare."""
 
     data: str = "digits"
-    """digits, breast_cancer, diabetes, a .npz (x, y), a .csv with a header, or a folder of images
-    with one sub-folder per class."""
+    """digits, breast_cancer, diabetes, a .npz (x, y), a .csv with a header,
+    or a folder of images with one sub-folder per class."""
     target: str | None = None
     """Column of a .csv to predict."""
     task: Literal["auto", "classify", "regress", "reconstruct"] = "auto"
@@ -18,7 +18,7 @@ class CompareConfig:
     loss: Literal["mse", "smooth_l1"] = "mse"
     """Loss of regress and reconstruct."""
     image_size: int = 32
-    """The images of a folder are resized to squares with sides of this many pixels."""
+    """Side in pixels; the images of a folder are resized to such squares."""
     activations: str = "all"
     """Comma-separated names, or all. ReLU is always trained, as the reference."""
     hidden: str = "256,128"
@@ -28,12 +28,12 @@ class CompareConfig:
     topk: float = 0.1
     """Share of the units of each layer that topk keeps."""
     penalty: str | None = None
-    """Penalty on the activations, per sample: a kind and its coefficient, such as l1=1e-4."""
+    """Penalty on the activations, per sample: kind and coefficient, such as l1=1e-4."""
     weight_penalty: str | None = None
     """Penalty on the weights, in the same form."""
     sweep: str | None = None
-    """Train each value of a logarithmic grid of λ or of a penalty's coefficient, such as
-    lambd=0.01:1:6 or l1=1e-6:1e-2:6."""
+    """Train each value of a logarithmic grid of λ or of a penalty's coefficient,
+    such as lambd=0.01:1:6 or l1=1e-6:1e-2:6."""
     target_density: float | None = None
     """Find the λ, k or penalty strength with this share of non-zero activations."""
     epochs: int = 30
@@ -53,7 +53,7 @@ class CompareConfig:
     out: str | None = None
     """Run directory; by default runs/compare-DATA-TIME."""
     resume: str | None = None
-    """Continue the interrupted run in this directory, with the settings in its config.json."""
+    """Continue the interrupted run in this directory, with its settings."""
     tolerance: float = 0.01
-    """The choice is the sparsest setting whose validation score is at most this much below the
-    best."""
+    """The choice is the sparsest setting whose validation score is at most this
+    much below the best."""

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from sparsact._common.errors import InputError, MissingInputError, unknown
 from sparsact._common.extras import require
+from sparsact._common.table_cells import number_in
 
 EMBEDDED = ("digits", "breast_cancer", "diabetes")
+FEATURE_ADVICE = "; features must be numbers (name the column to predict with target=)"
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 Floats = NDArray[np.float64]
 
@@ -130,23 +132,15 @@ def _read_csv(path: Path, target: str | None) -> Dataset:
         raise InputError(f"{path} has no column besides the target {target!r}")
     x = np.array(
         [
-            [_feature(row[i], path, number, header[i]) for i in features]
+            [
+                number_in(row[i], f"{path}: row {number}, column {header[i]!r}", FEATURE_ADVICE)
+                for i in features
+            ]
             for number, row in enumerate(body, 1)
         ]
     )
     y = None if target is None else _target(path, [row[header.index(target)] for row in body])
     return Dataset(path.stem, x, y, tuple(header[i] for i in features))
-
-
-def _feature(cell: str, path: Path, row: int, column: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        fault = f"is text: {cell!r}" if cell.strip() else "is empty"
-        raise InputError(
-            f"{path}: row {row}, column {column!r} {fault}; features must be numbers "
-            "(name the column to predict with target=)"
-        ) from None
 
 
 def _target(path: Path, cells: list[str]) -> NDArray[np.generic]:

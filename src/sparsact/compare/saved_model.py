@@ -94,7 +94,7 @@ def load_model(path: str | Path) -> nn.Module:
     return model.eval()
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read(path: Path) -> tuple[Any, dict[str, Tensor]]:
     """The description and the tensors of a saved network."""
     if not path.is_file():
         raise MissingInputError(f"no such file: {path}")

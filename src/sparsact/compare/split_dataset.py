@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sparsact._common.errors import InputError
 from sparsact._common.extras import require
+from sparsact._common.table_cells import is_number
 from sparsact.compare.read_dataset import Dataset, Floats
 
 Task = Literal["classify", "regress", "reconstruct"]
@@ -168,22 +169,14 @@ def _targets(dataset: Dataset, task: Task) -> tuple[NDArray[Any], int]:
 
 def _advice(y: NDArray[Any]) -> str:
     """What to repair first if most of the labels are numbers."""
-    if np.issubdtype(y.dtype, np.number) or np.mean([_is_number(cell) for cell in y]) < 0.5:
+    if np.issubdtype(y.dtype, np.number) or np.mean([is_number(str(cell)) for cell in y]) < 0.5:
         return ""
     return f" once all are numbers ({_first_text(y)})"
 
 
 def _first_text(y: NDArray[Any]) -> str:
-    row = next(row for row, cell in enumerate(y) if not _is_number(cell))
+    row = next(row for row, cell in enumerate(y) if not is_number(str(cell)))
     return f"row {row + 1} of the target is {str(y[row])!r}"
-
-
-def _is_number(cell: object) -> bool:
-    try:
-        float(str(cell))
-    except ValueError:
-        return False
-    return True
 
 
 def _part_rows(samples: int, labels: NDArray[Any] | None) -> list[NDArray[np.int64]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from sparsact._common.errors import InputError, suggestion
+from sparsact._common.table_cells import is_number, number_in
 from sparsact.denoise.files.file_content import Array, Content, FileFormat
 
 
@@ -21,9 +22,14 @@ def read_csv(path: Path, column: str | None = None) -> Content:
         rows = [row for row in csv.reader(file, delimiter=separator) if row]
     names = [name.strip() for name in rows[0]] if rows else [""]
     place = _place(path, names, column)
-    start = 0 if _is_number(names[place]) else 1  # without a header the first row is data
+    start = 0 if is_number(names[place]) else 1  # without a header the first row is data
     body = rows[start:]
-    signal = np.array([_value(path, row, number, place) for number, row in enumerate(body, 1)])
+    signal = np.array(
+        [
+            number_in(row[place] if place < len(row) else "", f"{path}: row {number} of the column")
+            for number, row in enumerate(body, 1)
+        ]
+    )
 
     def write(target: Path, blocks: list[Array]) -> None:
         clean = [
@@ -39,36 +45,19 @@ def read_csv(path: Path, column: str | None = None) -> Content:
 
 def _place(path: Path, names: list[str], column: str | None) -> int:
     """The index of the column: by its name, or from 1 if there is no header."""
-    headless = all(_is_number(name) for name in names)
+    headless = all(is_number(name) for name in names)
     choices = f"1 to {len(names)} (it has no header)" if headless else ", ".join(names)
     if column is None and len(names) == 1:
         return 0
     if column is None:
         raise InputError(f"{path} has several columns: choose a column= from {choices}")
-    if column in names and not _is_number(column):
+    if column in names and not is_number(column):
         return names.index(column)
     place = int(column) - 1 if column.isdecimal() else -1
-    if 0 <= place < len(names) and _is_number(names[place]):
+    if 0 <= place < len(names) and is_number(names[place]):
         return place
     hint = suggestion(column, [] if headless else names, otherwise=f"it has {choices}")
     raise InputError(f"{path} has no column {column!r}; {hint}")
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _value(path: Path, row: list[str], number: int, place: int) -> float:
-    cell = row[place] if place < len(row) else ""
-    try:
-        return float(cell)
-    except ValueError:
-        fault = f"is text: {cell!r}" if cell.strip() else "is empty"
-        raise InputError(f"{path}: row {number} of the column {fault}") from None
 
 
 CSV = FileFormat("CSV", (".csv",), read_csv, options=("column",))

@@ -79,7 +79,7 @@ def densities(report: ComparisonReport) -> Figure:
 
 def histograms(report: ComparisonReport) -> Figure:
     """Distribution of the non-zero activations, one panel per layer; most settings are hidden."""
-    figure = _panels(report.histograms, "non-zero activations (test part; click to add others)")
+    figure = _panels(report.histograms, "non-zero activations (test part; click to add settings)")
     palette = colours(row.label for row in report.rows)
     layers = _layers(report.histograms)
     shown = {row.label for row in report.rows if row.picked or row.activation == "relu"}
