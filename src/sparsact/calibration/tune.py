@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn.functional import kl_div
 
 from sparsact._common.progress import Progress
-from sparsact._thresholds.shrink import hardshrink
 from sparsact.calibration.batches import (
     Batch,
     Target,
@@ -28,6 +27,7 @@ from sparsact.calibration.simulate import Simulation, check_dense
 from sparsact.calibration.sites import weight_t
 from sparsact.calibration.updates import Updates
 from sparsact.hooks import first_tensor, shared_parameters
+from sparsact.thresholds.hardshrink import hardshrink
 
 LEARNED = ("norms", "low_rank", "thresholds")
 

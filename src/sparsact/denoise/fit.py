@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sparsact._thresholds.arguments import check_input
 from sparsact.denoise.layer import WaveletShrink
 from sparsact.denoise.noise import estimate_sigma
+from sparsact.thresholds.arguments import check_input
 
 if TYPE_CHECKING:
     import pywt

@@ -10,13 +10,6 @@ from torch import Tensor
 
 import sparsact.functional as SF
 from sparsact._common.errors import unknown
-from sparsact._thresholds.arguments import (
-    broadcasts_to,
-    check_input,
-    check_threshold,
-    values_can_be_read,
-    widen,
-)
 from sparsact.denoise.blocks import Dims, back, channel_axis, last_dims
 from sparsact.denoise.colour import sigma_to_ycbcr, to_rgb, to_ycbcr
 from sparsact.denoise.filtering import extend
@@ -24,6 +17,13 @@ from sparsact.denoise.filters import FilterBank, filter_bank
 from sparsact.denoise.noise import robust_sigma
 from sparsact.denoise.thresholds import Given, Level, NoisyLevel, choose
 from sparsact.denoise.transform import Bands, decompose, recompose
+from sparsact.thresholds.arguments import (
+    broadcasts_to,
+    check_input,
+    check_threshold,
+    values_can_be_read,
+    widen,
+)
 
 if TYPE_CHECKING:
     import pywt

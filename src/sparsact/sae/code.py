@@ -13,9 +13,7 @@ from sparsact.kernels import (
     linear_topk,
     sparse_grad_linear,
 )
-from sparsact.nn.gate import JumpReLU
-from sparsact.nn.select import BatchTopK, TopK
-from sparsact.nn.shrink import Softshrink
+from sparsact.nn import BatchTopK, JumpReLU, Softshrink, TopK
 from sparsact.sae.gated import GatedReLU
 from sparsact.sae.kinds import SparsityTerm, levels, levels_at
 from sparsact.sae.model import SparseAutoencoder

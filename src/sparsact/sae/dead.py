@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sparsact.nn.select import BatchTopK, TopK
+from sparsact.nn import BatchTopK, TopK
 from sparsact.sae.gated import GatedReLU
 from sparsact.sae.kinds import learned_level
 from sparsact.sae.model import SparseAutoencoder, evaluating

@@ -8,10 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsact.kernels import Entries
-from sparsact.nn.gate import JumpReLU
-from sparsact.nn.select import BatchTopK, TopK
-from sparsact.nn.shrink import Softshrink
-from sparsact.nn.threshold import ThresholdModule
+from sparsact.nn import BatchTopK, JumpReLU, Softshrink, ThresholdModule, TopK
 from sparsact.penalties import L0, L1, L2, ElasticNet, LogSum, Penalty
 from sparsact.sae.config import SAEConfig
 from sparsact.sae.gated import GatedReLU

@@ -6,10 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sparsact.nn.gate import JumpReLU
-from sparsact.nn.select import BatchTopK, TopK
-from sparsact.nn.shrink import Softshrink
-from sparsact.nn.threshold import ThresholdModule
+from sparsact.nn import BatchTopK, JumpReLU, Softshrink, ThresholdModule, TopK
 from sparsact.sae.gated import GatedReLU
 from sparsact.sae.kinds import SparsityTerm, learned_level
 from sparsact.sae.model import SparseAutoencoder

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sparsact.nn.select import BatchTopK
+from sparsact.nn import BatchTopK
 from sparsact.penalties import Penalty
 from sparsact.sae.batch import Batch, as_pair
 from sparsact.sae.code import SPARSE_BELOW, can_be_sparse

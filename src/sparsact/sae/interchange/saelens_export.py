@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import sparsact
-from sparsact.nn.gate import JumpReLU
-from sparsact.nn.select import BatchTopK, TopK
+from sparsact.nn import BatchTopK, JumpReLU, TopK
 from sparsact.sae.files import write_whole
 from sparsact.sae.gated import GatedReLU
 from sparsact.sae.interchange.foreign import SETTINGS

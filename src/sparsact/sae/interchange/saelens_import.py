@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparsact.nn.gate import JumpReLU
-from sparsact.nn.select import BatchTopK
+from sparsact.nn import BatchTopK, JumpReLU
 from sparsact.sae.config import Kind, SAEConfig
 from sparsact.sae.gated import GatedReLU
 from sparsact.sae.interchange.foreign import SETTINGS, Tensors, refuse, setting
