@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from sparsact.meters.histogram import SAMPLED_PER_CALL, Histogram, StreamingHistogram
+from sparsact.meters.streaming_histogram import SAMPLED_PER_CALL, Histogram, StreamingHistogram
 from sparsact.sae.activations import Rows
 from sparsact.sae.model import SparseAutoencoder
 from sparsact.text import Tokens

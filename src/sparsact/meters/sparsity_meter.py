@@ -1,4 +1,4 @@
-"""How sparse the activations of chosen modules are, per layer and per unit."""
+"""Statistics of how sparse the activations of selected modules are, per layer and per unit."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sparsact._common.errors import InputError
 from sparsact.hooks import (
     Removable,
     Selector,
@@ -15,7 +16,7 @@ from sparsact.hooks import (
     in_backward,
     select_modules,
 )
-from sparsact.meters.histogram import Histogram, StreamingHistogram
+from sparsact.meters.streaming_histogram import Histogram, StreamingHistogram
 
 MAX_FLOAT32_COUNT = 2**24  # float32 holds every integer up to here
 
@@ -24,7 +25,7 @@ MAX_FLOAT32_COUNT = 2**24  # float32 holds every integer up to here
 class LayerStats:
     """The statistics of one layer over a window of samples.
 
-    A unit is an entry of the unit dim; a sample is one position along all the other dims.
+    A unit is an index of the unit dim; a sample is one position along all other dims.
 
     Attributes:
         samples: number of samples seen.
@@ -32,12 +33,12 @@ class LayerStats:
         density: share of the entries that are not zero.
         l0: mean number of non-zero units per sample.
         mean_magnitude: mean of ``|x|`` over all entries.
-        dead: share of the units that were zero in every sample.
-        unit_density: (units,) float64; per unit, the share of samples in which it is not zero.
-        unit_magnitude: (units,) float64; per unit, the mean of ``|x|``.
-        zero_gradient: share of the units that receive a gradient of exactly zero at the module's
-            input, averaged over samples; None unless gradients were asked for and seen.
-        histogram: of the non-zero entries.
+        dead: share of the units that are zero in every sample.
+        unit_density: (units,) float64; the share of samples in which each unit is not zero.
+        unit_magnitude: (units,) float64; the mean of ``|x|`` of each unit.
+        zero_gradient: share of the units whose gradient at the module's input is exactly zero,
+            averaged over samples; None without ``gradients=True`` or without a backward.
+        histogram: the histogram of the non-zero entries.
     """
 
     samples: int
@@ -53,21 +54,19 @@ class LayerStats:
 
 
 class SparsityMeter(Removable):
-    """Streaming statistics of chosen modules, in constant memory.
+    """Streaming statistics of selected modules, in constant memory.
 
     Args:
-        model: the model; its code stays as it is.
+        model: the model; its code does not change.
         selectors: one selector or several; see :data:`sparsact.hooks.Selector`.
-        on: measure each module's ``"output"`` or its ``"input"``.
-        unit_dim: the dim that holds the units; by default dim 1 of an input with four dims or
-            more (images, volumes) and the last dim otherwise.
+        on: measure the ``"output"`` or the ``"input"`` of each module.
+        unit_dim: the dim of the units. By default it is dim 1 of an activation with four dims or
+            more (images, volumes), and otherwise the last dim.
         gradients: also count zero gradients at each module's input, in eager mode only.
 
     Raises:
-        ValueError: a selector matches nothing.
-        RuntimeError: the model is compiled already, or holds an ``nn.DataParallel``.
-
-    At a forward, ValueError when an activation has no dim `unit_dim`.
+        ValueError: a selector matches nothing. At a forward: an activation has no dim `unit_dim`.
+        RuntimeError: the model is already compiled, or contains an ``nn.DataParallel``.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU())
@@ -96,9 +95,9 @@ class SparsityMeter(Removable):
             self._taps.append(Taps(modules, self._watch_gradient, "input"))
 
     def compute(self) -> dict[str, LayerStats]:
-        """Layer name → statistics of everything seen since the start or the last reset.
+        """Layer name → statistics of all forwards since the start or the last reset.
 
-        Layers that have not run are left out.
+        Layers that have not run are omitted.
 
         Raises:
             RuntimeError: none of the modules has run.
@@ -109,11 +108,11 @@ class SparsityMeter(Removable):
         return stats
 
     def reset(self) -> None:
-        """Forget what was seen; the hooks stay."""
+        """Clear the statistics; the hooks remain."""
         self._layers = {name: _Layer() for name in self._layers}
 
     def remove(self) -> None:
-        """Take the hooks away; what was seen can still be computed."""
+        """Remove the hooks; the statistics so far can still be computed."""
         for taps in self._taps:
             taps.remove()
 
@@ -132,10 +131,10 @@ class SparsityMeter(Removable):
             return 1 if activation.ndim >= 4 else -1
         rank = max(activation.ndim, 1)
         if not -rank <= self.unit_dim < rank:
-            raise ValueError(
+            raise InputError(
                 f"unit_dim={self.unit_dim} does not exist at module {name!r}, whose activation has "
-                f"shape {tuple(activation.shape)}; leave such modules out, or meter them by "
-                "themselves"
+                f"shape {tuple(activation.shape)}; omit such modules, or use a second meter for "
+                "them"
             )
         return self.unit_dim
 
@@ -156,13 +155,13 @@ class _Layer:
             return
         if x.ndim < 2:
             x, unit_dim = x.reshape(1, -1), 1
-        other = [dim for dim in range(x.ndim) if dim != unit_dim % x.ndim]
+        sample_dims = [dim for dim in range(x.ndim) if dim != unit_dim % x.ndim]
         samples = x.numel() // x.shape[unit_dim]
         size = x.abs()
-        magnitude = size.sum(other, dtype=torch.float64)
-        # ones, summed in float32 while that counts exactly: faster here than count_nonzero
+        magnitude = size.sum(sample_dims, dtype=torch.float64)
+        # ones, summed in float32 as long as it counts exactly: faster than count_nonzero
         exact = torch.float32 if samples < MAX_FLOAT32_COUNT else torch.float64
-        active = size.ne_(0).sum(other, dtype=exact).to(torch.int64)
+        active = size.ne_(0).sum(sample_dims, dtype=exact).to(torch.int64)
         self.samples += samples
         self.active = active if self.active is None else self.active + active
         self.magnitude = magnitude if self.magnitude is None else self.magnitude + magnitude
@@ -197,8 +196,8 @@ class _Layer:
 
 def _select_all(model: nn.Module, selectors: Selector | Iterable[Selector]) -> dict[str, nn.Module]:
     if isinstance(selectors, (list, tuple, set, frozenset)):
-        found: dict[str, nn.Module] = {}
+        modules: dict[str, nn.Module] = {}
         for selector in selectors:
-            found.update(select_modules(model, selector))
-        return found
+            modules.update(select_modules(model, selector))
+        return modules
     return select_modules(model, selectors)  # type: ignore[arg-type]

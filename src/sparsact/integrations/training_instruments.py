@@ -1,21 +1,22 @@
-"""What every trainer's callback does with the penalties and the meter it was given."""
+"""The penalties and the meter of a callback, for the duration of one training."""
 
 from collections.abc import Callable, Iterable
 
+from sparsact._common.errors import InputError
 from sparsact.integrations.tensorboard import meter_scalars, penalty_scalars
 from sparsact.meters import LayerStats, SparsityMeter
 from sparsact.penalties import ActivationPenalty
 
 
-class Hung:
-    """Penalties and a meter that hang on a model for the time of one training.
+class Instruments:
+    """Penalties and a meter that are attached to a model for one training.
 
     Args:
-        penalties: one or several, in mode ``"inject"``.
-        meter: the meter, if any.
+        penalties: one or several penalties, in mode ``"inject"``.
+        meter: the meter, or None.
 
     Raises:
-        ValueError: a penalty is in mode ``"loss"``, which needs a line in the training loop.
+        ValueError: a penalty is in mode ``"loss"``, which needs a change in the training loop.
     """
 
     def __init__(
@@ -23,41 +24,42 @@ class Hung:
         penalties: ActivationPenalty | Iterable[ActivationPenalty],
         meter: SparsityMeter | None,
     ) -> None:
-        one = isinstance(penalties, ActivationPenalty)
-        self.penalties: list[ActivationPenalty] = [penalties] if one else list(penalties)  # type: ignore[list-item, arg-type]
+        self.penalties = (
+            [penalties] if isinstance(penalties, ActivationPenalty) else list(penalties)
+        )
         self.meter = meter
         for penalty in self.penalties:
             if penalty.mode != "inject":
-                raise ValueError(
+                raise InputError(
                     "a trainer computes the loss itself: build the penalty with mode='inject', "
                     f"got mode={penalty.mode!r}"
                 )
 
     def start(self, step: int, scale: Callable[[], float]) -> None:
-        """Begin at `step`; `scale` tells what the trainer multiplies a loss by."""
+        """Begin at `step`; `scale` returns the factor by which the trainer multiplies a loss."""
         for penalty in self.penalties:
             penalty.scale = scale
             penalty.load_state_dict({**penalty.state_dict(), "step": step})
-        self.forget()
+        self.begin_window()
 
     def step(self) -> None:
         """Count an optimizer step."""
         for penalty in self.penalties:
             penalty.step()
 
-    def forget(self) -> None:
+    def begin_window(self) -> None:
         """Begin a new window of the meter."""
         if self.meter is not None:
             self.meter.reset()
 
     def report(self) -> tuple[dict[str, float], dict[str, LayerStats]]:
-        """The scalars to log and the layers' statistics; begins a new window."""
+        """Return the scalars to log and the statistics of the layers; begin a new window."""
         stats = {} if self.meter is None else self.meter.compute()
-        self.forget()
+        self.begin_window()
         return {**penalty_scalars(self.penalties), **meter_scalars(stats)}, stats
 
     def remove(self) -> None:
-        """Take every hook away."""
+        """Remove all hooks."""
         for penalty in self.penalties:
             penalty.remove()
         if self.meter is not None:

@@ -1,4 +1,4 @@
-"""The meter against sums written out by hand."""
+"""The meter against sums that are computed directly."""
 
 import math
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsact.meters import LayerStats, SparsityMeter
-from sparsact.meters.histogram import BINS, SAMPLED_PER_CALL, StreamingHistogram
+from sparsact.meters.streaming_histogram import BINS, SAMPLED_PER_CALL, StreamingHistogram
 
 
 class Pair(nn.Module):
@@ -25,12 +25,12 @@ def measure(x: Tensor, **keywords: object) -> LayerStats:
         return meter.compute()["0"]
 
 
-def assert_equal_stats(found: LayerStats, expected: LayerStats) -> None:
+def assert_equal_stats(stats: LayerStats, expected: LayerStats) -> None:
     for name in ("samples", "units", "density", "l0", "dead", "zero_gradient", "histogram"):
-        assert getattr(found, name) == getattr(expected, name), name
-    assert found.mean_magnitude == pytest.approx(expected.mean_magnitude, rel=1e-12)
-    assert torch.equal(found.unit_density, expected.unit_density)
-    torch.testing.assert_close(found.unit_magnitude, expected.unit_magnitude)
+        assert getattr(stats, name) == getattr(expected, name), name
+    assert stats.mean_magnitude == pytest.approx(expected.mean_magnitude, rel=1e-12)
+    assert torch.equal(stats.unit_density, expected.unit_density)
+    torch.testing.assert_close(stats.unit_magnitude, expected.unit_magnitude)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_input_of_a_module_can_be_measured() -> None:
         assert meter.compute()["0"].density == 1.0
 
 
-def test_batches_add_up_to_the_whole() -> None:
+def test_batches_add_up_to_one_large_batch() -> None:
     x = torch.randn(30, 6).relu()
     x[:, 2] = 0
     model = nn.Sequential(nn.Identity())
@@ -103,7 +103,7 @@ def test_batches_add_up_to_the_whole() -> None:
         assert_equal_stats(meter.compute()["0"], measure(x))
 
 
-def test_a_unit_is_dead_only_if_every_batch_says_so() -> None:
+def test_a_unit_is_dead_only_if_it_is_zero_in_every_batch() -> None:
     model = nn.Sequential(nn.Identity())
     with SparsityMeter(model, "0") as meter:
         model(torch.tensor([[0.0, 1.0, 0.0, 0.0]]))
@@ -161,7 +161,7 @@ def test_histogram_samples_evenly_from_a_large_tensor() -> None:
     assert abs(int(counts[: BINS // 2].sum()) - total / 2) <= 1
 
 
-def test_reset_forgets_and_goes_on() -> None:
+def test_reset_begins_a_new_window() -> None:
     model = nn.Sequential(nn.Identity())
     with SparsityMeter(model, "0") as meter:
         model(torch.full((4, 3), 100.0))
@@ -188,7 +188,7 @@ def test_remove_leaves_no_hooks() -> None:
     assert meter.compute()["0"].samples == 1
 
 
-def test_layers_that_have_not_run_are_left_out() -> None:
+def test_layers_that_have_not_run_are_omitted() -> None:
     model = nn.Sequential(nn.ReLU(), nn.ReLU())
     with SparsityMeter(model, ["0", "1"]) as meter:
         with pytest.raises(RuntimeError, match="call the model first"):
@@ -231,7 +231,7 @@ def test_nan_and_inf_are_active_and_not_in_the_histogram() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_other_dtypes_are_summed_without_loss(dtype: torch.dtype) -> None:
+def test_other_dtypes_are_summed_exactly(dtype: torch.dtype) -> None:
     x = torch.full((5000, 2), 0.1, dtype=dtype)
     stats = measure(x)
     assert stats.mean_magnitude == pytest.approx(float(x[0, 0]), rel=1e-12)
@@ -246,6 +246,6 @@ def test_reset_in_inference_mode():
             meter.reset()
             model(x)
         model(100 * x).sum().backward()
-        found = meter.compute()["1"]
-    assert found.samples == 22
-    assert sum(found.histogram.counts) == int((model(torch.cat([x, 100 * x])) != 0).sum())
+        stats = meter.compute()["1"]
+    assert stats.samples == 22
+    assert sum(stats.histogram.counts) == int((model(torch.cat([x, 100 * x])) != 0).sum())

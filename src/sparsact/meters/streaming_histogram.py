@@ -1,4 +1,4 @@
-"""A histogram of a stream whose range is not known beforehand."""
+"""A histogram of a stream whose range is not known in advance."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ SAMPLED_PER_CALL = 8192
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts of the finite non-zero entries in equal bins over [−limit, limit]."""
+    """Counts of the finite non-zero entries, in bins of equal width over [−limit, limit]."""
 
     limit: float
     counts: tuple[int, ...]
@@ -26,10 +26,10 @@ class Histogram:
 
 
 class StreamingHistogram:
-    """Takes tensors one after another; doubles its range when a value lies outside.
+    """A histogram that is updated tensor by tensor, and doubles its range when needed.
 
-    Doubling merges pairs of neighbouring bins, so no count is ever approximated. Of each tensor
-    at most ``SAMPLED_PER_CALL`` entries are read, evenly spread.
+    Doubling merges pairs of neighbouring bins, so all counts stay exact. At most
+    ``SAMPLED_PER_CALL`` entries of each tensor are read, at equal distances.
     """
 
     def __init__(self) -> None:
@@ -43,17 +43,17 @@ class StreamingHistogram:
         if sample.numel() == 0:
             return
         self._grow(float(sample.abs().max()))
-        # the limit is a power of two: in float64 the bin of a float32 is found without rounding
-        found = torch.floor(sample.double() * (BINS / 2 / self.limit)).to(torch.int64) + BINS // 2
-        # not in place: what was made in inference mode may be changed in place nowhere else
-        self.counts = self.counts + torch.bincount(found, minlength=BINS)
+        # the limit is a power of two, so float64 gives the bin of a float32 without rounding
+        bins = torch.floor(sample.double() * (BINS / 2 / self.limit)).to(torch.int64) + BINS // 2
+        # not in place: tensors made in inference mode cannot be changed in place outside of it
+        self.counts = self.counts + torch.bincount(bins, minlength=BINS)
 
     def compute(self) -> Histogram:
         """The counts so far."""
         return Histogram(self.limit, tuple(self.counts.tolist()))
 
     def _grow(self, peak: float) -> None:
-        """Make the limit a power of two above `peak`: on it, a value would change bins later."""
+        """Set the limit to a power of two above `peak`: a value equal to it would change bins."""
         if self.limit == 0.0:
             self.limit = 2.0 ** math.frexp(peak)[1]
         while peak >= self.limit:
@@ -63,7 +63,7 @@ class StreamingHistogram:
 
 
 def _spread_sample(x: Tensor) -> Tensor:
-    """Every n-th entry, n without a common divisor with the last dim: no unit is favoured."""
+    """Every n-th entry, with n coprime to the size of the last dim, so that all units are read."""
     flat = x.reshape(-1)
     stride = max(1, -(-flat.numel() // SAMPLED_PER_CALL))
     while math.gcd(stride, x.shape[-1] if x.ndim else 1) > 1:
