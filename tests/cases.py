@@ -1,6 +1,6 @@
-"""One row per threshold function, penalty and module: the contract tests walk these tables.
+"""The tables of threshold functions, penalties and modules that the shared tests run on.
 
-A new threshold or penalty is enrolled in all of them by adding its row here.
+To enrol a new threshold or penalty in all shared tests, add its row here.
 """
 
 import math
@@ -26,8 +26,8 @@ class ThresholdCase:
 
     name: str
     function: Callable[..., Tensor]
-    reference: Callable[[Tensor, float], Tensor]  # float64 → float64, by the book's formula
-    dead: Callable[[Tensor, float], Tensor] | None = None  # where the closed band is
+    reference: Callable[[Tensor, float], Tensor]  # float64 → float64, by the published formula
+    dead: Callable[[Tensor, float], Tensor] | None = None  # True in the closed band
     keywords: dict[str, Any] = field(default_factory=dict)
     straight_through: bool = False  # ∂λ is a pseudo-gradient: no gradcheck of it
     keeps_inf: bool = True
@@ -50,7 +50,7 @@ def _scad(x: Tensor, lambd: float, a: float = 3.7) -> Tensor:
 
 def _half(x: Tensor, lambd: float) -> Tensor:
     u = (lambd / 1.5) ** 1.5
-    angle = torch.acos(-(3**1.5) / 4 * u * x.abs() ** -1.5)  # NaN in the band, which is not used
+    angle = torch.acos(-(3**1.5) / 4 * u * x.abs() ** -1.5)  # NaN in the band, where it is not used
     return 2 / 3 * x * (1 + torch.cos(2 / 3 * angle))
 
 
@@ -122,7 +122,7 @@ THRESHOLDS = [
 
 @dataclass(frozen=True)
 class PlainCase:
-    """A function of a tensor alone that shares the contract but has no λ."""
+    """A function without a λ argument that obeys the same contract."""
 
     name: str
     function: Callable[[Tensor], Tensor]
@@ -144,7 +144,7 @@ PLAIN = [
 
 @dataclass(frozen=True)
 class PenaltyCase:
-    """A penalty, the terms it sums by the book, and what is true of it."""
+    """A penalty, the terms of its sum by the published formula, and its properties."""
 
     penalty: Penalty
     terms: Callable[[Tensor], Tensor]  # float64 (samples, features) → the terms of the sum
@@ -226,7 +226,7 @@ class ModuleCase:
 
     name: str
     build: Callable[[], nn.Module]
-    buffers: int = 0  # entries of the state_dict beside the parameters
+    buffers: int = 0  # entries of the state_dict in addition to the parameters
 
 
 def _kinds(name: str, cls: Callable[..., nn.Module], **keywords: Any) -> list[ModuleCase]:

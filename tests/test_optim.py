@@ -52,24 +52,24 @@ def nesterov(parameters):
 
 @pytest.mark.parametrize("build", [sgd, momentum, damped, nesterov])
 @pytest.mark.parametrize("alpha", [1.0, 10.0])
-def test_lasso_is_that_of_scikit_learn(build, alpha):
+def test_lasso_equals_scikit_learn(build, alpha):
     x, y = diabetes()
-    wanted = Lasso(alpha, fit_intercept=False, tol=1e-14, max_iter=100_000).fit(x, y).coef_
+    expected = Lasso(alpha, fit_intercept=False, tol=1e-14, max_iter=100_000).fit(x, y).coef_
     got, optimizer = fit(sa.L1(alpha), build)
-    torch.testing.assert_close(got, torch.from_numpy(wanted), rtol=0, atol=1e-4)
-    assert (got == 0).tolist() == (wanted == 0).tolist()
-    assert 0 < optimizer.nonzero()["weight"] == (wanted != 0).sum() < 10
+    torch.testing.assert_close(got, torch.from_numpy(expected), rtol=0, atol=1e-4)
+    assert (got == 0).tolist() == (expected == 0).tolist()
+    assert 0 < optimizer.nonzero()["weight"] == (expected != 0).sum() < 10
 
 
 @pytest.mark.parametrize("build", [sgd, momentum])
-def test_elastic_net_is_that_of_scikit_learn(build):
+def test_elastic_net_equals_scikit_learn(build):
     x, y = diabetes()
-    wanted = ElasticNet(2.0, l1_ratio=0.9, fit_intercept=False, tol=1e-14, max_iter=100_000)
-    wanted = wanted.fit(x, y).coef_
+    expected = ElasticNet(2.0, l1_ratio=0.9, fit_intercept=False, tol=1e-14, max_iter=100_000)
+    expected = expected.fit(x, y).coef_
     got, _ = fit(sa.ElasticNet(2.0, l1_ratio=0.9), build)
-    torch.testing.assert_close(got, torch.from_numpy(wanted), rtol=0, atol=1e-4)
-    assert (got == 0).tolist() == (wanted == 0).tolist()
-    assert (wanted == 0).any()
+    torch.testing.assert_close(got, torch.from_numpy(expected), rtol=0, atol=1e-4)
+    assert (got == 0).tolist() == (expected == 0).tolist()
+    assert (expected == 0).any()
 
 
 @pytest.mark.parametrize(
@@ -86,10 +86,10 @@ def test_elastic_net_is_that_of_scikit_learn(build):
 )
 def test_adaptive_optimizers_reach_the_same_lasso(build):
     x, y = diabetes()
-    wanted = Lasso(10.0, fit_intercept=False, tol=1e-14).fit(x, y).coef_
+    expected = Lasso(10.0, fit_intercept=False, tol=1e-14).fit(x, y).coef_
     got, _ = fit(sa.L1(10.0), build, steps=2500)
-    torch.testing.assert_close(got, torch.from_numpy(wanted), rtol=0, atol=1e-2)
-    assert (got == 0).tolist() == (wanted == 0).tolist()
+    torch.testing.assert_close(got, torch.from_numpy(expected), rtol=0, atol=1e-2)
+    assert (got == 0).tolist() == (expected == 0).tolist()
 
 
 @pytest.mark.parametrize("build", [sgd, momentum, lambda p: Adam(p, lr=0.5)])
@@ -156,7 +156,7 @@ def test_each_group_has_its_own_step_size():
         torch.testing.assert_close(layer.weight, sa.L1(0.2).prox(weight, step))
 
 
-def test_leaves_alone_what_has_no_gradient_or_no_pattern():
+def test_parameters_without_gradient_or_pattern_do_not_change():
     model, optimizer = small(sa.L1(1000.0))
     before = [p.detach().clone() for p in model.parameters()]
     model[0](torch.ones(1, 4)).sum().backward()
@@ -167,25 +167,25 @@ def test_leaves_alone_what_has_no_gradient_or_no_pattern():
 
 
 @pytest.mark.parametrize("build", [sgd, lambda p: Adam(p, lr=0.1)])
-def test_state_dict_continues_where_it_was(build, tmp_path):
+def test_state_dict_continues_training(build, tmp_path):
     penalty = sa.L1(sa.LinearWarmup(0.1, steps=10))
     torch.manual_seed(0)
     model, optimizer = small(penalty, build)
     run(model, optimizer)
     torch.save([model.state_dict(), optimizer.state_dict()], tmp_path / "state.pt")
-    wanted = run(model, optimizer)
-    other, resumed = small(penalty, build)
+    expected = run(model, optimizer)
+    new_model, resumed = small(penalty, build)
     states = torch.load(tmp_path / "state.pt", weights_only=True)
-    other.load_state_dict(states[0])
+    new_model.load_state_dict(states[0])
     resumed.load_state_dict(states[1])
-    for a, b in zip(run(other, resumed), wanted, strict=True):
+    for a, b in zip(run(new_model, resumed), expected, strict=True):
         assert a.equal(b)
-    plain = build(other.parameters())
+    plain = build(new_model.parameters())
     plain.load_state_dict(states[1])
     resumed.load_state_dict(plain.state_dict())
 
 
-def test_schedulers_set_the_step_size_too():
+def test_schedulers_also_change_the_step_size():
     model, optimizer = small(sa.L1(0.5))
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.0)
     run(model, optimizer, 1)
@@ -253,8 +253,8 @@ def test_copies_and_pickles():
         assert not twin_model[0].weight.equal(before)
 
 
-def test_a_copy_of_a_scheduled_one_steps_itself():
-    """A scheduler gives the optimizer a `step` that is bound to it."""
+def test_a_copy_of_a_scheduled_optimizer_steps_its_own_model():
+    """A scheduler replaces `step` by a function that is bound to the optimizer."""
     model, optimizer = small()
     torch.optim.lr_scheduler.StepLR(optimizer, 2)
     for copier in (copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))):
@@ -265,7 +265,7 @@ def test_a_copy_of_a_scheduled_one_steps_itself():
         assert not twin_model[0].weight.equal(before)
 
 
-def test_another_optimizer_needs_its_step_size():
+def test_an_unknown_optimizer_needs_step_size():
     model = nn.Linear(3, 2)
     inner = torch.optim.Rprop(model.parameters(), lr=0.1)
     with pytest.raises(TypeError, match=r"no step size is known for Rprop: pass step_size="):

@@ -1,9 +1,9 @@
-"""Threshold functions, as ``torch.nn.functional`` would hold them.
+"""Threshold functions, in the manner of ``torch.nn.functional``.
 
-One composition is wrong, without an error: ``torch.compile(torch.func.grad(f))`` in torch 2.13
-differentiates the forward of any ``torch.autograd.Function`` and leaves out its own backward, so
-that a straight-through λ gets 0. ``torch.func.grad(torch.compile(f))``, ``backward()`` of a
-compiled function and eager ``torch.func.grad`` are right.
+``torch.compile(torch.func.grad(f))`` gives wrong gradients without an error: torch 2.13 then
+differentiates the forward of any ``torch.autograd.Function`` and ignores its backward, so a
+straight-through λ gets the gradient 0. ``torch.func.grad(torch.compile(f))``, ``backward()`` of a
+compiled function, and ``torch.func.grad`` in eager mode are right.
 
 Example:
     >>> import torch
@@ -12,14 +12,20 @@ Example:
     tensor([-1.5000,  0.0000,  0.5000])
 """
 
-from sparsact._thresholds.clip import clip
-from sparsact._thresholds.curved import garrote, halfshrink
-from sparsact._thresholds.gate import jumprelu, sigmoid_gate
-from sparsact._thresholds.group import group_softshrink, sparse_group_softshrink
-from sparsact._thresholds.piecewise import firmshrink, scad
-from sparsact._thresholds.select import batch_topk, topk
-from sparsact._thresholds.shrink import hardshrink, softshrink
-from sparsact._thresholds.smooth import softplus
+from sparsact.thresholds.batch_topk import batch_topk
+from sparsact.thresholds.clip import clip
+from sparsact.thresholds.firmshrink import firmshrink
+from sparsact.thresholds.garrote import garrote
+from sparsact.thresholds.group_softshrink import group_softshrink
+from sparsact.thresholds.halfshrink import halfshrink
+from sparsact.thresholds.hardshrink import hardshrink
+from sparsact.thresholds.jumprelu import jumprelu
+from sparsact.thresholds.scad import scad
+from sparsact.thresholds.sigmoid_gate import sigmoid_gate
+from sparsact.thresholds.softplus import softplus
+from sparsact.thresholds.softshrink import softshrink
+from sparsact.thresholds.sparse_group_softshrink import sparse_group_softshrink
+from sparsact.thresholds.topk import topk
 
 __all__ = [
     "batch_topk",

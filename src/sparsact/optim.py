@@ -1,4 +1,4 @@
-"""Proximal steps around any torch optimizer: exact zeros in weights."""
+"""Proximal steps around any torch optimizer, which set weights to exactly zero."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -8,44 +8,46 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sparsact._common.errors import InputError
 from sparsact.hooks import assign_parameters
-from sparsact.penalties.penalty import Penalty, has_prox
-from sparsact.penalties.sharded import gather
+from sparsact.penalties.base_penalty import Penalty, has_prox
+from sparsact.penalties.sharded_parameters import gather
 
 Group = Mapping[str, Any]
 StepSize = Callable[[Group, Mapping[str, Any]], float | Tensor]
 
 
 class Proximal(Optimizer):
-    """An optimizer whose every step is followed by the prox of a penalty on chosen weights.
+    """An optimizer that applies the prox of a penalty to selected weights after every step.
 
-    The gradient of the loss is taken without the penalty; the prox then minimises
+    The optimizer uses the gradient of the loss without the penalty. The prox then minimises
     ``½‖u − w‖² + s·penalty(u)``, which sets entries to exactly 0. A parameter without a gradient
-    is left alone, as the optimizer itself leaves it.
+    does not change, as in the optimizer itself.
 
-    The step size s is such that a weight at rest minimises ``loss + penalty``. With the update
-    ``−s·gradient`` of an optimizer in its steady state,
+    The step size s is chosen so that a weight that no longer moves minimises ``loss + penalty``.
+    It is the s in the update ``−s·gradient`` of an optimizer in its steady state:
 
-    - SGD: ``s = lr·(1 − dampening)/(1 − momentum)``: momentum sums up 1/(1 − momentum) gradients;
-    - Adam, AdamW, RMSprop, Adagrad: ``s = lr/denominator``, one per entry, the prox being taken in
-      the metric of the denominator (RMSprop with momentum: also over 1 − momentum).
+    - SGD: ``s = lr·(1 − dampening)/(1 − momentum)``, because momentum adds up 1/(1 − momentum)
+      gradients.
+    - Adam, AdamW, RMSprop, Adagrad: ``s = lr/denominator``, one per entry, with the prox in the
+      metric of the denominator. RMSprop with momentum also divides by 1 − momentum.
 
-    Taking plain lr instead would weaken the penalty by 1 − momentum, or weigh each entry by its
-    denominator.
+    With lr as the step size, the penalty would be weaker by 1 − momentum, or each entry would be
+    weighted by its denominator.
 
     Args:
         optimizer: any torch optimizer; its parameter groups, state, schedulers and closures work
             through this object.
-        model: the model that names the parameters.
-        spec: glob on parameter names (``*`` crosses dots) → penalty that has a prox. A
+        model: the model, which gives the parameters their names.
+        spec: glob on parameter names (``*`` also matches dots) → penalty that has a prox. A
             coefficient may be a schedule of the step, which this object counts.
-        step_size: from the parameter's group and state to s; needed for optimizers other than
-            those above.
+        step_size: a callable from the group and state of a parameter to s; required for optimizers
+            other than those above.
 
     Raises:
-        ValueError: a pattern matches nothing, two match the same parameter, a penalty has no
-            prox, or a parameter is not in the optimizer.
-        TypeError: no step size is known for this optimizer, and none was given.
+        ValueError: a pattern matches nothing, two patterns match the same parameter, a penalty
+            has no prox, or a parameter is not in the optimizer.
+        TypeError: the step size of this optimizer is not known, and `step_size` is None.
 
     Example:
         >>> import sparsact as sa
@@ -63,8 +65,8 @@ class Proximal(Optimizer):
         metric.
     """
 
-    # a GradScaler hands its scale to fused optimizers by attributes, which the wrapped one would
-    # not see, and leaves skipping steps to them: it must do both itself
+    # A GradScaler passes its scale to fused optimizers by attributes, which the wrapped optimizer
+    # would not see, and lets them skip steps. With False, it unscales and skips steps itself.
     _step_supports_amp_scaling = False
 
     def __init__(
@@ -74,7 +76,7 @@ class Proximal(Optimizer):
         spec: Mapping[str, Penalty],
         *,
         step_size: StepSize | None = None,
-    ) -> None:  # no super().__init__(): groups and state are those of `optimizer`
+    ) -> None:  # without super().__init__(): groups and state are those of `optimizer`
         self.optimizer = optimizer
         self._assigned = assign_parameters(model, spec)
         self._steps = 0
@@ -82,22 +84,22 @@ class Proximal(Optimizer):
         owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
         for name, (parameter, penalty) in self._assigned.items():
             if not has_prox(penalty):
-                raise ValueError(
-                    f"{type(penalty).__name__} on {name!r} has no proximal operator; hang it with "
+                raise InputError(
+                    f"{type(penalty).__name__} on {name!r} has no proximal operator; use it with "
                     "WeightPenalty"
                 )
             if id(parameter) not in owned:
-                raise ValueError(f"parameter {name!r} is not in the optimizer")
+                raise InputError(f"parameter {name!r} is not in the optimizer")
 
     def step(self, closure: Any = None) -> Any:
-        """The optimizer's step, then the prox; returns what the optimizer returns."""
+        """Run the step of the optimizer, then the prox; return what the optimizer returns."""
         loss = self.optimizer.step(closure)
         self._shrink()
         self._steps += 1
         return loss
 
     def nonzero(self) -> dict[str, int]:
-        """Parameter name → the number of its entries that are not 0, over all shards of it."""
+        """Parameter name → the number of its non-zero entries, over all its shards."""
         return {
             name: int(gather(torch.count_nonzero(parameter.detach())))
             for name, (parameter, _) in self._assigned.items()
@@ -127,24 +129,24 @@ class Proximal(Optimizer):
         self.optimizer.add_param_group(param_group)
 
     def state_dict(self) -> dict[str, Any]:
-        """That of the wrapped optimizer, and the number of steps under ``"proximal_steps"``."""
+        """The state of the wrapped optimizer, and the number of steps as ``"proximal_steps"``."""
         return {**self.optimizer.state_dict(), "proximal_steps": self._steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from `state_dict`, which may be that of a plain optimizer."""
+        """Continue from `state_dict`, which may come from a plain optimizer."""
         self._steps = int(state_dict.get("proximal_steps", 0))
         self.optimizer.load_state_dict(
             {key: value for key, value in state_dict.items() if key != "proximal_steps"}
         )
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever else an optimizer has, such as its step hooks, is the wrapped one's."""
-        if name == "optimizer":  # while unpickling there is none yet
+        """All other attributes, such as step hooks, are those of the wrapped optimizer."""
+        if name == "optimizer":  # it does not exist yet while unpickling
             raise AttributeError(name)
         return getattr(self.optimizer, name)
 
     def __getstate__(self) -> dict[str, Any]:
-        # a scheduler puts a `step` of its own here, which is bound to this one
+        # a scheduler replaces `step` by a function that is bound to this object
         return {name: value for name, value in vars(self).items() if name != "step"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -170,7 +172,7 @@ def _known_step_size(optimizer: Optimizer) -> StepSize:
             return step_size
     raise TypeError(
         f"no step size is known for {type(optimizer).__name__}: pass step_size=, a callable from "
-        "a parameter's group and state to the factor between its steady gradient and its step"
+        "the group and state of a parameter to the factor between its steady gradient and its step"
     )
 
 
@@ -180,18 +182,18 @@ def _sgd(group: Group, state: Mapping[str, Any]) -> float:
 
 
 def _adam(group: Group, state: Mapping[str, Any]) -> Tensor:
-    second: Tensor = state["max_exp_avg_sq"] if group["amsgrad"] else state["exp_avg_sq"]
+    mean_square: Tensor = state["max_exp_avg_sq"] if group["amsgrad"] else state["exp_avg_sq"]
     correction = 1 - float(group["betas"][1]) ** float(state["step"])
-    size: Tensor = float(group["lr"]) / (second.sqrt() / math.sqrt(correction) + group["eps"])
+    size: Tensor = float(group["lr"]) / (mean_square.sqrt() / math.sqrt(correction) + group["eps"])
     return size
 
 
 def _rmsprop(group: Group, state: Mapping[str, Any]) -> Tensor:
-    second: Tensor = state["square_avg"]
+    mean_square: Tensor = state["square_avg"]
     if group["centered"]:
-        second = second - state["grad_avg"].square()
+        mean_square = mean_square - state["grad_avg"].square()
     lr = float(group["lr"]) / (1 - float(group["momentum"]))
-    size: Tensor = lr / (second.sqrt() + group["eps"])
+    size: Tensor = lr / (mean_square.sqrt() + group["eps"])
     return size
 
 

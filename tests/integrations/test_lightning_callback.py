@@ -89,8 +89,8 @@ def callback(module):
     return LightningCallback(penalty, sa.SparsityMeter(module.net, nn.Tanh))
 
 
-def assert_equal_weights(module, wanted, **tolerance):
-    for got, want in zip(module.parameters(), wanted, strict=True):
+def assert_equal_weights(module, expected, **tolerance):
+    for got, want in zip(module.parameters(), expected, strict=True):
         torch.testing.assert_close(got, want, **tolerance)
 
 
@@ -98,30 +98,30 @@ def hooks(model):
     return [h for m in model.modules() for h in [*m._forward_hooks, *m._forward_pre_hooks]]
 
 
-def test_training_equals_a_loop_of_ones_own(tmp_path):
+def test_training_equals_a_hand_written_loop(tmp_path):
     module = Module()
-    wanted = train_by_hand(module)
+    expected = train_by_hand(module)
     fit(module, callback(module), tmp_path)
-    assert_equal_weights(module, wanted)
+    assert_equal_weights(module, expected)
     assert not hooks(module.net)
 
 
 def test_the_loss_scale_of_float16_cancels(tmp_path):
     module = Module()
-    wanted = train_by_hand(module, lambda: torch.autocast("cpu", torch.float16))
+    expected = train_by_hand(module, lambda: torch.autocast("cpu", torch.float16))
     precision = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**10))
     fit(module, callback(module), tmp_path, plugins=[precision])
-    assert_equal_weights(module, wanted, rtol=1e-3, atol=1e-3)
+    assert_equal_weights(module, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_a_resumed_training_goes_on_with_its_schedule(tmp_path):
+def test_a_resumed_training_continues_its_schedule(tmp_path):
     module = Module()
-    wanted = train_by_hand(module)
+    expected = train_by_hand(module)
     trainer = fit(module, callback(module), tmp_path, max_epochs=1)
     trainer.save_checkpoint(tmp_path / "half.ckpt")
     resumed = Module()
     fit(resumed, callback(resumed), tmp_path, checkpoint=tmp_path / "half.ckpt")
-    assert_equal_weights(resumed, wanted)
+    assert_equal_weights(resumed, expected)
 
 
 def test_every_logger_gets_the_meter(tmp_path):
@@ -166,13 +166,13 @@ def test_a_fit_that_fails_leaves_no_hook(tmp_path):
             return 1 / 0
 
     module = Failing()
-    hung = callback(module)
+    failing_callback = callback(module)
     with pytest.raises(ZeroDivisionError):
-        fit(module, hung, tmp_path)
+        fit(module, failing_callback, tmp_path)
     assert not hooks(module.net)
 
 
-def test_refuses_a_penalty_that_the_loop_would_have_to_add():
+def test_refuses_a_penalty_in_mode_loss():
     penalty = sa.ActivationPenalty(Module().net, SPEC)
     with pytest.raises(ValueError, match="mode='inject', got mode='loss'"):
         LightningCallback(penalty)

@@ -91,8 +91,8 @@ def attach(model, trainer):
     return TransformersCallback(penalty, sa.SparsityMeter(model, nn.Tanh)).attach(trainer)
 
 
-def assert_equal_weights(model, wanted):
-    for got, want in zip(model.parameters(), wanted, strict=True):
+def assert_equal_weights(model, expected):
+    for got, want in zip(model.parameters(), expected, strict=True):
         torch.testing.assert_close(got, want)
 
 
@@ -101,33 +101,33 @@ def hooks(model):
 
 
 @pytest.mark.parametrize("build", [Model, KeywordLoss])
-def test_training_equals_a_loop_of_ones_own(build, tmp_path):
+def test_training_equals_a_hand_written_loop(build, tmp_path):
     model = build()
-    wanted = train_by_hand(model)
+    expected = train_by_hand(model)
     attach(model, build_trainer(model, tmp_path)).train()
-    assert_equal_weights(model, wanted)
+    assert_equal_weights(model, expected)
     assert not hooks(model)
 
 
 def test_the_loss_scale_of_float16_cancels(tmp_path):
     model = Model()
-    wanted = train_by_hand(model)
+    expected = train_by_hand(model)
     trainer = build_trainer(model, tmp_path)
     trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
     attach(model, trainer).train()
-    assert_equal_weights(model, wanted)
+    assert_equal_weights(model, expected)
 
 
-def test_a_resumed_training_goes_on_with_its_schedule(tmp_path):
+def test_a_resumed_training_continues_its_schedule(tmp_path):
     model = Model()
-    wanted = train_by_hand(model)
+    expected = train_by_hand(model)
     start = copy.deepcopy(model.state_dict())
     saving = {"save_strategy": "epoch"}
     attach(model, build_trainer(model, tmp_path, **saving, num_train_epochs=1)).train()
     model.load_state_dict(start)  # all comes from the checkpoint
     trainer = build_trainer(model, tmp_path, **saving)
     attach(model, trainer).train(resume_from_checkpoint=True)
-    assert_equal_weights(model, wanted)
+    assert_equal_weights(model, expected)
 
 
 def test_every_tracker_gets_the_meter(tmp_path, monkeypatch):
@@ -162,7 +162,7 @@ def test_wandb_gets_scalars_and_histograms(tmp_path, monkeypatch):
     assert summary["sparsity/net.1/nonzero"]["_type"] == "histogram"
 
 
-def test_a_callback_that_was_not_attached_says_so(tmp_path):
+def test_a_callback_that_was_not_attached_raises(tmp_path):
     model = Model()
     trainer = build_trainer(model, tmp_path)
     trainer.add_callback(TransformersCallback())
@@ -170,7 +170,7 @@ def test_a_callback_that_was_not_attached_says_so(tmp_path):
         trainer.train()
 
 
-def test_refuses_a_penalty_that_the_loop_would_have_to_add():
+def test_refuses_a_penalty_in_mode_loss():
     penalty = sa.ActivationPenalty(Model(), SPEC)
     with pytest.raises(ValueError, match="mode='inject', got mode='loss'"):
         TransformersCallback(penalty)

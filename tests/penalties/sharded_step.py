@@ -37,32 +37,32 @@ def shard(model: nn.Module) -> nn.Module:
     return fully_shard(model, mesh=mesh)
 
 
-def whole(tensor: torch.Tensor) -> torch.Tensor:
+def unsharded(tensor: torch.Tensor) -> torch.Tensor:
     tensor = tensor.detach()
     return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).clone()
 
 
 def gradients(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: whole(parameter.grad) for name, parameter in model.named_parameters()}
+    return {name: unsharded(parameter.grad) for name, parameter in model.named_parameters()}
 
 
 def results(rank: int, size: int) -> Results:
     x = torch.randn(8, 4, generator=torch.Generator().manual_seed(1)).chunk(size)[rank]
-    found = {}
+    by_case = {}
     for mode in ("loss", "inject"):
-        for hung_first in (True, False):
-            model = build(1) if hung_first else build(size)
+        for attached_first in (True, False):
+            model = build(1) if attached_first else build(size)
             with sa.ActivationPenalty(model, ACTIVATIONS, mode=mode) as penalty:
-                if hung_first and size > 1:
+                if attached_first and size > 1:
                     shard(model)
                 loss = model(x).square().mean()
                 (loss + penalty() if mode == "loss" else loss).backward()
-            found[f"activations, {mode}, hung first: {hung_first}"] = gradients(model)
+            by_case[f"activations, {mode}, attached first: {attached_first}"] = gradients(model)
     for name, each in WEIGHTS.items():
         model = build(size)
         value = sa.WeightPenalty(model, {"0.weight": each, "2.bias": sa.L2(0.1)})()
         (model(x).square().mean() + value).backward()
-        found[f"weights, {name}"] = {"value": value.detach(), **gradients(model)}
+        by_case[f"weights, {name}"] = {"value": value.detach(), **gradients(model)}
     for name, each in {"L1": sa.L1(0.3), "GroupLasso columns": sa.GroupLasso(0.2, dim=0)}.items():
         model = build(size)
         inner = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
@@ -72,12 +72,12 @@ def results(rank: int, size: int) -> Results:
             model(x).square().mean().backward()
             optimizer.step()
         nonzero = torch.tensor(optimizer.nonzero()["0.weight"])
-        found[f"proximal, {name}"] = {"nonzero": nonzero, "weight": whole(model[0].weight)}
-    return found
+        by_case[f"proximal, {name}"] = {"nonzero": nonzero, "weight": unsharded(model[0].weight)}
+    return by_case
 
 
 if __name__ == "__main__":
     dist.init_process_group("gloo")
-    found = results(dist.get_rank(), dist.get_world_size())
-    torch.save(found, Path(sys.argv[1]) / f"{dist.get_rank()}.pt")
+    by_case = results(dist.get_rank(), dist.get_world_size())
+    torch.save(by_case, Path(sys.argv[1]) / f"{dist.get_rank()}.pt")
     dist.destroy_process_group()

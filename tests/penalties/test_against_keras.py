@@ -40,16 +40,16 @@ def build(regularizer):
 @pytest.mark.parametrize(("name", "penalty", "arguments"), PAIRS, ids=[p[0] for p in PAIRS])
 def test_layer_by_layer(name, penalty, arguments):
     theirs, ours = build(getattr(keras.regularizers, name)(**arguments))
-    hung = [sa.ActivationPenalty(ours, {str(k): penalty}, "batch_mean") for k in (1, 3, 5)]
+    penalties = [sa.ActivationPenalty(ours, {str(k): penalty}, "batch_mean") for k in (1, 3, 5)]
     for output in (theirs(X, training=True), ours(X)):
         assert output.shape == (6, 3)
-    wanted = list(theirs.losses)
-    values = [one() for one in hung]
-    assert len(wanted) == len(values) == 3
-    for got, want in zip(values, wanted, strict=True):
+    expected = list(theirs.losses)
+    values = [penalty() for penalty in penalties]
+    assert len(expected) == len(values) == 3
+    for got, want in zip(values, expected, strict=True):
         torch.testing.assert_close(got, want)
     sum(values).backward()
-    sum(wanted).backward()
+    sum(expected).backward()
     for linear, layer in zip(ours[::2], theirs.layers, strict=True):
         torch.testing.assert_close(linear.weight.grad, layer.kernel.value.grad.T)
         torch.testing.assert_close(linear.bias.grad, layer.bias.value.grad)

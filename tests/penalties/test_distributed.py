@@ -1,4 +1,4 @@
-"""Two processes with half a batch each equal one with the whole."""
+"""Two processes with half a batch each equal one process with the full batch."""
 
 from pathlib import Path
 
@@ -18,5 +18,5 @@ def test_two_processes_equal_one(tmp_path):
     for rank in range(2):
         results = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         for mode in ("loss", "inject"):
-            for name, wanted in gradients(mode, 0, 1).items():
-                torch.testing.assert_close(results[mode][name], wanted, rtol=1e-6, atol=1e-6)
+            for name, expected in gradients(mode, 0, 1).items():
+                torch.testing.assert_close(results[mode][name], expected, rtol=1e-6, atol=1e-6)

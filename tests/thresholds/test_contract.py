@@ -1,4 +1,4 @@
-"""The contract of numerics, for every row of the table of thresholds."""
+"""The numerical contract, for every row of the table of thresholds."""
 
 import math
 from typing import Any
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cases import DTYPES, LAMBDA, LENGTHS, PLAIN, THRESHOLDS, PlainCase, ThresholdCase, by_name
-from sparsact._thresholds import fused
+from sparsact.thresholds.fused_dispatch import fuse_from
 
 thresholds = pytest.mark.parametrize("case", THRESHOLDS, ids=by_name)
 functions = pytest.mark.parametrize("case", [*THRESHOLDS, *PLAIN], ids=by_name)
@@ -18,12 +18,14 @@ dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: str(d).removepre
 
 
 @pytest.fixture(autouse=True)
-def _one_pass_from_the_first_entry(monkeypatch):
-    """In float32 and bfloat16 the contract walks the CPU operations wherever there is one.
+def _compiled_from_the_first_entry():
+    """Use the compiled CPU operations wherever there is one: in float32 and bfloat16.
 
-    Their plain versions run here in the other dtypes, and in `test_fused` against the operations.
+    Their plain versions run here in the other dtypes, and against the compiled ones in
+    `test_fused_dispatch`.
     """
-    monkeypatch.setattr(fused, "SMALLEST", 0)
+    with fuse_from(0):
+        yield
 
 
 def call(case: Any, x: Tensor, *args: Any) -> Tensor:
@@ -31,7 +33,7 @@ def call(case: Any, x: Tensor, *args: Any) -> Tensor:
 
 
 def kinks(dtype: torch.dtype, length: int = 33, lambd: float = LAMBDA) -> Tensor:
-    """Every value at which a rounding or a comparison can go wrong, repeated to `length`."""
+    """All values at which rounding or a comparison can go wrong, repeated to `length`."""
     edge = torch.tensor([lambd, -lambd], dtype=torch.float64).to(dtype)
     zero, far = torch.zeros(2, dtype=dtype), torch.tensor([9.0, -9.0], dtype=dtype)
     info = torch.finfo(dtype)
@@ -215,9 +217,9 @@ def test_mask_chooses_where_it_acts(case, zero_other):
 
 @thresholds
 def test_mask_must_be_boolean_and_fit(case):
-    with pytest.raises(TypeError, match="mask must be a boolean tensor"):
+    with pytest.raises(TypeError, match="mask= must be a boolean tensor"):
         case(torch.ones(3), 0.5, mask=torch.ones(3))
-    with pytest.raises(ValueError, match="mask of shape"):
+    with pytest.raises(ValueError, match="mask= of shape"):
         case(torch.ones(3), 0.5, mask=torch.ones(2, dtype=torch.bool))
 
 
@@ -239,7 +241,7 @@ def test_sides_choose_where_it_acts(case, side, zero_other):
 def test_unknown_side(case):
     if not case.takes_sides:
         pytest.skip("one-sided by definition")
-    with pytest.raises(ValueError, match="sides must be"):
+    with pytest.raises(ValueError, match="sides= must be"):
         case(torch.ones(3), 0.5, sides="left")
 
 

@@ -97,7 +97,7 @@ def test_minimises_the_objective(prox):
 
 @pytest.mark.parametrize("prox", ELEMENTWISE, ids=lambda prox: prox.name)
 def test_a_tensor_of_points_is_not_all_zero_or_identity(prox):
-    """Guards the oracle: each case has points in the band and points outside it."""
+    """Check the test itself: each case has points inside and outside the band."""
     result = prox.function(POINTS)
     changed = (result - POINTS).abs() > 1e-9
     assert changed.any()
@@ -144,7 +144,7 @@ CONVEX: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("name", CONVEX)
-def test_convex_ones_do_not_expand(name):
+def test_the_prox_of_a_convex_penalty_is_not_expansive(name):
     function = CONVEX[name]
     a = torch.randn(2000, 6, dtype=torch.float64)
     b = (
@@ -157,8 +157,8 @@ def test_convex_ones_do_not_expand(name):
     assert (after.norm(dim=-1) <= before.norm(dim=-1) + 1e-12).all()
 
 
-def test_a_non_convex_one_expands():
-    """So that the test above could fail."""
+def test_the_prox_of_a_non_convex_penalty_can_be_expansive():
+    """Check that the test above can fail."""
     a, b = torch.tensor([0.51]), torch.tensor([0.5])
     for function in (SF.hardshrink, SF.firmshrink, SF.garrote, SF.halfshrink):
         assert (function(a, 0.5) - function(b, 0.5)).abs() > 1.5 * (a - b).abs()

@@ -1,11 +1,11 @@
-"""The windows through which a hard threshold learns."""
+"""The windows in which a hard threshold receives a gradient."""
 
 import pytest
 import torch
 
 import sparsact as sa
 import sparsact.functional as SF
-from sparsact._thresholds.straight_through import window
+from sparsact.thresholds.straight_through import window
 
 KERNELS = ["rectangle", "triangle", "sigmoid"]
 kernels = pytest.mark.parametrize("kernel", KERNELS)
@@ -41,7 +41,7 @@ def test_gradient_by_hand(function, kernel):
 
 @pytest.mark.parametrize("function", [SF.hardshrink, SF.jumprelu])
 @kernels
-def test_far_inputs_leave_the_gradient_finite(function, kernel):
+def test_gradient_is_finite_for_extreme_inputs(function, kernel):
     lambd = torch.tensor(0.5, requires_grad=True)
     x = torch.tensor([float("inf"), -float("inf"), 1e38, -1e38, 0.0, 0.5])
     (grad,) = torch.autograd.grad(function(x, lambd, kernel=kernel).sum(), lambd)
@@ -50,7 +50,7 @@ def test_far_inputs_leave_the_gradient_finite(function, kernel):
 
 @kernels
 def test_gradient_is_the_slope_of_the_smoothed_output(kernel):
-    """The mean over a spread of x far wider than ε: −λ·p(λ), whichever the kernel."""
+    """For x spread far wider than ε, the mean gradient is −λ·p(λ) for every kernel."""
     x = torch.linspace(0, 1, 200_001, dtype=torch.float64)  # density 1 around λ
     lambd = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
     result = SF.jumprelu(x, lambd, bandwidth=0.02, kernel=kernel)
@@ -59,7 +59,7 @@ def test_gradient_is_the_slope_of_the_smoothed_output(kernel):
 
 
 @pytest.mark.parametrize("build", [sa.nn.Hardshrink, sa.nn.JumpReLU])
-def test_modules_pass_the_kernel_on(build):
+def test_modules_use_their_kernel(build):
     x = torch.linspace(-1, 1, 400)
     gradients = []
     for kernel in KERNELS:
@@ -67,7 +67,7 @@ def test_modules_pass_the_kernel_on(build):
         module(x).square().sum().backward()
         gradients.append(module.lambd.grad.item())
     assert len(set(gradients)) == 3
-    with pytest.raises(ValueError, match=r"kernel must be one of .*'box'"):
+    with pytest.raises(ValueError, match=r"kernel= must be one of .*'box'"):
         build(0.5, kernel="box")
     with pytest.raises(ValueError, match="bandwidth"):
         build(0.5, bandwidth=0.0)
@@ -75,13 +75,13 @@ def test_modules_pass_the_kernel_on(build):
 
 def test_unknown_kernel():
     for function in (SF.hardshrink, SF.jumprelu):
-        with pytest.raises(ValueError, match="kernel must be one of"):
+        with pytest.raises(ValueError, match="kernel= must be one of"):
             function(torch.ones(2), 0.5, kernel="gauss")
 
 
 @pytest.mark.parametrize("function", [SF.hardshrink, SF.jumprelu])
-def test_gradient_survives_every_nesting_of_transforms(function):
-    """Whether λ learns decides what is kept for backward: each way to ask must find out."""
+def test_gradient_is_right_under_all_nestings_of_transforms(function):
+    """If λ learns, backward needs the input: every kind of transform must detect this."""
     x, lambd = torch.linspace(-1, 1, 200), torch.tensor([0.3, 0.5])
 
     def loss(x, lambd):
@@ -94,3 +94,20 @@ def test_gradient_survives_every_nesting_of_transforms(function):
     torch.testing.assert_close(func.vmap(func.grad(loss, 1), (None, 0))(x, lambd), want)
     torch.testing.assert_close(func.grad(lambda level: each(x, level).sum())(lambd), want)
     torch.testing.assert_close(func.jacrev(lambda level: each(x, level).sum())(lambd), want)
+
+
+@pytest.mark.parametrize("function", [SF.hardshrink, SF.jumprelu])
+def test_gradient_by_hand_in_numbers(function):
+    lambd = torch.tensor(0.5, requires_grad=True)
+    x = torch.tensor([-0.51, 0.2, 0.49, 0.52, 0.6])
+    weight = torch.tensor([1.0, 10.0, 100.0, 1000.0, 10000.0])
+    (grad,) = torch.autograd.grad((function(x, lambd, bandwidth=0.05) * weight).sum(), lambd)
+    mirrored = 1.0 if function is SF.hardshrink else 0.0  # -0.51 is in the window on that side
+    torch.testing.assert_close(grad, torch.tensor(-(0.5 / 0.05) * (100 + 1000 - mirrored)))
+
+
+@pytest.mark.parametrize("function", [SF.hardshrink, SF.jumprelu])
+@pytest.mark.parametrize("bandwidth", [0.0, -1.0, float("inf")])
+def test_bandwidth_must_be_positive(function, bandwidth):
+    with pytest.raises(ValueError, match="bandwidth"):
+        function(torch.ones(2), 0.5, bandwidth=bandwidth)

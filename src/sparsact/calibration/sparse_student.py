@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn.functional import kl_div
 
 from sparsact._common.errors import InputError
-from sparsact._thresholds.shrink import hardshrink
 from sparsact.calibration.batches import Batch, Target
 from sparsact.calibration.linear_layers import weight_t
 from sparsact.calibration.measured_sparsity import byte_sparsity
@@ -21,6 +20,7 @@ from sparsact.calibration.simulate import Simulation
 from sparsact.calibration.token_masks import counted_rows, counted_tokens
 from sparsact.calibration.weight_updates import Updates
 from sparsact.hooks import Taps, first_tensor, shared_parameters
+from sparsact.thresholds.hardshrink import hardshrink
 
 _BANDWIDTH = 0.2  # of a threshold, within which it receives a gradient
 _HOLD = 0.3  # how much of its missing sparsity a step restores, in the thresholds' logarithm

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from sparsact._common.errors import InputError
-from sparsact._thresholds.arguments import check_input
 from sparsact.denoise.noise_estimate import estimate_sigma
 from sparsact.denoise.wavelet_layer import WaveletShrink
+from sparsact.thresholds.arguments import check_input
 
 if TYPE_CHECKING:
     import pywt

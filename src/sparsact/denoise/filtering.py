@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from sparsact._thresholds.arguments import values_can_be_read
 from sparsact.denoise.wavelet_filters import Taps
 from sparsact.kernels.definition import numba_is_installed
+from sparsact.thresholds.arguments import values_can_be_read
 
 
 class Geometry(NamedTuple):

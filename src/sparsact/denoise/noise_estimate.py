@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sparsact._thresholds.arguments import check_input, widen
 from sparsact.denoise.filtering import is_compiled
 from sparsact.denoise.transformed_dims import Dims, last_dims
 from sparsact.denoise.wavelet_filters import filter_bank
 from sparsact.denoise.wavelet_transform import Bands, decompose
 from sparsact.kernels.reference.wavelet_denoising_reference import median_above
+from sparsact.thresholds.arguments import check_input, widen
 
 if TYPE_CHECKING:
     import pywt

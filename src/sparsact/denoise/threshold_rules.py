@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sparsact._common.errors import InputError, unknown
-from sparsact._thresholds.arguments import broadcasts_to
 from sparsact.denoise.wavelet_transform import keys
+from sparsact.thresholds.arguments import broadcasts_to
 
 FALSE_DISCOVERIES = 0.05  # share q of the kept coefficients that may be noise, for "fdr"
 # coefficients on either side from which a variance is estimated: number, or share of the shift

@@ -10,13 +10,6 @@ from torch import Tensor
 
 import sparsact.functional as SF
 from sparsact._common.errors import InputError, unknown
-from sparsact._thresholds.arguments import (
-    broadcasts_to,
-    check_input,
-    check_threshold,
-    values_can_be_read,
-    widen,
-)
 from sparsact.denoise.filtering import extend
 from sparsact.denoise.noise_estimate import robust_sigma
 from sparsact.denoise.threshold_rules import Given, Level, NoisyLevel, choose
@@ -24,6 +17,13 @@ from sparsact.denoise.transformed_dims import Dims, back, channel_axis, last_dim
 from sparsact.denoise.wavelet_filters import FilterBank, filter_bank
 from sparsact.denoise.wavelet_transform import Bands, decompose, recompose
 from sparsact.denoise.ycbcr import sigma_to_ycbcr, to_rgb, to_ycbcr
+from sparsact.thresholds.arguments import (
+    broadcasts_to,
+    check_input,
+    check_threshold,
+    values_can_be_read,
+    widen,
+)
 
 if TYPE_CHECKING:
     import pywt

@@ -1,6 +1,6 @@
-"""Penalties and meters inside other people's trainers.
+"""Callbacks that use penalties and meters in the trainers of other libraries.
 
-The callbacks load their trainer's library when they are first asked for.
+A callback imports the library of its trainer when it is first used.
 """
 
 from importlib import import_module
@@ -19,7 +19,7 @@ _LIBRARIES = {"LightningCallback": "lightning", "TransformersCallback": "transfo
 
 
 def __getattr__(name: str) -> Any:
-    """Load a callback, or say which extra brings its library."""
+    """Load a callback, or raise an ImportError that names the extra with its library."""
     if name not in _LIBRARIES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     library = _LIBRARIES[name]

@@ -1,4 +1,4 @@
-"""Penalties and a meter inside the Trainer of Lightning."""
+"""Penalties and a meter in the Trainer of Lightning."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,30 +6,30 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
-from sparsact.integrations.hung import Hung
 from sparsact.integrations.tensorboard import write_histograms
+from sparsact.integrations.training_instruments import Instruments
 from sparsact.integrations.wandb import log_histograms
 from sparsact.meters import SparsityMeter
 from sparsact.penalties import ActivationPenalty
 
 
 class LightningCallback(Callback):
-    """Penalties in a ``lightning.pytorch.Trainer``, and a meter in its logs.
+    """Adds penalties to a ``lightning.pytorch.Trainer``, and a meter to its logs.
 
-    The gradients are those of ``loss + penalty()``, also under ``accumulate_grad_batches`` and
-    under the loss scale of ``precision="16-mixed"``. (With manual optimization the trainer knows
-    of no accumulation: only the loss scale is applied.) Schedules follow the trainer's
-    ``global_step``, also after a resumed checkpoint. When the fit ends or fails, the hooks are
-    removed.
+    The gradients are those of ``loss + penalty()``, also with ``accumulate_grad_batches`` and with
+    the loss scale of ``precision="16-mixed"``. With manual optimization, only the loss scale is
+    applied, because the trainer does not know about accumulation. Schedules follow the
+    ``global_step`` of the trainer, also when it resumes from a checkpoint. The hooks are removed
+    when the fit ends or fails.
 
-    Every ``log_every_n_steps`` optimizer steps each logger of the trainer gets the penalty of the
-    last forward, the coefficients, and per layer the density, L0, share of dead units and mean
-    magnitude since the last log or validation; TensorBoard and W&B also get histograms.
+    Every ``log_every_n_steps`` optimizer steps, all loggers of the trainer get the penalty of the
+    last forward, the coefficients, and for each layer the density, L0, share of dead units and
+    mean magnitude since the last log or validation. TensorBoard and W&B also get histograms.
 
     Args:
-        penalties: one or several :class:`sparsact.ActivationPenalty`, in mode ``"inject"``. Hang
-            them on the module whose forward ``training_step`` calls: the LightningModule itself
-            runs no forward if ``training_step`` calls a module inside it.
+        penalties: one or several :class:`sparsact.ActivationPenalty`, in mode ``"inject"``.
+            Attach them to the module whose forward ``training_step`` calls. The forward of the
+            LightningModule itself does not run if ``training_step`` calls a module inside it.
         meter: a :class:`sparsact.SparsityMeter` to log.
 
     Raises:
@@ -52,11 +52,11 @@ class LightningCallback(Callback):
         penalties: ActivationPenalty | Iterable[ActivationPenalty] = (),
         meter: SparsityMeter | None = None,
     ) -> None:
-        self._hung = Hung(penalties, meter)
+        self._instruments = Instruments(penalties, meter)
         self._last_step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over the step and tell the penalties how losses are scaled."""
+        """Set the step of the penalties, and the factor by which losses are scaled."""
         self._last_step = trainer.global_step
         automatic = pl_module.automatic_optimization
 
@@ -65,7 +65,7 @@ class LightningCallback(Callback):
             loss_scale = 1.0 if scaler is None else float(scaler.get_scale())
             return loss_scale / (trainer.accumulate_grad_batches if automatic else 1)
 
-        self._hung.start(trainer.global_step, scale)
+        self._instruments.start(trainer.global_step, scale)
 
     def on_train_batch_end(
         self,
@@ -75,30 +75,30 @@ class LightningCallback(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Count an optimizer step, if one was made, and log."""
+        """Count an optimizer step, if there was one, and log."""
         if trainer.global_step == self._last_step:
             return
         self._last_step = trainer.global_step
         if trainer.loggers and trainer.global_step % trainer.log_every_n_steps == 0:
             self._log(trainer)
-        self._hung.step()
+        self._instruments.step()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the forwards of a validation out of what is logged."""
-        self._hung.forget()
+        """Exclude the forwards of a validation from the logs."""
+        self._instruments.begin_window()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the hooks away."""
-        self._hung.remove()
+        """Remove the hooks."""
+        self._instruments.remove()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Take the hooks away."""
-        self._hung.remove()
+        """Remove the hooks."""
+        self._instruments.remove()
 
     def _log(self, trainer: Trainer) -> None:
-        scalars, stats = self._hung.report()
+        scalars, stats = self._instruments.report()
         for logger in trainer.loggers:
             logger.log_metrics(scalars, trainer.global_step)
             if hasattr(logger.experiment, "add_histogram_raw"):

@@ -1,4 +1,4 @@
-"""What a meter and penalties have to log, and TensorBoard's way to take it."""
+"""The scalars and histograms of meters and penalties, and how TensorBoard logs them."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +11,7 @@ _SCALARS = ("density", "l0", "dead", "mean_magnitude")
 
 
 class Writer(Protocol):
-    """What is used of ``torch.utils.tensorboard.SummaryWriter``."""
+    """The methods of ``torch.utils.tensorboard.SummaryWriter`` that are used here."""
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
         """Log a number."""
@@ -33,11 +33,11 @@ class Writer(Protocol):
 
 
 def write_tensorboard(writer: Writer, meter: SparsityMeter, step: int) -> None:
-    """Log what `meter` has seen, per layer: scalars and the histogram of the non-zero entries.
+    """Log the statistics of `meter`, per layer: scalars and a histogram of non-zero entries.
 
     Args:
         writer: a ``torch.utils.tensorboard.SummaryWriter``.
-        meter: the meter; it goes on as it is: reset it to begin a new window.
+        meter: the meter. It is not reset; call ``meter.reset()`` to begin a new window.
         step: the step of training.
 
     Raises:
@@ -50,7 +50,7 @@ def write_tensorboard(writer: Writer, meter: SparsityMeter, step: int) -> None:
 
 
 def meter_scalars(stats: Mapping[str, LayerStats]) -> dict[str, float]:
-    """Tag → number, for every layer."""
+    """Tag → value, for every layer."""
     return {
         f"sparsity/{name or 'model'}/{key}": float(getattr(layer, key))
         for name, layer in stats.items()
@@ -59,7 +59,7 @@ def meter_scalars(stats: Mapping[str, LayerStats]) -> dict[str, float]:
 
 
 def penalty_scalars(penalties: Iterable[ActivationPenalty]) -> dict[str, float]:
-    """Tag → number: the sum of the penalties of the last forward, and each coefficient."""
+    """Tag → value: the sum of the penalties of the last forward, and each coefficient."""
     penalties = list(penalties)
     if not penalties:
         return {}
@@ -71,7 +71,7 @@ def penalty_scalars(penalties: Iterable[ActivationPenalty]) -> dict[str, float]:
 
 
 def write_histograms(writer: Writer, stats: Mapping[str, LayerStats], step: int) -> None:
-    """Log the histogram of the non-zero entries of every layer that has any."""
+    """Log the histogram of every layer that has non-zero entries."""
     for tag, histogram in histograms(stats):
         counts, edges = list(histogram.counts), histogram.edges
         middles = [(low + high) / 2 for low, high in itertools.pairwise(edges)]
@@ -89,7 +89,7 @@ def write_histograms(writer: Writer, stats: Mapping[str, LayerStats], step: int)
 
 
 def histograms(stats: Mapping[str, LayerStats]) -> Iterator[tuple[str, Histogram]]:
-    """Tag and histogram of the non-zero entries, of every layer that has any."""
+    """The tag and the histogram of every layer that has non-zero entries."""
     for name, layer in stats.items():
         if any(layer.histogram.counts):
             yield f"sparsity/{name or 'model'}/nonzero", layer.histogram

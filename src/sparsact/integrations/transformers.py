@@ -1,4 +1,4 @@
-"""Penalties and a meter inside the Trainer of transformers."""
+"""Penalties and a meter in the Trainer of transformers."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,26 +6,26 @@ from typing import Any
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import WandbCallback
 
-from sparsact.integrations.hung import Hung
 from sparsact.integrations.tensorboard import write_histograms
+from sparsact.integrations.training_instruments import Instruments
 from sparsact.integrations.wandb import log_histograms
 from sparsact.meters import SparsityMeter
 from sparsact.penalties import ActivationPenalty
 
 
 class TransformersCallback(TrainerCallback):
-    """Penalties in a ``transformers.Trainer``, and a meter in its logs.
+    """Adds penalties to a ``transformers.Trainer``, and a meter to its logs.
 
-    Build the penalties on the model, then put the callback into the trainer with :meth:`attach`
-    (and not through ``Trainer(callbacks=...)``, which tells a callback neither how the loss is
-    scaled nor where the logs go). The gradients are those of ``loss + penalty()`` under gradient
-    accumulation, whose micro-batches count equally, and under the loss scale of float16.
-    Schedules follow the trainer's ``global_step``, also after a resumed checkpoint. When training
-    ends, the hooks are removed.
+    Attach the penalties to the model, then add the callback to the trainer with :meth:`attach`.
+    ``Trainer(callbacks=...)`` does not work: it gives a callback neither the scale of the loss nor
+    the destination of the logs. The gradients are those of ``loss + penalty()``, also with the
+    loss scale of float16 and with gradient accumulation, where micro-batches have equal weights.
+    Schedules follow the ``global_step`` of the trainer, also when it resumes from a checkpoint.
+    The hooks are removed when training ends.
 
-    Every log of the training loss also gets, for every tracker of the trainer, the penalty of the
-    last forward, the coefficients, and per layer the density, L0, share of dead units and mean
-    magnitude since the last log or evaluation; TensorBoard and W&B also get histograms.
+    Every log of the training loss also contains the penalty of the last forward, the coefficients,
+    and for each layer the density, L0, share of dead units and mean magnitude since the last log
+    or evaluation, for all trackers of the trainer. TensorBoard and W&B also get histograms.
 
     Args:
         penalties: one or several :class:`sparsact.ActivationPenalty`, in mode ``"inject"``.
@@ -33,7 +33,7 @@ class TransformersCallback(TrainerCallback):
 
     Raises:
         ValueError: a penalty is in mode ``"loss"``.
-        RuntimeError: when training begins, the callback was not attached.
+        RuntimeError: training begins and the callback was not attached.
 
     Example:
         >>> import sparsact as sa
@@ -49,11 +49,11 @@ class TransformersCallback(TrainerCallback):
         penalties: ActivationPenalty | Iterable[ActivationPenalty] = (),
         meter: SparsityMeter | None = None,
     ) -> None:
-        self._hung = Hung(penalties, meter)
+        self._instruments = Instruments(penalties, meter)
         self._trainer: Trainer | None = None
 
     def attach(self, trainer: Trainer) -> Trainer:
-        """Put the callback in front of the trainer's own, whose logs it adds to."""
+        """Insert the callback before those of the trainer, so that it can add to their logs."""
         self._trainer = trainer
         trainer.callback_handler.callbacks.insert(0, self)
         return trainer
@@ -61,25 +61,25 @@ class TransformersCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Take over the step and tell the penalties how losses are scaled."""
+        """Set the step of the penalties, and the factor by which losses are scaled."""
         if self._trainer is None:
             raise RuntimeError(
-                "put the callback into the trainer with callback.attach(trainer), not through "
+                "add the callback to the trainer with callback.attach(trainer), not with "
                 "Trainer(callbacks=...)"
             )
-        self._hung.start(state.global_step, self._scale)
+        self._instruments.start(state.global_step, self._scale)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Count an optimizer step."""
-        self._hung.step()
+        self._instruments.step()
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Leave the forwards of an evaluation out of what is logged."""
-        self._hung.forget()
+        """Exclude the forwards of an evaluation from the logs."""
+        self._instruments.begin_window()
 
     def on_log(
         self,
@@ -92,7 +92,7 @@ class TransformersCallback(TrainerCallback):
         """Add to the log of a training loss."""
         if "loss" not in logs:
             return
-        scalars, stats = self._hung.report()
+        scalars, stats = self._instruments.report()
         logs.update(scalars)
         state.log_history[-1].update(scalars)
         assert self._trainer is not None
@@ -107,14 +107,15 @@ class TransformersCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Take the hooks away."""
-        self._hung.remove()
+        """Remove the hooks."""
+        self._instruments.remove()
 
     def _scale(self) -> float:
-        """Of a mean over micro-batches, times the loss scale of float16.
+        """The loss scale of float16, divided by the number of micro-batches.
 
-        The trainer divides a loss by the number of micro-batches, or, where the loss is a sum
-        over tokens, by their number in all micro-batches: a penalty is averaged either way.
+        The trainer divides a loss by the number of micro-batches or, if the loss is a sum over
+        tokens, by the number of tokens in all micro-batches. Penalties are averaged over
+        micro-batches in both cases.
         """
         assert self._trainer is not None
         scaler = self._trainer.accelerator.scaler

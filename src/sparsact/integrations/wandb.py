@@ -1,4 +1,4 @@
-"""Histograms in Weights & Biases, which takes scalars from the trainers by itself."""
+"""Histograms for Weights & Biases; its scalars come from the trainers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,17 +9,17 @@ from sparsact.meters import LayerStats
 
 
 def log_histograms(run: Any, stats: Mapping[str, LayerStats], step: dict[str, int]) -> None:
-    """Log the histogram of the non-zero entries of every layer that has any.
+    """Log the histogram of every layer that has non-zero entries.
 
     Args:
         run: a ``wandb.Run``.
         stats: layer → statistics.
-        step: the trainer's own name of the step → its number.
+        step: the name that the trainer uses for the step → the step.
     """
     wandb = require("wandb", "wandb")
-    found = {
+    by_tag = {
         tag: wandb.Histogram(np_histogram=(list(histogram.counts), histogram.edges))
         for tag, histogram in histograms(stats)
     }
-    if found:
-        run.log({**found, **step})
+    if by_tag:
+        run.log({**by_tag, **step})

@@ -1,6 +1,6 @@
-"""Streaming statistics of the activations of a model."""
+"""Streaming statistics of the activations of a model: density, dead units, histograms."""
 
-from sparsact.meters.histogram import Histogram
-from sparsact.meters.sparsity import LayerStats, SparsityMeter
+from sparsact.meters.sparsity_meter import LayerStats, SparsityMeter
+from sparsact.meters.streaming_histogram import Histogram
 
 __all__ = ["Histogram", "LayerStats", "SparsityMeter"]

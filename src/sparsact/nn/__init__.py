@@ -1,15 +1,21 @@
 """Threshold functions as modules, with names and arguments in the manner of ``torch.nn``."""
 
-from sparsact.nn.activity import ActivityPenalty
-from sparsact.nn.clip import Clip
-from sparsact.nn.curved import Garrote, Halfshrink
-from sparsact.nn.gate import JumpReLU, SigmoidGate
-from sparsact.nn.group import GroupSoftshrink, SparseGroupSoftshrink
-from sparsact.nn.piecewise import SCAD, Firmshrink
-from sparsact.nn.select import BatchTopK, TopK
-from sparsact.nn.shrink import Hardshrink, Softshrink
-from sparsact.nn.smooth import Softplus
-from sparsact.nn.threshold import BandModule, ThresholdModule
+from sparsact.penalties.activity_layer import ActivityPenalty
+from sparsact.thresholds.batch_topk import BatchTopK
+from sparsact.thresholds.clip import Clip
+from sparsact.thresholds.firmshrink import Firmshrink
+from sparsact.thresholds.garrote import Garrote
+from sparsact.thresholds.group_softshrink import GroupSoftshrink
+from sparsact.thresholds.halfshrink import Halfshrink
+from sparsact.thresholds.hardshrink import Hardshrink
+from sparsact.thresholds.jumprelu import JumpReLU
+from sparsact.thresholds.scad import SCAD
+from sparsact.thresholds.sigmoid_gate import SigmoidGate
+from sparsact.thresholds.softplus import Softplus
+from sparsact.thresholds.softshrink import Softshrink
+from sparsact.thresholds.sparse_group_softshrink import SparseGroupSoftshrink
+from sparsact.thresholds.threshold_module import BandModule, ThresholdModule
+from sparsact.thresholds.topk import TopK
 
 __all__ = [
     "SCAD",

@@ -1,16 +1,16 @@
-"""Penalties: pure sums with their proximal operators, and what hangs them on a model."""
+"""Penalties: sums with their proximal operators, and the classes that attach them to a model."""
 
-from sparsact.penalties.attach import ActivationPenalty
-from sparsact.penalties.concave import LogSum
-from sparsact.penalties.count import L0
-from sparsact.penalties.elementwise import L1, L2, ElasticNet
-from sparsact.penalties.group import GroupLasso, SparseGroupLasso
-from sparsact.penalties.penalty import Penalty
-from sparsact.penalties.rate import KLSparsity
-from sparsact.penalties.ratio import Hoyer, HoyerSquare
-from sparsact.penalties.schedules import CosineSchedule, LinearWarmup
-from sparsact.penalties.smooth import SmoothL1
-from sparsact.penalties.weights import WeightPenalty
+from sparsact.penalties.activation_penalty import ActivationPenalty
+from sparsact.penalties.base_penalty import Penalty
+from sparsact.penalties.coefficient_schedules import CosineSchedule, LinearWarmup
+from sparsact.penalties.group_lasso import GroupLasso, SparseGroupLasso
+from sparsact.penalties.hoyer import Hoyer, HoyerSquare
+from sparsact.penalties.kl_sparsity import KLSparsity
+from sparsact.penalties.l0 import L0
+from sparsact.penalties.l1_l2 import L1, L2, ElasticNet
+from sparsact.penalties.log_sum import LogSum
+from sparsact.penalties.smooth_l1 import SmoothL1
+from sparsact.penalties.weight_penalty import WeightPenalty
 
 __all__ = [
     "L0",

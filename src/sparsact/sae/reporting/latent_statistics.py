@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sparsact._common.errors import InputError
-from sparsact.meters.histogram import SAMPLED_PER_CALL, Histogram, StreamingHistogram
+from sparsact.meters.streaming_histogram import SAMPLED_PER_CALL, Histogram, StreamingHistogram
 from sparsact.sae.data.activation_rows import Rows
 from sparsact.sae.sae_model import SparseAutoencoder
 from sparsact.text import Tokens

@@ -1,1 +1,0 @@
-"""The threshold functions, one family per file; :mod:`sparsact.functional` is their public face."""

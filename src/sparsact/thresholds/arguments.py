@@ -1,0 +1,136 @@
+"""Checks on the arguments of a threshold, and the region of the input where it acts."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sparsact._common.errors import InputError
+
+Sides = Literal["both", "positive", "negative"]
+
+
+def accumulate_dtype(x: Tensor) -> torch.dtype:
+    """The dtype for comparing `x` with a threshold and for summing it: float32 or float64."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def widen(x: Tensor) -> Tensor:
+    """`x` in the dtype in which it is compared with a threshold."""
+    return x.to(accumulate_dtype(x))
+
+
+def widen_like(value: float | Tensor, wide: Tensor) -> Tensor:
+    """`value`, such as λ, as a tensor that can be compared with the widened input `wide`."""
+    if isinstance(value, Tensor):
+        return value.to(wide.dtype)
+    return torch.full((), value, dtype=wide.dtype, device=wide.device)
+
+
+def check_input(x: Tensor, function: str) -> None:
+    """Raise TypeError unless `x` is a real floating-point tensor."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{function} expects a tensor, got {type(x).__name__}")
+    if not x.is_floating_point():
+        raise TypeError(
+            f"{function} expects a floating-point tensor, got {x.dtype}; convert it with .float()"
+        )
+
+
+def check_threshold(value: object, name: str = "lambd") -> None:
+    """Raise unless `value`, a number or a tensor, is finite and not negative.
+
+    The values of a tensor are checked only in eager mode on the CPU. Reading them would
+    synchronise an accelerator and break ``torch.compile``, ``torch.export`` and
+    ``torch.func.vmap``.
+    """
+    if isinstance(value, Tensor):
+        if not value.is_floating_point():
+            raise TypeError(f"{name}= must be a floating-point tensor, got {value.dtype}")
+        if values_can_be_read(value) and not bool(((value >= 0) & value.isfinite()).all()):
+            raise InputError(f"{name}= must be finite and not negative everywhere")
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not 0 <= value < math.inf:
+            raise InputError(f"{name}= must be finite and not negative, got {value}")
+    else:
+        raise TypeError(f"{name}= must be a number or a tensor, got {type(value).__name__}")
+
+
+def values_can_be_read(tensor: Tensor) -> bool:
+    """Whether Python can read the values of `tensor` here without a delay or an error."""
+    return (
+        not torch.compiler.is_compiling()
+        and not torch._C._get_tracing_state()
+        and tensor.device.type == "cpu"
+        and type(tensor) in (Tensor, torch.nn.Parameter)
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    )
+
+
+def broadcast_threshold(value: float | Tensor, x: Tensor, name: str = "lambd") -> float | Tensor:
+    """Check the value of a threshold, and its shape against the input `x`.
+
+    Returns:
+        a float, or a tensor whose shape broadcasts to that of `x` without enlarging it.
+    """
+    check_threshold(value, name)
+    if not isinstance(value, Tensor):
+        return float(value)
+    check_broadcast(value, x, name)
+    return value
+
+
+def check_broadcast(tensor: Tensor, x: Tensor, name: str) -> None:
+    """Raise unless `tensor` broadcasts to the shape of `x` without enlarging it."""
+    if not broadcasts_to(tensor.shape, x.shape):
+        raise InputError(
+            f"{name}= of shape {tuple(tensor.shape)} does not broadcast to the input's shape "
+            f"{tuple(x.shape)}"
+        )
+
+
+def broadcasts_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Whether `shape` broadcasts to `target` without enlarging it."""
+    if len(shape) > len(target):
+        return False
+    trailing = target[len(target) - len(shape) :]
+    return all(size in (1, target_size) for size, target_size in zip(shape, trailing, strict=True))
+
+
+def restrict(
+    x: Tensor, result: Tensor, sides: Sides, mask: Tensor | None, zero_other: bool
+) -> Tensor:
+    """Keep `result` where the function acts; elsewhere pass `x`, or 0 if `zero_other`."""
+    region = acting_region(x, sides, mask)
+    if region is None:
+        return result
+    other = torch.zeros_like(x) if zero_other else x
+    return torch.where(region, result, other)
+
+
+def acting_region(x: Tensor, sides: Sides, mask: Tensor | None) -> Tensor | None:
+    """The boolean tensor of entries that `sides` and `mask` select, or None for all entries.
+
+    NaN belongs to both sides, so that it stays NaN.
+    """
+    if sides == "both":
+        region = None
+    elif sides == "positive":
+        region = ~(x < 0)
+    elif sides == "negative":
+        region = ~(x > 0)
+    else:
+        raise InputError(f"sides= must be 'both', 'positive' or 'negative', got {sides!r}")
+    if mask is None:
+        return region
+    check_mask(mask, x)
+    return mask if region is None else region & mask
+
+
+def check_mask(mask: Tensor, x: Tensor) -> None:
+    """Raise unless `mask` is a boolean tensor that broadcasts to the shape of `x`."""
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise TypeError(f"mask= must be a boolean tensor, got {kind}")
+    check_broadcast(mask, x, "mask")

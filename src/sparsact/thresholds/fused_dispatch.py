@@ -1,0 +1,83 @@
+"""The decision where a threshold runs as one compiled pass on the CPU."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from sparsact.kernels.definition import numba_is_installed
+from sparsact.thresholds.arguments import values_can_be_read
+
+SMALLEST_FUSED = 2**17
+"""Number of entries from which the compiled operations run by default.
+
+On smaller inputs, calling softshrink's operation costs more than it saves. Measured on two cores;
+those of hardshrink and clip save more, and would pay from 2¹⁵ entries on.
+"""
+
+_smallest: float = SMALLEST_FUSED
+_DTYPES = (torch.float32, torch.bfloat16)
+_INSTALLED = numba_is_installed()
+
+
+@contextmanager
+def fuse_from(entries: float) -> Iterator[None]:
+    """Run the compiled operations on inputs of at least `entries` entries, in this block.
+
+    0 uses them wherever one exists, ``math.inf`` never.
+    """
+    global _smallest
+    before, _smallest = _smallest, entries
+    try:
+        yield
+    finally:
+        _smallest = before
+
+
+def forward_is_fused(x: Tensor, *levels: float | Tensor) -> bool:
+    """Whether the compiled operation replaces the plain forward, which is its reference.
+
+    Not under ``torch.compile``, which fuses the plain version with its neighbours.
+    """
+    return not torch.compiler.is_compiling() and _fits(x, levels) and _are_plain(x, *levels)
+
+
+def backward_is_fused(grad: Tensor, saved: Tensor, *levels: float | Tensor) -> bool:
+    """Whether the compiled operation replaces the plain backward, which is its reference.
+
+    Also under ``torch.compile``: for the gradient of one λ per channel, inductor walks down the
+    columns, and it takes a second pass for the gradient of the input.
+    """
+    if not _fits(saved, levels):
+        return False
+    if torch.compiler.is_compiling():
+        return saved.device.type == "cpu" and not torch.compiler.is_exporting()
+    # gradients are enabled if backward is to be differentiated itself; the operation cannot be
+    return not torch.is_grad_enabled() and _are_plain(grad, saved, *levels)
+
+
+def as_tensor(level: float | Tensor) -> Tensor:
+    """`level` in the form that the operations take."""
+    return level if isinstance(level, Tensor) else torch.tensor(level, dtype=torch.float32)
+
+
+def _fits(x: Tensor, levels: tuple[float | Tensor, ...]) -> bool:
+    """Whether there is a kernel for the dtype and the levels, and enough work for it."""
+    return (
+        _INSTALLED
+        and x.dtype in _DTYPES
+        and _vary_along_one_dim([level for level in levels if isinstance(level, Tensor)])
+        and x.numel() >= _smallest
+    )
+
+
+def _are_plain(*values: float | Tensor) -> bool:
+    return all(values_can_be_read(value) for value in values if isinstance(value, Tensor))
+
+
+def _vary_along_one_dim(levels: list[Tensor]) -> bool:
+    varying = {
+        dim - level.ndim for level in levels for dim in range(level.ndim) if level.shape[dim] != 1
+    }
+    return len(varying) <= 1

@@ -1,0 +1,174 @@
+"""Soft shrinkage of groups: function, autograd function and module."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from sparsact.thresholds.arguments import check_input, restrict, widen
+from sparsact.thresholds.backward import keep, kept
+from sparsact.thresholds.groups import Dims, Groups, zero_outside
+from sparsact.thresholds.threshold_module import BandModule
+
+
+def group_softshrink(
+    x: Tensor,
+    lambd: float | Tensor = 0.5,
+    dim: Dims = -1,
+    group_size: int | None = None,
+    *,
+    mask: Tensor | None = None,
+    zero_other: bool = False,
+) -> Tensor:
+    """Group soft shrinkage: ``max(1 − λ/‖x_g‖₂, 0)·x_g``, the proximal operator of ``λΣ‖x_g‖₂``.
+
+    Args:
+        x: any shape, floating point.
+        lambd: λ ≥ 0, a float or a tensor that broadcasts to the shape of the group norms. That is
+            the shape of `x` with the number of groups along `dim` in place of the size of `dim`.
+        dim: the dim, or dims, along which entries form groups.
+        group_size: None makes all of `dim` one group; a number cuts one `dim` into contiguous
+            groups of that size.
+        mask: boolean, broadcasts to `x`; entries where it is False belong to no group.
+        zero_other: entries outside `mask` become 0 instead of passing unchanged.
+
+    Returns:
+        a tensor of the shape and dtype of `x`. The norm is computed in float32 at least, and
+        neither overflows nor underflows. ``‖x_g‖ = λ`` gives 0. A NaN makes its group NaN.
+
+    Gradient:
+        exact. For ``n = ‖x_g‖ > λ``: ``J = (1 − λ/n)·I + λ·x_g·x_gᵀ/n³`` and ``∂λ = −x_g/n``;
+        both are 0 for ``n ≤ λ``. Only the output is kept for backward.
+
+    Raises:
+        TypeError: `x` is not floating point.
+        ValueError: λ is negative or not finite, or does not broadcast; `group_size` does not
+            divide the size of `dim`, or comes with several dims.
+
+    Example:
+        >>> x = torch.tensor([3.0, 4.0, 0.3, 0.4])
+        >>> group_softshrink(x, 1.0, group_size=2)
+        tensor([2.4000, 3.2000, 0.0000, 0.0000])
+
+    Source:
+        Yuan & Lin, "Model selection and estimation in regression with grouped variables", JRSS
+        B 68 (2006), eq. 2.4, without its factor √p.
+    """
+    check_input(x, "group_softshrink")
+    groups = Groups(x, dim, group_size)
+    lambd = groups.broadcast(lambd, "lambd")
+    if x.numel() == 0:
+        return x.clone()
+    shrunk: Tensor = _GroupSoftshrink.apply(zero_outside(x, mask), lambd, groups)
+    return restrict(x, shrunk, "both", mask, zero_other)
+
+
+class GroupSoftshrink(BandModule):
+    """Group soft shrinkage as a module; see :func:`sparsact.functional.group_softshrink`.
+
+    Args:
+        lambd: the (initial) λ ≥ 0, compared with the norms of the groups. It and the arguments
+            not listed here are those of :class:`BandModule`. The gradient of a learned λ is
+            exact.
+        num_parameters: number of λ: 1, or the size of `channel_dim` in the shape of the norms.
+        channel_dim: the dim of the norms along which λ differs, if there are several.
+        dim: the dim, or dims, along which entries form groups.
+        group_size: the size of the groups, as in the function.
+        zero_other: entries outside the mask become 0 instead of passing unchanged.
+
+    ``init_from`` sets the share of *groups* that become zero.
+
+    Shape:
+        any, returned unchanged.
+
+    Example:
+        >>> import torch
+        >>> GroupSoftshrink(1.0, group_size=2)(torch.tensor([3.0, 4.0, 0.3, 0.4]))
+        tensor([2.4000, 3.2000, 0.0000, 0.0000])
+        >>> GroupSoftshrink(0.1, learnable=True, num_parameters=64, dim=(2, 3))  # one per map
+        GroupSoftshrink(lambd=0.1, learnable=True, num_parameters=64, channel_dim=1, dim=(2, 3))
+    """
+
+    def __init__(
+        self,
+        lambd: float | Tensor = 0.5,
+        learnable: bool = False,
+        num_parameters: int = 1,
+        channel_dim: int = 1,
+        *,
+        dim: Dims = -1,
+        group_size: int | None = None,
+        zero_other: bool = False,
+    ) -> None:
+        super().__init__(lambd, learnable, num_parameters, channel_dim, zero_other=zero_other)
+        self.dim = dim
+        self.group_size = group_size
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Apply the function to `x`; only entries where `mask` is True belong to groups."""
+        return group_softshrink(x, self.threshold(x), **self._options(), mask=mask)
+
+    def _options(self) -> dict[str, Any]:
+        return {"dim": self.dim, "group_size": self.group_size, "zero_other": self.zero_other}
+
+    def _lambd_shape(self, x: Tensor) -> tuple[int, ...]:
+        return Groups(x, self.dim, self.group_size).norm_shape
+
+    def _score(self, sample: Tensor) -> tuple[Tensor, None]:
+        groups = Groups(sample, self.dim, self.group_size)
+        return groups.norm(groups.split(widen(sample))).reshape(groups.norm_shape), None
+
+    def extra_repr(self) -> str:
+        """λ, and the groups."""
+        size = "" if self.group_size is None else f", group_size={self.group_size}"
+        return super().extra_repr() + f", dim={self.dim}" + size
+
+
+class _GroupSoftshrink(Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, lambd: float | Tensor, groups: Groups) -> Tensor:
+        return shrink_groups(widen(x), lambd, groups).to(x.dtype)
+
+    @staticmethod
+    def setup_context(
+        ctx: Any, inputs: tuple[Tensor, float | Tensor, Groups], output: Tensor
+    ) -> None:
+        ctx.groups = inputs[2]
+        keep(ctx, output, inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        output, (lambd,) = kept(ctx)
+        grad_x, along = group_gradients(grad, output, lambd, ctx.groups)
+        grad_lambd = ctx.groups.sum_to(-along, lambd) if ctx.needs_input_grad[1] else None
+        return grad_x.to(output.dtype), grad_lambd, None
+
+
+def shrink_groups(wide: Tensor, lambd: float | Tensor, groups: Groups) -> Tensor:
+    """Soft shrinkage of the groups of a widened tensor."""
+    split = groups.split(wide)
+    wide_lambd, norm = groups.widen_lambd(lambd, split), groups.norm(split)
+    scale = torch.where(norm == torch.inf, 1.0, (norm - wide_lambd) / norm)
+    return groups.join(split * torch.where(norm <= wide_lambd, 0.0, scale))
+
+
+def group_gradients(
+    grad: Tensor, output: Tensor, lambd: float | Tensor, groups: Groups
+) -> tuple[Tensor, Tensor]:
+    """J·g, and ``x_g·g/‖x_g‖`` per group.
+
+    Both are computed from the output, whose groups have the norm ``‖x_g‖ − λ``.
+    """
+    split, grad = groups.split(widen(output)), groups.split(widen(grad))
+    wide_lambd, norm = groups.widen_lambd(lambd, split), groups.norm(split)
+    live = norm != 0
+    usable = live & (norm < torch.inf)
+    direction = torch.where(usable, split, 0.0) / torch.where(usable, norm, 1.0)
+    along = (direction * grad).sum(groups.dims, keepdim=True)
+    pull = wide_lambd / torch.where(live, norm + wide_lambd, torch.inf)
+    inside = split.isnan() | live  # isnan first: it has the strides of x
+    grad_split = torch.where(inside, grad - pull * (grad - direction * along), 0.0)
+    return groups.join(grad_split), along

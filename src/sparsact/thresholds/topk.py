@@ -1,0 +1,123 @@
+"""Selection of the k largest entries of each row: function and module."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from sparsact._common.errors import InputError
+from sparsact.thresholds.arguments import check_input, check_mask
+
+By = Literal["value", "magnitude"]
+
+
+def topk(
+    x: Tensor,
+    k: int,
+    dim: int = -1,
+    *,
+    by: By = "value",
+    mask: Tensor | None = None,
+    zero_other: bool = False,
+) -> Tensor:
+    """Keep the k largest entries along `dim`, set the others to zero.
+
+    Args:
+        x: any shape, floating point.
+        k: number of entries kept per row; a row of at most k entries is kept completely.
+        dim: the dim along which entries compete.
+        by: ``"value"`` applies relu and keeps the k largest values, as sparse autoencoders do;
+            if fewer than k values are positive, fewer entries are kept. ``"magnitude"`` keeps
+            the k largest ``|x|`` with their sign.
+        mask: boolean, broadcasts to `x`; only entries where it is True compete.
+        zero_other: entries outside `mask` become 0 instead of passing unchanged.
+
+    Returns:
+        a tensor of the shape and dtype of `x`. At most k entries of a row are kept; among equal
+        entries, ``torch.topk`` chooses. NaN stays NaN, and counts among the k.
+
+    Gradient:
+        exact: ``∂x = 1`` on the kept entries (with ``by="value"`` on those above 0).
+
+    Raises:
+        TypeError: `x` is not floating point, or k is not an integer.
+        ValueError: k is negative, or `by` is unknown.
+
+    Example:
+        >>> topk(torch.tensor([3.0, -5.0, 1.0, 2.0]), 2)
+        tensor([3., 0., 0., 2.])
+        >>> topk(torch.tensor([3.0, -5.0, 1.0, 2.0]), 2, by="magnitude")
+        tensor([ 3., -5.,  0.,  0.])
+
+    Source:
+        Makhzani & Frey, "k-Sparse Autoencoders" (2014); Gao et al., "Scaling and evaluating
+        sparse autoencoders" (2024), sec. 2.3.
+    """
+    check_input(x, "topk")
+    check_selection(k, by)
+    values, score = ranked(x, by, mask)
+    size = x.shape[dim] if x.ndim else 1
+    chosen = score.topk(min(k, size), dim=dim, sorted=False).indices
+    keep = torch.zeros_like(x, dtype=torch.bool).scatter(dim, chosen, True)
+    return select(x, values, keep, mask, zero_other)
+
+
+class TopK(nn.Module):
+    """Keep the k largest entries along a dim; see :func:`sparsact.functional.topk`.
+
+    `k`, `dim` and `by` are those of the function.
+
+    Shape:
+        any, returned unchanged.
+
+    Example:
+        >>> import torch
+        >>> TopK(1)(torch.tensor([[1.0, 3.0], [2.0, -1.0]]))
+        tensor([[0., 3.],
+                [2., 0.]])
+    """
+
+    def __init__(self, k: int, dim: int = -1, *, by: By = "value") -> None:
+        super().__init__()
+        check_selection(k, by)
+        self.k = k
+        self.dim = dim
+        self.by: By = by
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Apply the function to `x`; only entries where `mask` is True compete."""
+        return topk(x, self.k, self.dim, by=self.by, mask=mask)
+
+    def extra_repr(self) -> str:
+        """k, the dim and the ranking."""
+        return f"k={self.k}, dim={self.dim}, by={self.by!r}"
+
+
+def check_selection(k: object, by: str) -> None:
+    """Raise unless `k` is a non-negative integer and `by` is the name of a ranking."""
+    if not isinstance(k, int) or isinstance(k, bool):
+        raise TypeError(f"k= must be an integer, got {type(k).__name__}")
+    if k < 0:
+        raise InputError(f"k= must not be negative, got {k}")
+    if by not in ("value", "magnitude"):
+        raise InputError(f"by= must be 'value' or 'magnitude', got {by!r}")
+
+
+def ranked(x: Tensor, by: By, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The values that kept entries take, and the score by which entries compete."""
+    values = x.relu() if by == "value" else x
+    score = values.detach().abs()
+    if mask is not None:
+        check_mask(mask, x)
+        score = torch.where(mask, score, -1.0)
+    return values, score
+
+
+def select(
+    x: Tensor, values: Tensor, keep: Tensor, mask: Tensor | None, zero_other: bool
+) -> Tensor:
+    """`values` where `keep` is True, else 0; outside `mask`, `x` or 0."""
+    result = torch.where(x.isnan() | keep, values, 0.0)  # isnan first: it has the strides of x
+    if mask is None:
+        return result
+    return torch.where(mask, result, 0.0 if zero_other else x)
