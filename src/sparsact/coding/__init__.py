@@ -7,12 +7,16 @@ from sparsact.coding.sparse_code import (
     solve_sparse_code,
     sparse_code,
 )
+from sparsact.coding.unfolded import ALISTA, LISTA, ThresholdFactory
 
 __all__ = [
+    "ALISTA",
+    "LISTA",
     "ConvDictionary",
     "NotConvergedWarning",
     "Operator",
     "SparseCode",
+    "ThresholdFactory",
     "solve_sparse_code",
     "sparse_code",
 ]
