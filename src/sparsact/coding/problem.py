@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from sparsact.coding.duality import Gap, duality_gap, rows
@@ -69,8 +70,10 @@ class Problem:
         """How far one proximal gradient step moves each code, over its size, (batch,)."""
         _, correlation = self.ascent(codes)
         step = 1 / self.lipschitz
-        moved: Tensor = rows(self.prox(codes + step * correlation, step) - codes).norm(dim=1)
-        return moved / rows(codes).norm(dim=1).clamp(min=1e-30)
+        move = rows(self.prox(codes + step * correlation, step) - codes)
+        moved: Tensor = torch.linalg.vector_norm(move, dim=1)
+        size: Tensor = torch.linalg.vector_norm(rows(codes), dim=1)
+        return moved / size.clamp(min=1e-30)
 
     def distance(self, codes: Tensor) -> Tensor:
         """What is compared with the tolerance: the relative gap, or the relative change."""

@@ -128,7 +128,8 @@ class LISTA(_Unfolded):
     def _ascent(self, number: int, codes: Tensor, x: Tensor) -> Tensor:
         shared = number % len(self.decoders)
         residual = x - codes @ self.decoders[shared]
-        return residual @ self.encoders[shared].t()
+        ascent: Tensor = residual @ self.encoders[shared].t()
+        return ascent
 
 
 class ALISTA(_Unfolded):
@@ -176,7 +177,8 @@ class ALISTA(_Unfolded):
 
     def _ascent(self, number: int, codes: Tensor, x: Tensor) -> Tensor:
         residual = x - codes @ self.decoder
-        return self.step_sizes[number] * (residual @ self.encoder.t())
+        ascent: Tensor = self.step_sizes[number] * (residual @ self.encoder.t())
+        return ascent
 
 
 def _analytic_weights(atoms: Tensor) -> Tensor:
@@ -185,5 +187,5 @@ def _analytic_weights(atoms: Tensor) -> Tensor:
             f"dictionary= has {len(atoms)} atoms that do not span the {atoms.shape[1]} dims of the "
             "signals: the analytic weights do not exist"
         )
-    weights = torch.linalg.solve(atoms.t() @ atoms, atoms.t()).t()
+    weights: Tensor = torch.linalg.solve(atoms.t() @ atoms, atoms.t()).t()
     return weights / (weights * atoms).sum(1, keepdim=True)
