@@ -1,0 +1,152 @@
+"""Dictionaries as linear operators: a matrix, a convolution, or a module with an adjoint."""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from sparsact._common.errors import InputError
+
+_POWER_STEPS = 200
+_POWER_TOLERANCE = 1e-4
+_LIPSCHITZ_MARGIN = 1.01  # power iteration approaches the largest eigenvalue from below
+_CONVOLUTIONS = {
+    1: (nn.functional.conv1d, nn.functional.conv_transpose1d),
+    2: (nn.functional.conv2d, nn.functional.conv_transpose2d),
+    3: (nn.functional.conv3d, nn.functional.conv_transpose3d),
+}
+
+
+@runtime_checkable
+class Operator(Protocol):
+    """What a dictionary must do; an ``nn.Module`` with a method ``adjoint`` does."""
+
+    def __call__(self, codes: Tensor) -> Tensor:
+        """The signals (batch, …) that the codes (batch, …) describe: linear in the codes."""
+
+    def adjoint(self, signals: Tensor) -> Tensor:
+        """The adjoint map: ``⟨D(z), x⟩ = ⟨z, D.adjoint(x)⟩`` for all codes and signals."""
+
+
+class MatrixDictionary:
+    """A matrix of atoms (atoms, dim) as an operator on codes (batch, atoms)."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix = matrix
+
+    def __call__(self, codes: Tensor) -> Tensor:
+        """``codes @ matrix``."""
+        return codes @ self.matrix
+
+    def adjoint(self, signals: Tensor) -> Tensor:
+        """``signals @ matrix.T``."""
+        return signals @ self.matrix.t()
+
+
+class ConvDictionary(nn.Module):
+    """Atoms that are shifted over a signal: codes are maps, one for each atom.
+
+    A signal is ``Σ_a atom_a ∗ code_a``, a transposed convolution; the adjoint is the convolution
+    with the same atoms.
+
+    Args:
+        atoms: (atoms, channels, size), (atoms, channels, height, width) or with three sizes.
+        stride: step between the positions of an atom, at most its size.
+
+    Raises:
+        InputError: `atoms` has another number of dims, or `stride` leaves gaps between atoms.
+
+    Example:
+        >>> dictionary = ConvDictionary(torch.ones(1, 1, 2))
+        >>> dictionary(torch.tensor([[[1.0, 0.0, 2.0]]])).detach()
+        tensor([[[1., 1., 2., 2.]]])
+
+    Source:
+        Bristow, Eriksson & Lucey, "Fast convolutional sparse coding" (2013), for the model.
+    """
+
+    def __init__(self, atoms: Tensor, stride: int = 1) -> None:
+        super().__init__()
+        if atoms.ndim - 2 not in _CONVOLUTIONS:
+            raise InputError(
+                "atoms= must be (atoms, channels, size) with one to three sizes, got shape "
+                f"{tuple(atoms.shape)}"
+            )
+        if not 1 <= stride <= min(atoms.shape[2:]):
+            raise InputError(
+                f"stride= must be between 1 and the atom's size {min(atoms.shape[2:])}, "
+                f"got {stride}"
+            )
+        self.atoms = nn.Parameter(atoms)
+        self.stride = stride
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Signals (batch, channels, …) from codes (batch, atoms, …)."""
+        _, transposed = _CONVOLUTIONS[self.atoms.ndim - 2]
+        signals: Tensor = transposed(codes, self.atoms, stride=self.stride)
+        return signals
+
+    def adjoint(self, signals: Tensor) -> Tensor:
+        """Codes (batch, atoms, …) from signals (batch, channels, …)."""
+        sizes = signals.shape[2:]
+        for size, atom in zip(sizes, self.atoms.shape[2:], strict=True):
+            if size < atom or (size - atom) % self.stride:
+                raise InputError(
+                    f"signals of size {tuple(sizes)} do not fit atoms of size "
+                    f"{tuple(self.atoms.shape[2:])} at stride {self.stride}: pad them so that "
+                    "size − atom is a multiple of the stride"
+                )
+        convolution, _ = _CONVOLUTIONS[self.atoms.ndim - 2]
+        codes: Tensor = convolution(signals, self.atoms, stride=self.stride)
+        return codes
+
+    def extra_repr(self) -> str:
+        """Atoms and stride."""
+        return f"atoms={tuple(self.atoms.shape)}, stride={self.stride}"
+
+
+@torch.no_grad()
+def largest_eigenvalue(operator: Operator, codes: Tensor) -> float:
+    """An upper estimate of the largest eigenvalue of ``z ↦ D.adjoint(D(z))``.
+
+    Args:
+        operator: the dictionary.
+        codes: any codes of the right shape (batch, …), dtype and device.
+    """
+    if isinstance(operator, MatrixDictionary):
+        matrix = operator.matrix
+        gram = matrix @ matrix.t() if len(matrix) <= matrix.shape[1] else matrix.t() @ matrix
+        return float(torch.linalg.eigvalsh(gram)[-1])
+    generator = torch.Generator().manual_seed(0)
+    vector = torch.randn(codes[:1].shape, generator=generator, dtype=torch.float64)
+    vector = (vector / vector.norm()).to(codes)
+    size = 0.0
+    for _ in range(_POWER_STEPS):
+        image = operator.adjoint(operator(vector))
+        before, size = size, float(image.norm())
+        if size == 0 or abs(size - before) <= _POWER_TOLERANCE * size:
+            break
+        vector = image / size
+    return _LIPSCHITZ_MARGIN * size
+
+
+@torch.no_grad()
+def check_adjoint(operator: Operator, signals: Tensor) -> None:
+    """Raise InputError unless ``⟨D(z), x⟩ = ⟨z, D.adjoint(x)⟩`` for a random z and x."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(signals[:1].shape, generator=generator, dtype=torch.float64).to(signals)
+    adjoint = operator.adjoint(x)
+    z = torch.randn(adjoint.shape, generator=generator, dtype=torch.float64).to(signals)
+    image = operator(z)
+    if image.shape != x.shape:
+        raise InputError(
+            f"dictionary= maps codes of shape {tuple(z.shape)} to {tuple(image.shape)}, and the "
+            f"signals have shape {tuple(x.shape)}"
+        )
+    left, right = float((image * x).sum()), float((z * adjoint).sum())
+    scale = float(image.norm() * x.norm() + z.norm() * adjoint.norm())
+    if abs(left - right) > 1e4 * torch.finfo(x.dtype).eps * scale:
+        raise InputError(
+            f"the adjoint of dictionary= is not its adjoint: ⟨D(z), x⟩ is {left:.6g} and "
+            f"⟨z, D.adjoint(x)⟩ is {right:.6g}"
+        )

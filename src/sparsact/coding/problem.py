@@ -1,0 +1,80 @@
+"""The problem that sparse coding solves, on a batch of signals."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from sparsact.coding.duality import Gap, duality_gap, rows
+from sparsact.coding.operators import Operator, largest_eigenvalue
+from sparsact.penalties import Penalty
+
+Prox = Callable[[Tensor, float], Tensor]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """``min_z ½‖x − D(z)‖² + penalty(z)`` for each signal x of a batch.
+
+    Attributes:
+        signals: x, (batch, …).
+        operator: D and its adjoint.
+        penalty: has a prox.
+        positive: whether codes must not be negative.
+        lipschitz: an upper bound of the largest eigenvalue of DᵀD.
+        gap: the duality gap, or None where it is not known.
+    """
+
+    signals: Tensor
+    operator: Operator
+    penalty: Penalty
+    positive: bool
+    lipschitz: float
+    gap: Gap | None
+
+    @classmethod
+    def of(
+        cls, signals: Tensor, operator: Operator, penalty: Penalty, positive: bool, codes: Tensor
+    ) -> "Problem":
+        """The problem with its Lipschitz constant measured; `codes` gives their shape."""
+        lipschitz = largest_eigenvalue(operator, codes)
+        return cls(signals, operator, penalty, positive, lipschitz, duality_gap(penalty, positive))
+
+    def only(self, chosen: Tensor) -> "Problem":
+        """The problem of some of the signals."""
+        return replace(self, signals=self.signals[chosen])
+
+    def prox(self, codes: Tensor, step: float) -> Tensor:
+        """The prox of the penalty, over codes that are not negative if `positive`.
+
+        For a penalty that depends on magnitudes and grows with them, the prox of the positive part
+        is that of the penalty with the constraint.
+        """
+        return self.penalty.prox(codes.relu() if self.positive else codes, step)
+
+    def ascent(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """The residuals ``x − D(z)`` and ``D.adjoint`` of them: minus the gradient."""
+        residual = self.signals - self.operator(codes)
+        return residual, self.operator.adjoint(residual)
+
+    def relative_gap(self, codes: Tensor) -> Tensor:
+        """The duality gap of each signal over ``½‖x‖²``, (batch,)."""
+        assert self.gap is not None
+        residual, correlation = self.ascent(codes)
+        energy = rows(self.signals).square().sum(1) / 2
+        gap = self.gap(self.signals, residual, correlation, codes)
+        return gap.clamp(min=0) / energy.clamp(min=1e-30)
+
+    def relative_change(self, codes: Tensor) -> Tensor:
+        """How far one proximal gradient step moves each code, over its size, (batch,)."""
+        _, correlation = self.ascent(codes)
+        step = 1 / self.lipschitz
+        move = rows(self.prox(codes + step * correlation, step) - codes)
+        moved: Tensor = torch.linalg.vector_norm(move, dim=1)
+        size: Tensor = torch.linalg.vector_norm(rows(codes), dim=1)
+        return moved / size.clamp(min=1e-30)
+
+    def distance(self, codes: Tensor) -> Tensor:
+        """What is compared with the tolerance: the relative gap, or the relative change."""
+        return self.relative_change(codes) if self.gap is None else self.relative_gap(codes)

@@ -1,0 +1,191 @@
+"""Unfolded networks: the steps of a solver as layers, with thresholds and weights that learn."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from sparsact._common.errors import InputError
+from sparsact.coding.operators import MatrixDictionary, largest_eigenvalue
+from sparsact.coding.proximal_gradient import fista_momenta
+from sparsact.nn import Softshrink
+
+ThresholdFactory = Callable[[float, int], nn.Module]
+"""Takes the initial λ and the number of atoms; gives the threshold module of one step."""
+
+
+def learned_softshrink(lambd: float, atoms: int) -> nn.Module:
+    """A soft threshold with a λ for each atom."""
+    return Softshrink(lambd, learnable=True, num_parameters=atoms, channel_dim=-1)
+
+
+class _Unfolded(nn.Module):
+    """What unfolded networks share: a threshold and, if wanted, a momentum for each step."""
+
+    def __init__(
+        self,
+        dictionary: Tensor,
+        steps: int,
+        lambd: float,
+        threshold: ThresholdFactory,
+        momentum: bool,
+    ) -> None:
+        super().__init__()
+        if dictionary.ndim != 2 or not len(dictionary):
+            raise InputError(
+                "dictionary= must be (atoms, dim) with at least one atom, got shape "
+                f"{tuple(dictionary.shape)}"
+            )
+        if steps < 1:
+            raise InputError(f"steps= must be at least 1, got {steps}")
+        self.steps = steps
+        self.step_size = 1 / largest_eigenvalue(MatrixDictionary(dictionary), dictionary)
+        self.thresholds = nn.ModuleList(
+            threshold(lambd * self.step_size, len(dictionary)) for _ in range(steps)
+        )
+        factors = fista_momenta(steps) if momentum else []
+        self.momenta = nn.Parameter(torch.tensor(factors, dtype=dictionary.dtype))
+
+    def _ascent(self, number: int, codes: Tensor, x: Tensor) -> Tensor:
+        """What step `number` adds to the codes before its threshold."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, sigma: Tensor | float | None = None) -> Tensor:
+        """Codes (…, atoms) of signals (…, dim).
+
+        Args:
+            x: signals.
+            sigma: the noise's standard deviation, a number or (…, 1): the thresholds are for unit
+                noise then, and are multiplied by it. By default they are taken as they are.
+        """
+        codes = x.new_zeros(*x.shape[:-1], self.thresholds_per_step)
+        ahead = codes
+        for number, threshold in enumerate(self.thresholds):
+            raised = ahead + self._ascent(number, ahead, x)
+            new = threshold(raised) if sigma is None else sigma * threshold(raised / sigma)
+            moving = len(self.momenta) > 0
+            ahead = new + self.momenta[number] * (new - codes) if moving else new
+            codes = new
+        return codes
+
+    @property
+    def thresholds_per_step(self) -> int:
+        """The number of atoms."""
+        raise NotImplementedError
+
+
+class LISTA(_Unfolded):
+    """Learned ISTA: ``z ← T_k(z + (x − z·D_k)·W_kᵀ)`` for steps k.
+
+    Untrained, with ``D_k = D`` and ``W_k = D/L``, it computes `steps` steps of ISTA (of FISTA with
+    `momentum`) on the lasso with penalty `lambd`; a thousand times fewer steps than a solver needs
+    can be trained to do its work on signals of one kind.
+
+    Args:
+        dictionary: atoms (atoms, dim), copied into parameters.
+        steps: number of layers.
+        lambd: λ of the lasso that the untrained network solves.
+        tied: whether all steps share D and W; thresholds are the step's own in any case.
+        momentum: whether a step starts ahead of its codes by a learned factor, as in FISTA.
+        threshold: makes the threshold module of a step; any of ``sparsact.nn``.
+
+    Raises:
+        InputError: a dictionary that is no matrix or has no atoms, or no steps.
+
+    Example:
+        >>> net = LISTA(torch.eye(4), steps=3, lambd=0.5)
+        >>> net(torch.tensor([2.0, 0.3, -1.0, 0.0])).detach()
+        tensor([ 1.5000,  0.0000, -0.5000,  0.0000])
+
+    Source:
+        Gregor & LeCun, "Learning fast approximations of sparse coding" (2010); the coupling of D
+        and W as in Chen et al., "Theoretical linear convergence of unfolded ISTA" (2018).
+    """
+
+    def __init__(
+        self,
+        dictionary: Tensor,
+        steps: int,
+        lambd: float = 0.1,
+        *,
+        tied: bool = True,
+        momentum: bool = False,
+        threshold: ThresholdFactory = learned_softshrink,
+    ) -> None:
+        super().__init__(dictionary, steps, lambd, threshold, momentum)
+        atoms = dictionary.detach()
+        copies = 1 if tied else steps
+        self.decoders = nn.ParameterList(nn.Parameter(atoms.clone()) for _ in range(copies))
+        self.encoders = nn.ParameterList(
+            nn.Parameter(atoms * self.step_size) for _ in range(copies)
+        )
+
+    @property
+    def thresholds_per_step(self) -> int:
+        """The number of atoms."""
+        return len(self.decoders[0])
+
+    def _ascent(self, number: int, codes: Tensor, x: Tensor) -> Tensor:
+        shared = number % len(self.decoders)
+        residual = x - codes @ self.decoders[shared]
+        ascent: Tensor = residual @ self.encoders[shared].t()
+        return ascent
+
+
+class ALISTA(_Unfolded):
+    """Learned ISTA with analytic weights: only a step size and the thresholds of each step learn.
+
+    ``z ← T_k(z + γ_k·(x − z·D)·Wᵀ)``, where W minimises ``‖W·Dᵀ‖_F`` with ``w_j·d_j = 1``: the row
+    w_j is ``(DᵀD)⁻¹·d_j``, scaled. For an orthonormal D it is LISTA.
+
+    Args:
+        dictionary: atoms (atoms, dim) that span the space of signals; fixed.
+        steps: number of layers.
+        lambd: initial λ, as in :class:`LISTA`.
+        momentum: see :class:`LISTA`.
+        threshold: see :class:`LISTA`.
+
+    Raises:
+        InputError: as :class:`LISTA`; or atoms that do not span the signals' space.
+
+    Source:
+        Liu et al., "ALISTA: Analytic weights are as good as learned weights in LISTA" (2019).
+    """
+
+    decoder: Tensor
+    encoder: Tensor
+
+    def __init__(
+        self,
+        dictionary: Tensor,
+        steps: int,
+        lambd: float = 0.1,
+        *,
+        momentum: bool = False,
+        threshold: ThresholdFactory = learned_softshrink,
+    ) -> None:
+        super().__init__(dictionary, steps, lambd, threshold, momentum)
+        self.register_buffer("decoder", dictionary.detach().clone())
+        self.register_buffer("encoder", _analytic_weights(dictionary.detach()))
+        initial = 1 / float(torch.linalg.eigvals(self.encoder @ self.decoder.t()).abs().max())
+        self.step_sizes = nn.Parameter(torch.full((steps,), initial, dtype=dictionary.dtype))
+
+    @property
+    def thresholds_per_step(self) -> int:
+        """The number of atoms."""
+        return len(self.decoder)
+
+    def _ascent(self, number: int, codes: Tensor, x: Tensor) -> Tensor:
+        residual = x - codes @ self.decoder
+        ascent: Tensor = self.step_sizes[number] * (residual @ self.encoder.t())
+        return ascent
+
+
+def _analytic_weights(atoms: Tensor) -> Tensor:
+    if int(torch.linalg.matrix_rank(atoms)) < atoms.shape[1]:
+        raise InputError(
+            f"dictionary= has {len(atoms)} atoms that do not span the {atoms.shape[1]} dims of the "
+            "signals: the analytic weights do not exist"
+        )
+    weights: Tensor = torch.linalg.solve(atoms.t() @ atoms, atoms.t()).t()
+    return weights / (weights * atoms).sum(1, keepdim=True)
