@@ -3,9 +3,12 @@
 import importlib
 from types import ModuleType
 
+from sparsact._common.tested_versions import warn_if_untested
+
 
 def require(module: str, extra: str) -> ModuleType:
     """Import `module`, or raise an ImportError that names the extra it comes with."""
+    warn_if_untested(module)
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

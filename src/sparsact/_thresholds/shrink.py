@@ -16,7 +16,7 @@ from sparsact._thresholds.arguments import (
     sum_to,
     widen,
 )
-from sparsact._thresholds.fused import backward_is_fused, forward_is_fused
+from sparsact._thresholds.fused import as_tensor, backward_is_fused, forward_is_fused
 from sparsact._thresholds.saving import keep, kept
 from sparsact._thresholds.straight_through import (
     Kernel,
@@ -138,13 +138,14 @@ class _Softshrink(Function):
 
     @staticmethod
     def forward(x: Tensor, lambd: Threshold) -> Tensor:
-        if isinstance(lambd, Tensor):
-            fused = forward_is_fused(x, lambd)
-            return (_sparsact.softshrink if fused else _soft)(x, lambd)
-        if torch.compiler.is_compiling():
-            return _soft(x, lambd)
-        shrunk: Tensor = _aten.softshrink(x, lambd)  # its decomposition turns NaN into 0
-        return shrunk
+        learned, half = isinstance(lambd, Tensor), x.dtype in (torch.bfloat16, torch.float16)
+        if (learned or half) and forward_is_fused(x, lambd):
+            return _sparsact.softshrink(x, as_tensor(lambd))  # type: ignore[no-any-return]
+        if learned or torch.compiler.is_compiling():
+            return _soft(x, lambd)  # the decomposition of torch's own turns NaN into 0
+        # torch's own takes one pass; in half precision its releases round λ in different ways
+        shrunk: Tensor = _aten.softshrink(widen(x), lambd)
+        return shrunk.to(x.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Threshold], output: Tensor) -> None:

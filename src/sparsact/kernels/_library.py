@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparsact._common.tested_versions import warn_if_untested
+
 _KERNELS: dict[str, tuple[torch.dtype, ...]] = {}
 
 
@@ -76,6 +78,7 @@ def numba_is_installed() -> bool:
 @functools.cache
 def kernel(file: str, name: str) -> Callable[..., Any]:
     """A function of a file in `sparsact.kernels._cpu`, which this imports."""
+    warn_if_untested("numba")
     module = importlib.import_module(f"sparsact.kernels._cpu.{file}")
     found: Callable[..., Any] = getattr(module, name)
     return found
