@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from sparsact import functional, integrations, nn, optim
+from sparsact._common.tested_versions import warn_if_untested
 from sparsact._version import __version__
 from sparsact.hooks import swap
 from sparsact.meters import LayerStats, SparsityMeter
@@ -84,6 +85,9 @@ _LAZY = {  # loaded when first asked for
     "sparsify": "sparsact.inference",
     "tune": "sparsact.calibration",
 }
+
+
+warn_if_untested("torch")
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ import importlib
 from types import ModuleType
 
 from sparsact._common.errors import MissingExtraError
+from sparsact._common.tested_versions import warn_if_untested
 
 
 def require(module: str, extra: str) -> ModuleType:
@@ -12,6 +13,7 @@ def require(module: str, extra: str) -> ModuleType:
     Raises:
         MissingExtraError: it is not installed.
     """
+    warn_if_untested(module)
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
+from sparsact._common.tested_versions import warn_if_untested
 
 NO_SEQUENCE = (
     "keep_first= needs a model that reads sequences: token ids (rows, length) or embeddings "
@@ -115,6 +116,8 @@ def count_tokens(
 
 def sequence_readers(model: nn.Module) -> list[nn.Module]:
     """The modules whose inputs are one sequence a row: the model, or its encoder and decoder."""
+    if type(model).__module__.startswith("transformers."):
+        warn_if_untested("transformers")
     config = getattr(model, "config", None)
     if not getattr(config, "is_encoder_decoder", False):
         return [model]
@@ -170,8 +173,8 @@ def _cache_of(inputs: Mapping[str, Any]) -> Any:
     name = next((name for name in _CACHES if name in inputs), None)
     if cache is None and name is not None:
         raise InputError(
-            f"keep_first= cannot read {name}, a {type(inputs[name]).__name__}: give position_ids= "
-            "too"
+            f"keep_first= cannot read {name}, a {type(inputs[name]).__name__} that does not say "
+            "how many tokens it holds: give position_ids= too, or install a newer transformers"
         )
     return cache
 

@@ -6,6 +6,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
+from sparsact._common.tested_versions import warn_if_untested
 from sparsact.integrations.tensorboard import write_histograms
 from sparsact.integrations.training_instruments import Instruments
 from sparsact.integrations.wandb import log_histograms
@@ -52,6 +53,7 @@ class LightningCallback(Callback):
         penalties: ActivationPenalty | Iterable[ActivationPenalty] = (),
         meter: SparsityMeter | None = None,
     ) -> None:
+        warn_if_untested("lightning")
         self._instruments = Instruments(penalties, meter)
         self._last_step = 0
 

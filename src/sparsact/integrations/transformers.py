@@ -6,6 +6,7 @@ from typing import Any
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import WandbCallback
 
+from sparsact._common.tested_versions import warn_if_untested
 from sparsact.integrations.tensorboard import write_histograms
 from sparsact.integrations.training_instruments import Instruments
 from sparsact.integrations.wandb import log_histograms
@@ -49,6 +50,7 @@ class TransformersCallback(TrainerCallback):
         penalties: ActivationPenalty | Iterable[ActivationPenalty] = (),
         meter: SparsityMeter | None = None,
     ) -> None:
+        warn_if_untested("transformers")
         self._instruments = Instruments(penalties, meter)
         self._trainer: Trainer | None = None
 

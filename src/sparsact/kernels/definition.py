@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparsact._common.tested_versions import warn_if_untested
+
 _KERNELS: dict[str, tuple[torch.dtype, ...]] = {}
 
 
@@ -75,6 +77,7 @@ def numba_is_installed() -> bool:
 @functools.cache
 def kernel(cpu: str, name: str) -> Callable[..., Any]:
     """Import the function `name` from ``sparsact/kernels/cpu/CPU_numba.py``."""
+    warn_if_untested("numba")
     module = importlib.import_module(f"sparsact.kernels.cpu.{cpu}_numba")
     function: Callable[..., Any] = getattr(module, name)
     return function

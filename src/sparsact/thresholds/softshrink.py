@@ -16,7 +16,7 @@ from sparsact.thresholds.arguments import (
     widen_like,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
-from sparsact.thresholds.fused_dispatch import backward_is_fused, forward_is_fused
+from sparsact.thresholds.fused_dispatch import as_tensor, backward_is_fused, forward_is_fused
 from sparsact.thresholds.threshold_module import BandModule
 
 _aten = torch.ops.aten
@@ -98,13 +98,14 @@ class _Softshrink(Function):
 
     @staticmethod
     def forward(x: Tensor, lambd: float | Tensor) -> Tensor:
-        if isinstance(lambd, Tensor):
-            fused = forward_is_fused(x, lambd)
-            return (_sparsact.softshrink if fused else _soft)(x, lambd)
-        if torch.compiler.is_compiling():
-            return _soft(x, lambd)
-        shrunk: Tensor = _aten.softshrink(x, lambd)  # when decomposed, it turns NaN into 0
-        return shrunk
+        learned, half = isinstance(lambd, Tensor), x.dtype in (torch.bfloat16, torch.float16)
+        if (learned or half) and forward_is_fused(x, lambd):
+            return _sparsact.softshrink(x, as_tensor(lambd))  # type: ignore[no-any-return]
+        if learned or torch.compiler.is_compiling():
+            return _soft(x, lambd)  # torch's own, when decomposed, turns NaN into 0
+        # torch's own takes one pass; in half precision its releases round λ in different ways
+        shrunk: Tensor = _aten.softshrink(widen(x), lambd)
+        return shrunk.to(x.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, float | Tensor], output: Tensor) -> None:
