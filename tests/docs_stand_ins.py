@@ -6,10 +6,10 @@ from shutil import copytree
 from typing import Any
 
 import torch
-from tiny_language import TEXT, save_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import sparsact as sa
+from tiny_language import TEXT, save_model
 
 PEERS = Path(__file__).parent / "sae" / "peers"
 
