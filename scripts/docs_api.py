@@ -21,13 +21,17 @@ def api_tables(_: str = "") -> str:
 
 
 def first_sentence(thing: Any) -> str:
-    """The first sentence of a docstring, as Markdown in one line; nothing for constants."""
-    documented = inspect.isclass(thing) or inspect.isroutine(thing) or inspect.ismodule(thing)
-    text = (inspect.getdoc(thing) or "") if documented else ""
+    """The first sentence of a docstring, as Markdown in one line."""
+    text = inspect.getdoc(thing) or ""
     paragraph = " ".join(text.split("\n\n")[0].split())
     sentence = SENTENCE.match(paragraph)
     shown = ROLE.sub(lambda role: f"`{role[1] or role[2]}`", sentence[1] if sentence else paragraph)
     return re.sub(r"(?<!\\)\|", r"\\|", shown)
+
+
+def _is_documented(thing: Any) -> bool:
+    """Whether it is a class or function: constants and aliases of types have no docstring."""
+    return inspect.isclass(thing) or inspect.isroutine(thing)
 
 
 def _page_table(file: Path) -> str:
@@ -38,7 +42,7 @@ def _page_table(file: Path) -> str:
     lines += ["| name | |", "|---|---|"]
     for name in _public_names(module):
         thing = getattr(module, name)
-        if not isinstance(thing, ModuleType):
+        if _is_documented(thing):
             lines.append(f"| [`{name}`][{module_name}.{name}] | {first_sentence(thing)} |")
     return "\n".join(lines)
 

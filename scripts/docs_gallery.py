@@ -50,9 +50,9 @@ def _section(script: Path) -> str:
     printed = (GALLERY / f"{name}.txt").read_text(encoding="utf-8").rstrip()
     return "\n\n".join(
         [
-            f"## {name.replace('_', ' ').capitalize()}",
+            f"## `{name}`",
             *filter(None, (title, more)),
-            f"![{name.replace('_', ' ')}](gallery/{name}.png)",
+            f"[![{title}](gallery/{name}.png)](gallery/{name}.png)",
             f"```text\n{printed}\n```",
             f'??? example "examples/{name}.py"\n\n' + _indented(f"```py\n{code}\n```"),
         ]
