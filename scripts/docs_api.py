@@ -11,6 +11,8 @@ REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 MODULE = re.compile(r"^::: (\S+)$", re.MULTILINE)
 TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
 ROLE = re.compile(r":\w+:`~?([^`]+)`|``([^`]+)``")
+OUTSIDE_CODE_BAR = re.compile(r"\|(?=[^`]*(?:`[^`]*`[^`]*)*$)")
+"""A bar that would end a table's cell."""
 SENTENCE = re.compile(r"(.+?\.)(?:\s|$)", re.DOTALL)
 
 
@@ -26,7 +28,7 @@ def first_sentence(thing: Any) -> str:
     paragraph = " ".join(text.split("\n\n")[0].split())
     sentence = SENTENCE.match(paragraph)
     shown = ROLE.sub(lambda role: f"`{role[1] or role[2]}`", sentence[1] if sentence else paragraph)
-    return re.sub(r"(?<!\\)\|", r"\\|", shown)
+    return OUTSIDE_CODE_BAR.sub(r"\\|", shown)
 
 
 def _is_documented(thing: Any) -> bool:
