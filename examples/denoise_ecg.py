@@ -1,4 +1,7 @@
-"""Take the noise out of an electrocardiogram, and see what three choices of threshold do.
+"""Remove the noise from an electrocardiogram with three rules for the threshold.
+
+The first lines printed show why the transform is thresholded and not the signal: a threshold on raw
+samples removes small samples, whether they are noise or signal.
 
 python examples/denoise_ecg.py [FOLDER]
 """
@@ -25,7 +28,7 @@ noisy = clean + sigma * torch.randn(clean.shape, generator=torch.Generator().man
 print(f"noise {sigma:.1f}, estimated from the noisy signal {estimate_sigma(noisy, dims=1):.1f}")
 print(f"noisy                       {psnr(noisy, clean, peak):.2f} dB")
 
-# On the samples themselves a threshold only cuts off the small ones, be they noise or signal.
+# A threshold on raw samples removes small samples, whether they are noise or signal.
 raw = sa.functional.softshrink(noisy, sigma)
 print(f"threshold on raw samples    {psnr(raw, clean, peak):.2f} dB")
 
@@ -42,5 +45,5 @@ for threshold in ("visu", "bayes", "sure"):
 quality = {threshold: psnr(result, clean, peak) for threshold, result in results.items()}
 best = max(quality, key=quality.__getitem__)
 titles = (f"noisy: {psnr(noisy, clean, peak):.2f} dB", f"{best}: {quality[best]:.2f} dB")
-save_before_after(folder / "ecg.png", noisy.numpy(), results[best].numpy(), titles, dims=1)
-print(f"picture: {folder / 'ecg.png'}")
+save_before_after(folder / "denoise_ecg.png", noisy.numpy(), results[best].numpy(), titles, dims=1)
+print(f"picture: {folder / 'denoise_ecg.png'}")

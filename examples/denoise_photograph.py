@@ -1,4 +1,7 @@
-"""Take the noise out of a photograph: chosen thresholds, and thresholds learned from other photos.
+"""Remove the noise from a photograph, with thresholds chosen by a rule or learned.
+
+Thresholds are learned from another photograph, or from the noisy one alone, without any clean
+image.
 
 python examples/denoise_photograph.py [FOLDER]
 """
@@ -41,7 +44,7 @@ report(
     "bayes, all shifts, in YCbCr",
     sa.denoise_wavelet(noisy, cycle_spins="all", channel_dim=0, ycbcr=True),
 )
-model = fit_denoiser(temple, SIGMA, steps=25)  # the flower is not seen
+model = fit_denoiser(temple, SIGMA, steps=25)  # trained without the flower
 with torch.no_grad():
     learned = model(noisy)
 after = report("learned on the other photo", learned)
@@ -50,11 +53,11 @@ with torch.no_grad():
     report("learned on the noisy photo itself", blind(noisy))
 
 save_before_after(
-    folder / "photograph.png",
+    folder / "denoise_photograph.png",
     noisy.numpy(),
     learned.numpy(),
     (f"noisy: {before}", f"learned thresholds: {after}"),
     dims=2,
     channel_dim=0,
 )
-print(f"picture: {folder / 'photograph.png'}")
+print(f"picture: {folder / 'denoise_photograph.png'}")

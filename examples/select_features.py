@@ -1,8 +1,8 @@
-"""Select features with soft thresholds: which of 30 measurements tell a tumour's kind?
+"""Select features with soft thresholds: which of 30 measurements identify a tumour?
 
-A logistic regression is trained with `optim.Proximal`, which soft-thresholds its weights after
-every step: the weights of features that do not pay for themselves become exactly 0. A stronger
-penalty keeps fewer.
+A logistic regression is trained with `optim.Proximal`, which soft-thresholds the weights after
+every step. The weights of features that do not help become exactly 0. A stronger penalty keeps
+fewer features.
 
 python examples/select_features.py [FOLDER]
 """
@@ -68,5 +68,5 @@ axes.set_ylabel("test accuracy")
 axes.set_title("breast cancer: accuracy against the number of features", loc="left")
 axes.grid(alpha=0.25)
 axes.spines[["top", "right"]].set_visible(False)
-figure.savefig(folder / "features.png", dpi=120)
-print(f"picture: {folder / 'features.png'}")
+figure.savefig(folder / "select_features.png", dpi=120)
+print(f"picture: {folder / 'select_features.png'}")

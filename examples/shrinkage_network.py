@@ -1,10 +1,10 @@
-"""A small residual shrinkage network: it computes its thresholds from the features themselves.
+"""Train a small residual shrinkage network, which computes its thresholds from the features.
 
-Each block shrinks every channel by a share, in (0, 1), of that channel's mean magnitude; a small
-network reads the share from the mean magnitudes of all channels. It is trained, beside the same
-network without shrinkage, on digits under noise whose strength differs from image to image: do
-the thresholds follow the noise, and do they help? Each curve is the mean of a few seeds, with their
-range: what lies within it may be chance.
+Each block shrinks every channel by a share, in (0, 1), of the channel's mean magnitude. A small
+network computes the share from the mean magnitudes of all channels. The data are digits with noise
+whose strength differs from image to image. Do the thresholds follow the noise, and do they help?
+The same network without shrinkage is trained for comparison. Each curve is the mean of three seeds
+with their range; a difference within the range may be chance.
 
 Source: Zhao et al., "Deep residual shrinkage networks for fault diagnosis", IEEE TII 16 (2020).
 
@@ -55,7 +55,7 @@ class ShrinkageBlock(nn.Module):
         return self.share(magnitude) * magnitude
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add what is left of the features."""
+        """Add the shrunk features."""
         features = self.body(x)
         if self.shrinks:
             features = SF.softshrink(features, self.thresholds(features)[..., None, None])
@@ -111,8 +111,8 @@ models = {
 for name, runs in models.items():
     for seed, model in enumerate(runs):
         fit(model, seed)
-    found = torch.tensor([[accuracy(model, strength) for strength in strengths] for model in runs])
-    mean, low, high = found.mean(0), found.amin(0), found.amax(0)
+    scores = torch.tensor([[accuracy(model, strength) for strength in strengths] for model in runs])
+    mean, low, high = scores.mean(0), scores.amin(0), scores.amax(0)
     texts = [
         f"σ={s}: {m:.3f} ({a:.3f} to {b:.3f})"
         for s, m, a, b in zip(strengths, mean, low, high, strict=True)

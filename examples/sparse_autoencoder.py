@@ -1,22 +1,22 @@
-"""A small sparse autoencoder on images: 784 → 256 → hardshrink → 64 → 784.
+"""Train a small sparse autoencoder on images: 784 → 256 → hardshrink → 64 → 784.
 
-The digits of scikit-learn, enlarged to 28×28. The 256 features behind the hard threshold are
-sparse; an L1 penalty on them makes them sparser. Draws images, reconstructions and the features
-in use to a file.
+The images are scikit-learn's digits, enlarged to 28×28. A hard threshold makes the 256 features
+sparse, and an L1 penalty on them makes them sparser. The picture shows images and reconstructions
+for three strengths of the penalty.
+
+python examples/sparse_autoencoder.py [FOLDER]
 """
 
 import sys
+import tempfile
 from pathlib import Path
 
-import matplotlib
 import torch
+from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 from torch import nn
 
 import sparsact as sa
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 
 def images() -> torch.Tensor:
@@ -57,17 +57,19 @@ def measure(model: nn.Module, data: torch.Tensor) -> tuple[float, float, torch.T
 
 
 def draw(rows: dict[str, torch.Tensor], file: Path) -> None:
-    figure, axes = plt.subplots(len(rows), 1, figsize=(10, 1.25 * len(rows)))
+    figure = Figure(figsize=(10, 1.25 * len(rows)), layout="tight")
+    axes = figure.subplots(len(rows), 1)
     for axis, (title, pictures) in zip(axes, rows.items(), strict=True):
         strip = pictures[:10].view(10, 28, 28).transpose(0, 1).reshape(28, 280)
         axis.imshow(strip, cmap="gray_r", vmin=0, vmax=1)
         axis.set_title(title, loc="left", fontsize=9)
         axis.set_axis_off()
-    figure.tight_layout()
     figure.savefig(file, dpi=110)
 
 
 def main() -> None:
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="sparsact-"))
+    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     data = images()
     held_out, training = data[:300], data[300:]
@@ -79,7 +81,7 @@ def main() -> None:
         name = f"L1 {coefficient:g}: {l0:.0f} of 256 features, {100 * fvu:.1f}% unexplained"
         print(name)
         rows[name] = rebuilt
-    file = Path(sys.argv[1] if len(sys.argv) > 1 else "sparse_autoencoder.png")
+    file = folder / "sparse_autoencoder.png"
     draw(rows, file)
     print(f"picture: {file}")
 

@@ -1,6 +1,7 @@
 """A stage imports only from the stages to its left; the products may use them all."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import sparsact
 ROOT = Path(sparsact.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 
-_PARTS = {"_common", "hooks", "kernels", "_thresholds", "thresholds", "nn", "functional"}
+_PARTS = {"_common", "hooks", "kernels", "thresholds", "nn", "functional"}
 _PARTS |= {"penalties", "optim", "meters", "text", "report"}
 ROOMS: dict[str, set[str]] = {
     "_version": set(),
@@ -20,24 +21,23 @@ ROOMS: dict[str, set[str]] = {
     "kernels": {"_common"},
     "hooks": {"_common"},
     "thresholds": {"kernels", "_common"},
-    "_thresholds": {"kernels"},
-    "nn": {"_thresholds", "thresholds", "penalties"},
-    "functional": {"_thresholds", "thresholds"},
-    "penalties": {"_thresholds", "thresholds", "nn", "hooks", "_common"},
+    "functional": {"thresholds"},
+    "penalties": {"thresholds", "hooks", "_common"},
+    "nn": {"thresholds", "penalties"},
     "optim": {"penalties", "thresholds", "hooks", "_common"},
     "meters": {"hooks", "_common"},
     "pruning": {"hooks", "_common"},
     "text": {"_common"},
-    "calibration": {"text", "_thresholds", "thresholds", "hooks", "_common"},
-    "inference": {"calibration", "kernels", "hooks", "_common"},
     "report": {"_common"},
+    "coding": {"penalties", "nn", "_common"},
+    "calibration": {"text", "thresholds", "hooks", "_common"},
+    "inference": {"calibration", "kernels", "hooks", "_common"},
     "evaluation": {"inference", "calibration", "text", "hooks", "report", "_common"},
-    "llm": {"inference", "calibration", "text", "hooks", "report", "_common"},
     "integrations": {"penalties", "meters", "_common"},
     "compare": _PARTS,
     "sae": _PARTS,
     "denoise": _PARTS,
-    "cli": _PARTS | {"calibration", "inference", "evaluation", "llm", "compare", "sae", "denoise"},
+    "cli": _PARTS | {"calibration", "inference", "evaluation", "compare", "sae", "denoise"},
 }
 """What each room may import, besides itself; ``__init__`` imports the public names."""
 
@@ -70,10 +70,39 @@ def test_import_order(file):
     assert imported_rooms(file) - {room} <= ROOMS[room]
 
 
+def module_name(file: Path) -> str:
+    parts = ["sparsact", *file.relative_to(ROOT).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_modules(file: Path, known: set[str]) -> set[str]:
+    """The modules of sparsact that a file imports anywhere, lazily or not."""
+    modules = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            modules |= {name if name in known else node.module for name in names}
+        elif isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+    return modules & known
+
+
+def test_no_import_cycle():
+    known = {module_name(file) for file in MODULES}
+    graph = {
+        module_name(file): imported_modules(file, known) - {module_name(file)} for file in MODULES
+    }
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
+
+
+def test_rooms_form_no_cycle():
+    graphlib.TopologicalSorter(ROOMS).prepare()
+
+
 def test_the_walk_finds_the_package():
     rooms = {room_of(file) for file in MODULES}
     assert {
-        "_thresholds",
+        "thresholds",
         "nn",
         "hooks",
         "penalties",

@@ -21,11 +21,19 @@ TREES = {
 }
 
 
+def function() -> None:
+    """Something to compile."""
+
+
 INSTANCES = {
     "torch.Tensor": lambda: torch.zeros(1),
     "torch.nn.Module": nn.Module,
     "torch.nn.DataParallel": lambda: nn.Module()._replicate_for_data_parallel(),
     "torch.compile": lambda: torch.compile(nn.Identity()),
+    "numba.njit": lambda: importlib.import_module("numba").njit(function),
+    "numba.core.caching.FunctionCache": lambda: look_up("numba.core.caching.FunctionCache")(
+        function
+    ),
 }
 
 

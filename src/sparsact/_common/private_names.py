@@ -84,4 +84,17 @@ PRIVATE_NAMES = (
     PrivateName("torch.ops.aten.hardshrink_backward", "one pass: a mask and a product", _TORCH),
     PrivateName("numba.core.cgutils", "kernels written in LLVM's language", _NUMBA),
     PrivateName("numba.core.dispatcher.Dispatcher", "kernels are compiled ahead", _NUMBA),
+    PrivateName("numba.core.caching.FunctionCache", "the disk cache of a kernel", _NUMBA),
+    PrivateName("numba.njit()._cache", "a kernel's disk cache is replaced", _NUMBA),
+    PrivateName(
+        "numba.core.caching.FunctionCache()._impl",
+        "the disk cache keeps the file name that Numba would give it",
+        _NUMBA,
+    ),
+    PrivateName(
+        "numba.core.caching.FunctionCache()._cache_file",
+        "the disk cache depends on every kernel file, not only on the function's own",
+        _NUMBA,
+    ),
+    PrivateName("numba.core.caching.IndexDataCacheFile", "the index of the disk cache", _NUMBA),
 )

@@ -56,7 +56,7 @@ def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """A decorator that compiles a function at its first call and keeps the result on disk."""
 
     def decorate(function: Callable[..., Any]) -> Any:
-        compiled = numba.njit(nogil=True, error_model="numpy", **options)(function)
+        compiled: Any = numba.njit(nogil=True, error_model="numpy", **options)(function)
         if isinstance(compiled, Dispatcher):  # a plain function where NUMBA_DISABLE_JIT is set
             compiled._cache = _KernelCache(function)
         return compiled
