@@ -250,7 +250,7 @@ def test_quantised_layers_of_other_libraries(kind):
         find_sites(nn.Sequential(nn.Linear(16, 16), kind()), torch.ones(1, 16))
 
 
-@pytest.mark.parametrize("told_by", ["model", "config"])
+@pytest.mark.parametrize("marked_by", ["model", "config"])
 def test_a_model_that_is_marked_as_quantised(marked_by):
     def tell(model):
         if marked_by == "model":
