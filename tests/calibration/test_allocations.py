@@ -27,26 +27,26 @@ def test_uniform_is_each_sites_own_quantile():
     levels = site_levels(histograms, {"0": 0.3, "2": 0.8})
     hidden = model[:2](x).detach()
     for name, read, share in (("0", x, 0.3), ("2", hidden, 0.8)):
-        wanted = (read.abs() * scales[name]).flatten().quantile(share)
-        assert levels[name] == pytest.approx(float(wanted), rel=0.008)
+        expected = (read.abs() * scales[name]).flatten().quantile(share)
+        assert levels[name] == pytest.approx(float(expected), rel=0.008)
 
 
 @torch.no_grad()
-def test_global_is_the_level_of_all_scores_sorted_by_what_they_weigh():
+def test_global_is_the_weighted_quantile_of_all_scores():
     model, x = tiny_models.mlp(), torch.randn(300, 16)
     run, scales, histograms = scored(model, x)
     scores, weights = [], []
     for site, depth in zip(run.sites, (0, 2, 4), strict=True):
-        found = (model[:depth](x).abs() * scales[site.name]).flatten()
-        scores.append(found)
-        weights.append(torch.full_like(found, site.outputs))
+        actual = (model[:depth](x).abs() * scales[site.name]).flatten()
+        scores.append(actual)
+        weights.append(torch.full_like(actual, site.outputs))
     flat, order = torch.cat(scores).sort()
     weight = torch.cat(weights)[order].double().cumsum(0)
     for sparsity in (0.45, 0.7):
-        wanted = float(flat[(weight >= sparsity * weight[-1]).nonzero()[0, 0]])
+        expected = float(flat[(weight >= sparsity * weight[-1]).nonzero()[0, 0]])
         levels = global_levels(run.sites, histograms, sparsity)
         assert len(set(levels.values())) == 1
-        assert levels["0"] == pytest.approx(wanted, rel=0.008)
+        assert levels["0"] == pytest.approx(expected, rel=0.008)
 
 
 class Net(nn.Module):
@@ -101,15 +101,15 @@ def test_block_is_greedy():
     for name in scales:
         scales[name].fill_(1)
     histograms = score_histograms(run, scales)
-    found = block_sparsity(run, scales, histograms, 0.4)
-    assert found == pytest.approx(plainly(model, x, run.sites, scales, 0.4))
+    actual = block_sparsity(run, scales, histograms, 0.4)
+    assert actual == pytest.approx(plainly(model, x, run.sites, scales, 0.4))
     for number in range(2):
         mine = [site for site in run.sites if site.name.startswith(f"blocks.{number}.")]
-        saved = sum(found[site.name] * site.weights for site in mine)
+        saved = sum(actual[site.name] * site.weights for site in mine)
         assert saved == pytest.approx(0.4 * sum(site.weights for site in mine))
 
 
-def test_which_block_a_layer_is_in():
+def test_blocks_that_enclose_a_layer():
     assert enclosing_blocks("model.layers.3.mlp.up")[0] == "model.layers.3"
     assert enclosing_blocks("layers.3.0.fc") == ["layers.3", "layers.3.0", "layers.3.0.fc"]
     assert enclosing_blocks("head.fc") == [""]
@@ -166,7 +166,7 @@ def test_thresholds_at_a_level():
 
 
 @pytest.mark.parametrize("allocate", sorted(ALLOCATIONS.keys() - {"block"}))
-def test_channels_that_no_weight_reads_are_zero_for_nothing(allocate):
+def test_channels_with_zero_weights_become_zero_without_error(allocate):
     model, x = nn.Sequential(nn.Linear(10, 4)), torch.randn(200, 10)
     model[0].weight.data[:, :6] = 0
     plan = calibrate(model, [x], 0.5, score="weight", allocate=allocate)

@@ -26,7 +26,7 @@ def state_of(model):
 
 
 @pytest.mark.parametrize(("score", "allocate"), list(itertools.product(SCORES, ALLOCATIONS)))
-def test_the_sparsity_that_was_asked_for(score, allocate):
+def test_the_sparsity_is_reached(score, allocate):
     model, batches = tiny_models.llama(), tiny_models.token_batches(rows=6, length=32)
     model.train().model.embed_tokens.requires_grad_(False)
     (flags, weights) = state_of(model)
@@ -100,12 +100,12 @@ def test_natural_zeros_that_suffice(allocate):
 
 def test_an_iterator_and_a_loader():
     model, batches = tiny_models.mlp(), list(torch.randn(3, 50, 16))
-    wanted = calibrate(model, batches, 0.4, loss_fn=summed_square)
+    expected = calibrate(model, batches, 0.4, loss_fn=summed_square)
     loader = torch.utils.data.DataLoader(torch.cat(batches), batch_size=50)
-    for given in (iter(batches), tuple(batches), loader):
-        plan = calibrate(model, given, 0.4, loss_fn=summed_square)
-        assert plan.achieved == wanted.achieved
-        assert all(torch.equal(plan.thresholds[n], t) for n, t in wanted.thresholds.items())
+    for source in (iter(batches), tuple(batches), loader):
+        plan = calibrate(model, source, 0.4, loss_fn=summed_square)
+        assert plan.achieved == expected.achieved
+        assert all(torch.equal(plan.thresholds[n], t) for n, t in expected.thresholds.items())
 
 
 @pytest.mark.parametrize(
@@ -177,21 +177,21 @@ def test_experts(score):
     ],
 )
 def test_wrong_use(options, error, message):
-    given = {
+    arguments = {
         "model": tiny_models.mlp(),
         "batches": [torch.randn(4, 16)],
         "score": "weight",
         **options,
     }
     with pytest.raises(error, match=message):
-        calibrate(given.pop("model"), given.pop("batches"), **given)
+        calibrate(arguments.pop("model"), arguments.pop("batches"), **arguments)
 
 
 @pytest.mark.parametrize(
     ("held_out", "message"),
     [([], "no batches to measure on"), ({"x": torch.randn(4, 16)}, "one dict: wrap it in a list")],
 )
-def test_held_out_is_looked_at_before_the_work(held_out, message):
+def test_held_out_is_checked_before_the_work(held_out, message):
     steps = []
     with pytest.raises((ValueError, TypeError), match=message):
         calibrate(

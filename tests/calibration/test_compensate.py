@@ -14,12 +14,12 @@ from sparsact.calibration.site_moments import site_moments
 
 @pytest.fixture
 def batches():
-    """Features that tell each other: 6 directions in 16 dims, shifted, and noise."""
+    """Correlated features: 6 directions in 16 dims, shifted, with noise."""
     generator = torch.Generator().manual_seed(0)
     directions = torch.randn(6, 16, generator=generator)
-    found = torch.randn(6, 200, 6, generator=generator) @ directions / 2
+    actual = torch.randn(6, 200, 6, generator=generator) @ directions / 2
     noise = 0.1 * torch.randn(6, 200, 16, generator=generator)
-    return list(found + noise + torch.linspace(-0.5, 0.5, 16))
+    return list(actual + noise + torch.linspace(-0.5, 0.5, 16))
 
 
 def layer(bias=True, outputs=9):
@@ -42,7 +42,7 @@ def error(plan, model, batches):
 def test_equals_ridge_regression(bias, outputs, batches):
     model = layer(bias, outputs)
     plan = sa.calibrate(model, batches, 0.5, score="weight")
-    found = sa.compensate(plan, model, batches, rank=16).updates
+    actual = sa.compensate(plan, model, batches, rank=16).updates
 
     x = torch.cat(batches).double()
     kept = x.masked_fill(x.abs() <= plan.thresholds["0"], 0)
@@ -52,17 +52,17 @@ def test_equals_ridge_regression(bias, outputs, batches):
         alpha=0.1 * float(centred.square().mean(0).mean()) * len(x), fit_intercept=bias
     ).fit(kept.numpy(), ((x - kept) @ weight.T).numpy())
 
-    up, down = found.low_rank["0"]
+    up, down = actual.low_rank["0"]
     np.testing.assert_allclose((up @ down).numpy(), ridge.coef_, atol=1e-4)
     if bias:
-        added = found.values["0.bias"] - model[0].bias.detach()
+        added = actual.values["0.bias"] - model[0].bias.detach()
         np.testing.assert_allclose(added.numpy(), ridge.intercept_, atol=1e-4)
     else:
-        assert found.values == {}
+        assert actual.values == {}
 
 
 @pytest.mark.parametrize("outputs", [9, 40])
-def test_of_a_lower_rank_it_is_the_best_in_the_metric_of_what_stays(outputs, batches):
+def test_a_lower_rank_gives_the_best_approximation_in_the_metric_of_kept_inputs(outputs, batches):
     model = layer(False, outputs)
     plan = sa.calibrate(model, batches, 0.5, score="weight")
     up, down = sa.compensate(plan, model, batches, rank=3).updates.low_rank["0"]
@@ -86,15 +86,15 @@ def test_the_error_falls_with_the_rank_and_the_sparsity_stays(batches):
     plan = sa.calibrate(model, batches, 0.5, score="weight")
     errors = [error(plan, model, batches)]
     for rank in (1, 4, 9):
-        found = sa.compensate(plan, model, batches, rank=rank)
-        errors.append(error(found, model, batches))
-        assert found.achieved_sparsity == pytest.approx(0.5, abs=0.01)
+        actual = sa.compensate(plan, model, batches, rank=rank)
+        errors.append(error(actual, model, batches))
+        assert actual.achieved_sparsity == pytest.approx(0.5, abs=0.01)
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 0.85 * errors[0]
 
 
 @pytest.mark.parametrize("make", [tiny_models.llama, tiny_models.gpt2, tiny_models.qwen2])
-def test_a_language_model_is_left_as_it_was_and_sparsify_gives_the_simulation(make):
+def test_a_language_model_stays_unchanged_and_sparsify_equals_the_simulation(make):
     torch.manual_seed(0)
     model = make()
     before = copy.deepcopy(model.state_dict())
@@ -119,8 +119,10 @@ def test_padding_and_first_tokens_do_not_count():
     others = copy.deepcopy(batches)
     for batch in others:
         batch["input_ids"][batch["attention_mask"] == 0] = 7
-    found, same = (sa.compensate(plan, model, given, rank=2).updates for given in (batches, others))
-    for name, (up, down) in found.low_rank.items():
+    actual, same = (
+        sa.compensate(plan, model, padded, rank=2).updates for padded in (batches, others)
+    )
+    for name, (up, down) in actual.low_rank.items():
         torch.testing.assert_close(up @ down, same.low_rank[name][0] @ same.low_rank[name][1])
     run = CalibrationRun(model, batches, plan.sites, plan.keep_first)
     moments = site_moments(run, plan.thresholds, plan.sites)
@@ -133,22 +135,22 @@ def test_with_little_memory_the_batches_are_read_for_each_site(batches):
     seen = []
     whole = sa.compensate(plan, model, batches, progress=lambda *step: seen.append(step))
     assert seen == [(1, 1, "compensation")]
-    found = sa.compensate(
+    actual = sa.compensate(
         plan, model, batches, memory_bytes=8 * 32**2, progress=lambda *step: seen.append(step)
     )
     assert seen[1:] == [(1, 3, "compensation"), (2, 3, "compensation"), (3, 3, "compensation")]
-    plain, together, apart = (error(each, model, batches) for each in (plan, whole, found))
+    plain, together, apart = (error(each, model, batches) for each in (plan, whole, actual))
     assert max(together, apart) < 0.8 * plain
 
 
-def test_a_site_of_which_nothing_stays_is_left_alone(batches):
+def test_a_site_that_keeps_no_input_is_left_alone(batches):
     model = layer()
     plan = sa.calibrate(model, batches, 0.5, score="weight")
     plan.thresholds["0"].fill_(1e6)
     assert not sa.compensate(plan, model, batches).updates
 
 
-def test_tuning_goes_on_from_it():
+def test_tuning_starts_from_the_compensated_plan():
     torch.manual_seed(0)
     model = tiny_models.llama()
     batches = tiny_models.token_batches()
@@ -172,33 +174,33 @@ def test_errors(batches):
         sa.compensate(plan, layer(outputs=10), batches)
 
 
-def test_half_precision_keeps_additions_in_full(batches):
+def test_corrections_of_a_half_precision_model_are_float32(batches):
     model = layer()
     plan = sa.calibrate(model, batches, 0.5, score="weight")
     whole = sa.compensate(plan, model, batches, rank=4).updates
     model, batches = model.bfloat16(), [x.bfloat16() for x in batches]
-    found = sa.compensate(plan, model, batches, rank=4).updates
-    for tensor in found.tensors().values():
+    actual = sa.compensate(plan, model, batches, rank=4).updates
+    for tensor in actual.tensors().values():
         assert tensor.dtype == torch.float32
         assert tensor.untyped_storage().nbytes() == 4 * tensor.numel()
     up, down = whole.low_rank["0"]
-    torch.testing.assert_close(torch.matmul(*found.low_rank["0"]), up @ down, atol=0.02, rtol=0.1)
+    torch.testing.assert_close(torch.matmul(*actual.low_rank["0"]), up @ down, atol=0.02, rtol=0.1)
 
 
-def test_weights_that_are_shared_get_no_addition(batches):
+def test_shared_weights_get_no_correction(batches):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 16), nn.Linear(16, 4))
     model[2].weight = model[0].weight
     before = copy.deepcopy(model.state_dict())
     plan = sa.calibrate(model.eval(), batches, 0.4, score="weight")
-    for found in (sa.compensate(plan, model, batches, rank=2), sa.tune(plan, model, batches, 2)):
-        assert set(found.updates.low_rank) == {"3"}
-        with found.applied(model), torch.no_grad():
+    for actual in (sa.compensate(plan, model, batches, rank=2), sa.tune(plan, model, batches, 2)):
+        assert set(actual.updates.low_rank) == {"3"}
+        with actual.applied(model), torch.no_grad():
             simulated = model(batches[0])
             assert torch.equal(model[0].weight, before["0.weight"])
         for name, tensor in model.state_dict().items():
             assert torch.equal(tensor, before[name])
-        fast = sa.sparsify(copy.deepcopy(model), found, "float32")
+        fast = sa.sparsify(copy.deepcopy(model), actual, "float32")
         torch.testing.assert_close(fast(batches[0]), simulated, atol=1e-5, rtol=1e-4)
 
 
@@ -210,9 +212,9 @@ def test_inputs_without_variance(kind, batches):
     if x is None:
         x = torch.randn(4096, 16)
         x[:, 3] = 3000 + 0.3 * x[:, 3]
-    given = [x]
+    constant = [x]
     model = layer()
-    plan = sa.calibrate(model, given, 0.4, score="weight")
-    found = sa.compensate(plan, model, given, rank=4)
-    assert all(bool(tensor.isfinite().all()) for tensor in found.updates.tensors().values())
-    assert error(found, model, given) <= error(plan, model, given) * 1.001
+    plan = sa.calibrate(model, constant, 0.4, score="weight")
+    actual = sa.compensate(plan, model, constant, rank=4)
+    assert all(bool(tensor.isfinite().all()) for tensor in actual.updates.tensors().values())
+    assert error(actual, model, constant) <= error(plan, model, constant) * 1.001

@@ -208,8 +208,8 @@ def test_rows_packed_from_several_sequences():
         {"position_ids": positions},
     ):
         with plan.applied(model):
-            found = model(torch.cat(parts, 1), use_cache=False, **inputs).logits
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+            actual = model(torch.cat(parts, 1), use_cache=False, **inputs).logits
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
     batch = {"input_ids": torch.cat(parts, 1), "position_ids": positions}
     assert torch.equal(counted_tokens(batch, KEEP), positions >= KEEP)
 
@@ -248,8 +248,8 @@ def test_an_encoder_and_a_decoder_each_have_first_tokens():
     ids, answer = prompt(0, length=5)[0][:1], torch.randint(4, 61, (1, 5))
     expected = single(input_ids=ids, decoder_input_ids=answer).logits
     with plan.applied(model):
-        found = model(input_ids=ids, decoder_input_ids=answer).logits
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        actual = model(input_ids=ids, decoder_input_ids=answer).logits
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 # -- positions ------------------------------------------------------------------------------------

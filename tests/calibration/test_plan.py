@@ -51,7 +51,7 @@ def test_save_and_load(llama_plan, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["plan.json", "plan.safetensors"])
-def test_files_that_are_broken_say_so(llama_plan, tmp_path, name):
+def test_damaged_files_raise(llama_plan, tmp_path, name):
     _, plan = llama_plan
     file = plan.save(tmp_path) / name
     whole = file.read_bytes()
@@ -65,7 +65,7 @@ def test_files_that_are_broken_say_so(llama_plan, tmp_path, name):
         ThresholdPlan.load(tmp_path)
 
 
-def test_readers_of_a_site_are_simulated_together_and_each_forward_anew(llama_plan):
+def test_readers_of_a_site_share_zeros_within_one_forward_only(llama_plan):
     model, plan = llama_plan
     linear = model.model.layers[0].self_attn
     x = torch.randn(1, 3, 32, requires_grad=True)
@@ -79,7 +79,7 @@ def test_readers_of_a_site_are_simulated_together_and_each_forward_anew(llama_pl
     assert before.any()
 
 
-def test_another_model_is_refused(llama_plan):
+def test_another_model_is_rejected(llama_plan):
     model, plan = llama_plan
     with pytest.raises(ValueError, match="has other weights"):
         plan.check(tiny_models.llama())
@@ -102,7 +102,7 @@ def test_another_model_is_refused(llama_plan):
         ("proj", lambda weight: weight * (1 + 0.015 * torch.randn_like(weight))),
     ],
 )
-def test_any_parameter_makes_another_model(llama_plan, tmp_path, pattern, change):
+def test_a_change_of_any_parameter_is_recognised(llama_plan, tmp_path, pattern, change):
     model, plan = llama_plan
     other = copy.deepcopy(model)
     for name, parameter in other.named_parameters():
@@ -125,7 +125,7 @@ def test_any_parameter_makes_another_model(llama_plan, tmp_path, pattern, change
     ],
     ids=["nan", "inf", "negative", "short"],
 )
-def test_thresholds_that_are_none(llama_plan, tmp_path, change, message):
+def test_invalid_thresholds(llama_plan, tmp_path, change, message):
     model, plan = llama_plan
     name = plan.sites[-1].name
     level = change(plan.thresholds[name].clone() + 1)
@@ -141,7 +141,7 @@ def test_thresholds_that_are_none(llama_plan, tmp_path, change, message):
         ThresholdPlan.load(tmp_path)
 
 
-def test_an_old_file_knows_its_model_by_the_layers(llama_plan, tmp_path):
+def test_an_old_file_recognises_its_model_by_the_layers(llama_plan, tmp_path):
     model, plan = llama_plan
     loaded = ThresholdPlan.load(dataclasses.replace(plan, others={}).save(tmp_path))
     assert loaded.others == {}
@@ -160,14 +160,14 @@ def test_equal_weights_of_another_shape_are_another_model():
         plan.check(other)
 
 
-def test_what_is_zero_and_what_passes():
+def test_entries_up_to_the_threshold_are_zero_and_others_pass():
     model, x, plan = simple()
     first = model[0]
     with plan.applied(model):
-        found = model[:1](x)
+        actual = model[:1](x)
     kept = torch.where(x.abs() > plan.thresholds["0"], x, 0)
-    torch.testing.assert_close(found, nn.functional.linear(kept, first.weight, first.bias))
-    assert not torch.equal(found, first(x))
+    torch.testing.assert_close(actual, nn.functional.linear(kept, first.weight, first.bias))
+    assert not torch.equal(actual, first(x))
 
 
 def test_gradient_passes_where_the_activation_does():
@@ -213,9 +213,9 @@ def test_compiled_and_sparse_models():
 def test_measure_counts_zeros_on_other_batches():
     model, x, plan = simple(held_out=[torch.randn(200, 16)])
     other = torch.randn(300, 16)
-    found = plan.measure(model, [other[:100], other[100:]])
-    assert found["0"] == pytest.approx(float((other.abs() <= plan.thresholds["0"]).float().mean()))
-    assert found != plan.achieved
+    actual = plan.measure(model, [other[:100], other[100:]])
+    assert actual["0"] == pytest.approx(float((other.abs() <= plan.thresholds["0"]).float().mean()))
+    assert actual != plan.achieved
     assert plan.achieved != plan.measure(model, [x])
     assert plan.achieved_sparsity == pytest.approx(0.5, abs=0.06)
     with pytest.raises(ValueError, match="no batches to measure on"):
@@ -234,7 +234,7 @@ def test_padding_is_not_measured(llama_plan):
         assert among[name] == pytest.approx(share, abs=2e-3)
 
 
-def test_what_needs_the_dense_model_refuses_a_simulated_one():
+def test_functions_that_need_the_dense_model_reject_a_simulated_one():
     model, x, plan = simple()
     uses = (
         lambda model: calibrate(model, [x], 0.5, score="weight"),
@@ -264,12 +264,12 @@ def test_a_copy_of_a_simulated_model_is_dense():
     assert not torch.equal(sparse, dense)
 
 
-def test_byte_sparsity_weighs_by_weights():
+def test_byte_sparsity_is_weighted_by_the_number_of_weights():
     _, _, plan = simple()
     weights = {"0": 16 * 48, "2": 48 * 24, "4": 24 * 5}
     shares = {"0": 0.1, "2": 0.5, "4": 0.9}
-    wanted = sum(weights[name] * shares[name] for name in weights) / sum(weights.values())
-    assert byte_sparsity(plan.sites, shares) == pytest.approx(wanted)
+    expected = sum(weights[name] * shares[name] for name in weights) / sum(weights.values())
+    assert byte_sparsity(plan.sites, shares) == pytest.approx(expected)
     assert math.isnan(byte_sparsity(plan.sites, {}))
 
 
@@ -293,7 +293,7 @@ def reads_of(model, name, **inputs):
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 @pytest.mark.parametrize("side", ["none", "left", "right"])
-def test_keep_first_leaves_the_first_tokens_whole(kind, side):
+def test_keep_first_leaves_the_first_tokens_dense(kind, side):
     model, plan = first_tokens(kind)
     ids = torch.randint(4, tiny_models.VOCABULARY, (2, 9))
     mask = torch.ones_like(ids)
@@ -332,8 +332,8 @@ def test_keep_first_with_a_cache_is_as_without(padding):
         name = tiny_models.cache_name(model)
         cache = {name: model(ids[:, :1], use_cache=True)[name]}
         later = [model(ids[:, [i]], use_cache=True, **cache) for i in range(1, 6)]
-    found = torch.cat([output.logits for output in later], 1)
-    torch.testing.assert_close(found, whole[:, 1:], rtol=1e-4, atol=1e-5)
+    actual = torch.cat([output.logits for output in later], 1)
+    torch.testing.assert_close(actual, whole[:, 1:], rtol=1e-4, atol=1e-5)
 
 
 def test_first_positions_belong_to_a_thread_and_to_no_copy():
@@ -344,9 +344,9 @@ def test_first_positions_belong_to_a_thread_and_to_no_copy():
     thread.start()
     thread.join()
     copies = [copy.deepcopy(first), pickle.loads(pickle.dumps(first))]
-    assert [found.first for found in copies] == [None, None]
+    assert [actual.first for actual in copies] == [None, None]
     assert seen == [None]
-    assert [found.keep_first for found in copies] == [1, 1]
+    assert [actual.keep_first for actual in copies] == [1, 1]
     assert first.first.tolist() == [[True, False, False]] * 2
 
 
@@ -383,9 +383,9 @@ def test_keep_first_in_generate_from_embeddings():
     embeddings = model.get_input_embeddings()(ids)
     kwargs = {"max_new_tokens": 4, "do_sample": False}
     with plan.applied(model), torch.no_grad():
-        wanted = model.generate(ids, **kwargs)[:, ids.shape[1] :]
-        found = model.generate(inputs_embeds=embeddings, **kwargs)
-    assert torch.equal(found, wanted)
+        expected = model.generate(ids, **kwargs)[:, ids.shape[1] :]
+        actual = model.generate(inputs_embeds=embeddings, **kwargs)
+    assert torch.equal(actual, expected)
 
 
 def test_keep_first_in_an_encoder_and_decoder():
@@ -422,7 +422,7 @@ def test_keep_first_with_a_cache_that_counts_nothing():
         handle.remove()
     assert not zeros[0][:, 0].any()
     assert zeros[0][:, 1:].any()
-    assert all(found.any() for found in zeros[1:])
+    assert all(actual.any() for actual in zeros[1:])
 
 
 @pytest.mark.parametrize("keep_first", [0, 1])
@@ -466,7 +466,7 @@ def test_keep_first_without_sequences(x):
 
 
 @pytest.mark.parametrize("score", ["loss", "weight"])
-def test_keep_first_of_everything(score):
+def test_keep_first_of_all_tokens(score):
     model = tiny_models.gpt2()
     with pytest.raises(ValueError, match=r"no token counts: all are .* the first 9"):
         calibrate(model, [torch.randint(0, 9, (2, 9))], score=score, keep_first=9)

@@ -13,7 +13,7 @@ def counted(*parts):
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.5, 0.9, 0.999])
 @pytest.mark.parametrize("size", [1e-20, 1.0, 1e6])
-def test_quantiles_are_those_of_sorting(share, size):
+def test_quantiles_equal_those_of_sorted_scores(share, size):
     scores = size * torch.randn(50, 2000).abs()
     level = level_below(counted(*scores).counts, share)
     assert level == pytest.approx(float(scores.flatten().quantile(share)), rel=0.008)
@@ -39,7 +39,7 @@ def test_memory_does_not_grow():
     assert float(histogram.shares().sum()) == pytest.approx(1)
 
 
-def test_what_is_not_contiguous_or_empty():
+def test_scores_that_are_not_contiguous_or_empty():
     x = torch.rand(6, 8)
     assert torch.equal(counted(x.T).counts, counted(x).counts)
     assert counted(torch.empty(0, 5)).counts.sum() == 0

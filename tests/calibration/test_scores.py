@@ -29,18 +29,18 @@ def test_weight_is_the_norm_of_the_columns(kind):
     model = getattr(tiny_models, kind)()
     sites = find_sites(model, torch.zeros(1, 3, dtype=torch.long))
     run = CalibrationRun(model, [], sites)
-    found = weight_scales(run)
+    actual = weight_scales(run)
     for site in sites:
         layers = [model.get_submodule(name) for name in site.readers]
         total = sum(weight_t(layer).double().square().sum(1) for layer in layers)
-        torch.testing.assert_close(found[site.name].double(), total.sqrt())
+        torch.testing.assert_close(actual[site.name].double(), total.sqrt())
     assert all((scale == 1).all() for scale in magnitude_scales(run).values())
 
 
 def test_loss_is_the_mean_size_of_the_gradient():
     first, second = nn.Linear(5, 7), nn.Linear(7, 3)
     model, x = nn.Sequential(first, nn.Tanh(), second), torch.randn(9, 5)
-    found = scales_of(model, [x[:4], x[4:]])
+    actual = scales_of(model, [x[:4], x[4:]])
 
     def through(x):
         return model(x).square().sum()
@@ -48,8 +48,8 @@ def test_loss_is_the_mean_size_of_the_gradient():
     hidden = torch.tanh(first(x)).detach()
     by_input = torch.autograd.functional.jacobian(through, x)
     by_hidden = torch.autograd.functional.jacobian(lambda h: second(h).square().sum(), hidden)
-    torch.testing.assert_close(found["0"], by_input.abs().mean(0) / 7**0.5)
-    torch.testing.assert_close(found["2"], by_hidden.abs().mean(0) / 3**0.5)
+    torch.testing.assert_close(actual["0"], by_input.abs().mean(0) / 7**0.5)
+    torch.testing.assert_close(actual["2"], by_hidden.abs().mean(0) / 3**0.5)
 
 
 class Readers(nn.Module):
@@ -73,9 +73,9 @@ def test_gradients_of_all_readers_are_added(view):
     model, x = Readers(view), torch.randn(8, 4)
     hidden = model.first(x).detach().requires_grad_()
     torch.cat([model.a(hidden), model.b(hidden)], -1).square().sum().backward()
-    found = scales_of(model, [x])
-    assert list(found) == ["first", "a"]
-    torch.testing.assert_close(found["a"], hidden.grad.abs().mean(0) / 5**0.5)
+    actual = scales_of(model, [x])
+    assert list(actual) == ["first", "a"]
+    torch.testing.assert_close(actual["a"], hidden.grad.abs().mean(0) / 5**0.5)
 
 
 class InPlace(nn.Module):
@@ -96,8 +96,8 @@ def test_inputs_that_are_changed_in_place_afterwards():
     read = start.clone().requires_grad_()  # what `first` reads, and no one else
     middle = start + model.first(read)
     (middle * torch.sigmoid(model.second(middle))).square().sum().backward()
-    found = scales_of(model, [x])
-    torch.testing.assert_close(found["first"], read.grad.abs().mean(0) / 4**0.5)
+    actual = scales_of(model, [x])
+    torch.testing.assert_close(actual["first"], read.grad.abs().mean(0) / 4**0.5)
 
 
 class Twice(nn.Module):
@@ -155,17 +155,17 @@ def test_the_callers_tensor_and_model_stay_as_they_were(frozen):
 
 def test_batches_of_every_kind():
     model, x = Twice(), torch.randn(3, 4)
-    wanted = scales_of(model, [x])["layer"]
+    expected = scales_of(model, [x])["layer"]
     for batch in ({"x": x}, (x,), [x, None]):
-        assert torch.equal(scales_of(model, [batch])["layer"], wanted)
+        assert torch.equal(scales_of(model, [batch])["layer"], expected)
 
 
 def test_bfloat16():
     model, x = tiny_models.mlp(), torch.randn(64, 16)
-    wanted = scales_of(model, [x])
+    expected = scales_of(model, [x])
     for name, scale in scales_of(model.bfloat16(), [x.bfloat16()]).items():
         torch.testing.assert_close(
-            scale, wanted[name], rtol=0.1, atol=0.05 * float(wanted[name].max())
+            scale, expected[name], rtol=0.1, atol=0.05 * float(expected[name].max())
         )
         assert scale.dtype == torch.float32
 
@@ -204,7 +204,7 @@ def test_a_weight_that_is_not_finite_is_named():
         calibrate(model, [torch.randn(4, 16)], score="weight")
 
 
-def test_losses_that_do_not_help():
+def test_losses_without_a_useful_gradient():
     model, x = tiny_models.mlp(), torch.randn(4, 16)
     with pytest.raises(ValueError, match="no logits: give loss_fn="):
         calibrate(model, [x])

@@ -55,20 +55,20 @@ def test_gated_transformers(kind, tied):
 
 
 def test_conv1d_of_gpt2():
-    found = readers(tiny_models.gpt2(), IDS)
+    actual = readers(tiny_models.gpt2(), IDS)
     layers = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
-    assert found == [(f"transformer.h.{block}.{name}",) for block in range(2) for name in layers]
+    assert actual == [(f"transformer.h.{block}.{name}",) for block in range(2) for name in layers]
     site = find_sites(tiny_models.gpt2(), IDS)[0]
     assert (site.inputs, site.outputs) == (32, 96)
 
 
 def test_encoders():
-    found = readers(tiny_models.bert(), {"input_ids": IDS})
-    assert [len(names) for names in found] == [3, 1, 1, 1] * 2 + [1]
-    assert found[-1] == ("pooler.dense",)
-    found = readers(tiny_models.vit(), {"pixel_values": torch.randn(1, 3, 16, 16)})
-    assert [len(names) for names in found] == [3, 1, 1, 1] * 2 + [1]
-    assert found[-1] == ("classifier",)
+    actual = readers(tiny_models.bert(), {"input_ids": IDS})
+    assert [len(names) for names in actual] == [3, 1, 1, 1] * 2 + [1]
+    assert actual[-1] == ("pooler.dense",)
+    actual = readers(tiny_models.vit(), {"pixel_values": torch.randn(1, 3, 16, 16)})
+    assert [len(names) for names in actual] == [3, 1, 1, 1] * 2 + [1]
+    assert actual[-1] == ("classifier",)
 
 
 def test_the_output_head_is_left_out():
@@ -84,9 +84,9 @@ def test_include_and_exclude():
         ("model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj"),
         ("model.layers.0.mlp.down_proj",),
     ]
-    found = readers(model, IDS, exclude=["*.1.*", "*.k_proj", "*.mlp"])
-    assert found[0] == ("model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.v_proj")
-    assert len(found) == 4  # a pattern on a container alone excludes none of its layers
+    actual = readers(model, IDS, exclude=["*.1.*", "*.k_proj", "*.mlp"])
+    assert actual[0] == ("model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.v_proj")
+    assert len(actual) == 4  # a pattern on a container alone excludes none of its layers
     with pytest.raises(ValueError, match="no module matches 'mlp2'"):
         find_sites(model, IDS, include="mlp2")
     with pytest.raises(ValueError, match="leave no linear layer"):
@@ -203,7 +203,7 @@ def test_the_model_is_left_as_it_was(ids):
     assert state_of(model) == before
 
 
-def test_models_that_cannot_be_read():
+def test_models_without_readable_layers():
     with pytest.raises(ValueError, match="Sequential has no linear layer"):
         find_sites(nn.Sequential(nn.ReLU()), torch.ones(1, 4))
     compiled = torch.compile(tiny_models.mlp())
@@ -250,10 +250,10 @@ def test_quantised_layers_of_other_libraries(kind):
         find_sites(nn.Sequential(nn.Linear(16, 16), kind()), torch.ones(1, 16))
 
 
-@pytest.mark.parametrize("told_by", ["model", "config"])
-def test_a_model_that_says_it_is_quantised(told_by):
+@pytest.mark.parametrize("marked_by", ["model", "config"])
+def test_a_model_that_is_marked_as_quantised(marked_by):
     def tell(model):
-        if told_by == "model":
+        if marked_by == "model":
             model.is_quantized = True
         else:
             model.config = SimpleNamespace(quantization_config={"quant_method": "some"})

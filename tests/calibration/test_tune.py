@@ -53,10 +53,10 @@ def divergence(plan, model, batch):
 @pytest.mark.parametrize(
     ("learn", "share"), [(["norms"], 0.9), (["low_rank"], 0.6), (["thresholds"], 0.97)], ids=str
 )
-def test_each_kind_brings_the_model_nearer_to_the_dense_one(llama, batches, plan, learn, share):
+def test_each_kind_of_learning_lowers_the_divergence(llama, batches, plan, learn, share):
     tuned = sa.tune(plan, llama, batches, 40, learn=learn, lr=5e-3)
     before, after = (
-        sum(divergence(found, llama, batch) for batch in batches) for found in (plan, tuned)
+        sum(divergence(actual, llama, batch) for batch in batches) for actual in (plan, tuned)
     )
     assert after < share * before
     assert tuned.achieved_sparsity == pytest.approx(0.6, abs=0.005)
@@ -89,11 +89,11 @@ def test_same_seed_same_plan(llama, batches, plan):
     assert any(not torch.equal(one.thresholds[n], other.thresholds[n]) for n in one.thresholds)
 
 
-def test_tuning_goes_on_where_it_stopped(llama, batches, plan):
+def test_tuning_continues_from_a_tuned_plan(llama, batches, plan):
     once = sa.tune(plan, llama, batches, 30, lr=5e-3)
     before = {name: tensor.clone() for name, tensor in once.updates.tensors().items()}
     twice = sa.tune(once, llama, batches, 30, lr=5e-3)
-    assert all(torch.equal(found, before[n]) for n, found in once.updates.tensors().items())
+    assert all(torch.equal(actual, before[n]) for n, actual in once.updates.tensors().items())
     assert divergence(twice, llama, batches[0]) < divergence(once, llama, batches[0])
 
 
@@ -102,14 +102,14 @@ def test_saved_applied_and_sparsified(llama, batches, plan, tmp_path):
     loaded = sa.ThresholdPlan.load(tuned.save(tmp_path / "plan"))
     own = {name: tensor.clone() for name, tensor in llama.state_dict().items()}
     with loaded.applied(llama), torch.no_grad():
-        wanted = llama(**batches[0]).logits
+        expected = llama(**batches[0]).logits
         assert not torch.equal(llama.model.norm.weight, own["model.norm.weight"])
     assert all(torch.equal(tensor, own[name]) for name, tensor in llama.state_dict().items())
     fast = sa.sparsify(copy.deepcopy(llama), loaded, dtype="float32")
-    torch.testing.assert_close(fast(**batches[0]).logits, wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(fast(**batches[0]).logits, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_updates_are_in_a_model_once_at_a_time(llama, batches, plan):
+def test_a_model_can_hold_the_updates_of_one_plan_only(llama, batches, plan):
     tuned = sa.tune(plan, llama, batches, 10, lr=5e-3)
     own = {name: tensor.clone() for name, tensor in llama.state_dict().items()}
     first, applied = plan.apply(llama), tuned.apply(llama)
@@ -123,10 +123,10 @@ def test_updates_are_in_a_model_once_at_a_time(llama, batches, plan):
     ):
         with pytest.raises(RuntimeError, match="updates are in the model already"):
             use()
-    assert all(torch.equal(found, changed[name]) for name, found in llama.state_dict().items())
+    assert all(torch.equal(actual, changed[name]) for name, actual in llama.state_dict().items())
     first.remove()  # an untuned one, in any order
     applied.remove()
-    assert all(torch.equal(found, own[name]) for name, found in llama.state_dict().items())
+    assert all(torch.equal(actual, own[name]) for name, actual in llama.state_dict().items())
     with tuned.applied(llama):
         assert torch.equal(llama.model.norm.weight, changed["model.norm.weight"])
 
@@ -144,17 +144,17 @@ def test_padding_does_not_count(llama, batches, plan):
         torch.testing.assert_close(cut.updates.values[name], value, rtol=1e-3, atol=1e-4)
 
 
-def test_a_model_without_logits_is_brought_nearer_too():
+def test_tuning_lowers_the_error_of_a_model_without_logits():
     model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 8))
     batches = list(torch.randn(4, 64, 16))
     plan = sa.calibrate(model, batches, 0.5, score="weight")
     tuned = sa.tune(plan, model, batches, 60, learn=["low_rank"], lr=1e-2, rank=4)
 
-    def error(found):
+    def error(actual):
         with torch.no_grad():
-            wanted = model(batches[0])
-            with found.applied(model):
-                return float((model(batches[0]) - wanted).square().mean())
+            expected = model(batches[0])
+            with actual.applied(model):
+                return float((model(batches[0]) - expected).square().mean())
 
     assert error(tuned) < 0.9 * error(plan)
 
@@ -190,7 +190,7 @@ def test_wrong_use(llama, batches, plan):
         sa.tune(plan, llama, batches, 30, lr=1e30)
 
 
-def test_a_target_is_brought_nearer_than_what_is_none():
+def test_tuning_lowers_the_error_of_the_target_most():
     """Half of the outputs are to stay; the other half is free to go."""
     model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 8))
     batches = list(torch.randn(4, 64, 16))
@@ -200,11 +200,11 @@ def test_a_target_is_brought_nearer_than_what_is_none():
         assert output.shape == (len(batch), 8)
         return output[:, :4]
 
-    def errors(found):
+    def errors(actual):
         with torch.no_grad():
-            wanted = model(batches[0])
-            with found.applied(model):
-                apart = (model(batches[0]) - wanted).square()
+            expected = model(batches[0])
+            with actual.applied(model):
+                apart = (model(batches[0]) - expected).square()
         return apart[:, :4].mean(), apart[:, 4:].mean()
 
     options = {"learn": ["low_rank"], "lr": 1e-2, "rank": 4}
@@ -216,27 +216,27 @@ def test_a_target_is_brought_nearer_than_what_is_none():
     assert tuned[1] > whole[1]
 
 
-def test_a_target_takes_the_place_of_logits(llama, batches, plan):
+def test_a_target_replaces_the_logits(llama, batches, plan):
     def last(output, batch):
         return output.logits[:, -1]
 
     tuned = sa.tune(plan, llama, batches, 20, target=last, lr=5e-3)
 
-    def apart(found):
+    def apart(actual):
         with torch.no_grad():
-            wanted = last(llama(**batches[0]), batches[0])
-            with found.applied(llama):
-                return (last(llama(**batches[0]), batches[0]) - wanted).square().mean()
+            expected = last(llama(**batches[0]), batches[0])
+            with actual.applied(llama):
+                return (last(llama(**batches[0]), batches[0]) - expected).square().mean()
 
     assert apart(tuned) < apart(plan)
 
 
-def test_the_rate_is_smaller_where_the_plan_was_changed_already(llama, batches, plan):
+def test_the_default_lr_is_smaller_for_a_plan_with_updates(llama, batches, plan):
     compensated = sa.compensate(plan, llama, batches, rank=2)
     for start, lr in ((plan, 2e-3), (compensated, 2e-4)):
-        found, same = sa.tune(start, llama, batches, 2), sa.tune(start, llama, batches, 2, lr=lr)
+        actual, same = sa.tune(start, llama, batches, 2), sa.tune(start, llama, batches, 2, lr=lr)
         for name, value in same.updates.values.items():
-            assert torch.equal(found.updates.values[name], value)
+            assert torch.equal(actual.updates.values[name], value)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
@@ -246,7 +246,7 @@ def test_half_precision_learns_too(llama, batches, plan, dtype):
     tuned = sa.tune(sa.compensate(plan, model, batches, rank=4), model, batches, 30, lr=2e-3)
     assert {tensor.dtype for tensor in tuned.updates.tensors().values()} == {torch.float32}
     before, after = (
-        sum(divergence(found, model, batch) for batch in batches) for found in (plan, tuned)
+        sum(divergence(actual, model, batch) for batch in batches) for actual in (plan, tuned)
     )
     assert after < 0.7 * before
     # and a plan moves between a model and its copy in another dtype
@@ -258,10 +258,12 @@ def test_half_precision_learns_too(llama, batches, plan, dtype):
 def test_sparsified_after_tuning_in_each_dtype(llama, batches, plan, stored):
     tuned = sa.tune(plan, llama, batches, 5, lr=5e-3)
     with tuned.applied(llama), torch.no_grad():
-        wanted = llama(**batches[0]).logits.log_softmax(-1)
+        expected = llama(**batches[0]).logits.log_softmax(-1)
     sparse = sa.sparsify(copy.deepcopy(llama), tuned, dtype=stored)
-    found = sparse(**batches[0]).logits.log_softmax(-1)
-    apart = float(kl_div(found, wanted, log_target=True, reduction="sum")) / wanted[..., 0].numel()
+    actual = sparse(**batches[0]).logits.log_softmax(-1)
+    apart = (
+        float(kl_div(actual, expected, log_target=True, reduction="sum")) / expected[..., 0].numel()
+    )
     assert apart < {"float32": 1e-8, "bfloat16": 0.01, "int8": 0.05}[stored]
 
 
@@ -312,7 +314,7 @@ def test_experts_that_the_first_batches_do_not_reach(empty, learn):
     assert all(bool(level.isfinite().all()) for level in tuned.thresholds.values())
 
 
-def test_batches_of_which_nothing_counts_are_left_out(llama, batches):
+def test_batches_without_a_counted_token_are_left_out(llama, batches):
     plan = sa.calibrate(llama, batches, 0.5, keep_first=2)
     short = {name: value[:, :2] for name, value in batches[0].items()}
     tuned = sa.tune(plan, llama, [short, *batches], 10)
@@ -321,28 +323,28 @@ def test_batches_of_which_nothing_counts_are_left_out(llama, batches):
         sa.tune(plan, llama, [short], 10)
 
 
-def test_a_single_logit_is_a_number_and_not_a_class():
+def test_a_single_logit_is_a_number_not_a_class():
     from transformers import BertConfig, BertForSequenceClassification
 
     torch.manual_seed(0)
     config = BertConfig(vocab_size=61, num_labels=1, **tiny_models.SIZES)
     model = tiny_models.spread(BertForSequenceClassification(config))
-    given = tiny_models.token_batches()
-    plan = sa.calibrate(model, given, 0.5, score="weight")
+    sentences = tiny_models.token_batches()
+    plan = sa.calibrate(model, sentences, 0.5, score="weight")
 
-    def error(found):
+    def error(actual):
         total = 0.0
         with torch.no_grad():
-            for batch in given:
+            for batch in sentences:
                 dense = model(**batch).logits
-                with found.applied(model):
+                with actual.applied(model):
                     total += float((model(**batch).logits - dense).square().sum())
         return total
 
-    assert error(sa.tune(plan, model, given, 40, lr=0.02)) < 0.3 * error(plan)
+    assert error(sa.tune(plan, model, sentences, 40, lr=0.02)) < 0.3 * error(plan)
 
 
-def test_what_is_trained_while_updates_are_applied_is_not_lost_in_silence(llama, batches, plan):
+def test_training_while_updates_are_applied_raises(llama, batches, plan):
     tuned = sa.tune(plan, llama, batches, 2)
     model = copy.deepcopy(llama)
     before = copy.deepcopy(model.state_dict())

@@ -80,38 +80,38 @@ def test_calibrate_compensates_and_tunes(run, places, tmp_path):
     out = tmp_path / "plan"
     status, _, error = run(*CALIBRATE, "--out", out, "--compensate", "3", "--tune", "4")
     assert status == 0, error
-    found = ThresholdPlan.load(out)
+    actual = ThresholdPlan.load(out)
     model = llama()
     rows, held_out = split(read_rows(model, tokenizer(), [str(places["text"])], 64, 8), 2)
-    wanted = calibrate(model, as_batches(choose(rows, 6)), 0.5)
-    wanted = compensate(wanted, model, as_batches(choose(rows, 24)), rank=3)
-    wanted = tune(wanted, model, as_batches(choose(rows, 4)), 4)
-    for name, (up, down) in wanted.updates.low_rank.items():
-        torch.testing.assert_close(found.updates.low_rank[name], (up, down))
-    assert found.updates.values.keys() == wanted.updates.values.keys()
-    assert found.achieved == pytest.approx(found.measure(model, as_batches(held_out)))
+    expected = calibrate(model, as_batches(choose(rows, 6)), 0.5)
+    expected = compensate(expected, model, as_batches(choose(rows, 24)), rank=3)
+    expected = tune(expected, model, as_batches(choose(rows, 4)), 4)
+    for name, (up, down) in expected.updates.low_rank.items():
+        torch.testing.assert_close(actual.updates.low_rank[name], (up, down))
+    assert actual.updates.values.keys() == expected.updates.values.keys()
+    assert actual.achieved == pytest.approx(actual.measure(model, as_batches(held_out)))
 
 
 @pytest.mark.parametrize(
     ("flag", "what"), [("--compensate", "a rank"), ("--tune", "a number of steps")]
 )
-def test_calibrate_refuses_negative_numbers(run, tmp_path, flag, what):
+def test_calibrate_rejects_negative_numbers(run, tmp_path, flag, what):
     status, _, error = run(*CALIBRATE, "--out", tmp_path / "other", flag, "-1")
     assert status == 2
     assert f"{flag} takes {what}, or 0 for none; got -1" in error
     assert not (tmp_path / "other").exists()
 
 
-def test_calibrate_takes_the_rows_it_says(run, places, tmp_path):
+def test_calibrate_uses_the_number_of_rows(run, places, tmp_path):
     """The plan is that of the library on these rows."""
     status, _, error = run(*CALIBRATE, "--out", tmp_path / "plan", "--rows", "3")
     assert status == 0, error
     model = llama()
     rows = read_rows(model, tokenizer(), [str(places["text"])], 64, 4)
-    wanted = calibrate(model, as_batches(choose(split(rows, 1)[0], 3)), 0.5)
-    found = ThresholdPlan.load(tmp_path / "plan")
-    for name, level in wanted.thresholds.items():
-        assert torch.allclose(found.thresholds[name], level)
+    expected = calibrate(model, as_batches(choose(split(rows, 1)[0], 3)), 0.5)
+    actual = ThresholdPlan.load(tmp_path / "plan")
+    for name, level in expected.thresholds.items():
+        assert torch.allclose(actual.thresholds[name], level)
 
 
 def test_bench_measures_and_reports(run, tmp_path):
@@ -259,7 +259,7 @@ def test_too_little_memory_ends_with_advice(run, monkeypatch):
     assert "--dense bfloat16 alone" in error
 
 
-def test_the_flags_offer_what_the_library_has():
+def test_the_flags_offer_the_choices_of_the_library():
     flags = get_type_hints(CalibrateFlags)
     assert set(get_args(flags["score"])) == set(SCORES)
     assert set(get_args(flags["allocate"])) == set(ALLOCATIONS)

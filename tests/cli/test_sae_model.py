@@ -104,7 +104,7 @@ def test_keeping_the_bos(untrained, sae, places):
         ({"--layer": None}, "go together"),
         ({"--text": None}, "go together"),
         ({"--text": "{places}/empty.txt"}, "no text in"),
-        ({"--text": "{places}/nowhere.txt"}, "No such file"),
+        ({"--text": "{places}/nowhere.txt"}, "there is no file"),
         ({"--text": "hf:{places}/corpus"}, "--max-tokens"),
         ({"--text": "hf:{places}/corpus", "--max-tokens": "9", "--text-column": "t"}, "'text'"),
         ({"--model": "{places}/nowhere"}, "nowhere"),

@@ -24,7 +24,7 @@ def plan():
 
 
 def facts_and(plan, config=CONFIG, **changes):
-    found = {
+    actual = {
         "dense": torch.zeros(config.windows),
         "sparse": torch.ones(config.windows),
         "curve": [Level(0.3, 0.3, torch.zeros(config.windows))],
@@ -36,7 +36,7 @@ def facts_and(plan, config=CONFIG, **changes):
         "dense_layers": (),
         "has_experts": False,
     }
-    report = make_report(config, plan, SPARSE, Findings(**{**found, **changes}))
+    report = make_report(config, plan, SPARSE, Findings(**{**actual, **changes}))
     return "\n".join(report.facts), report
 
 
@@ -45,7 +45,7 @@ def test_the_middle_half_lies_within_the_times(plan):
     assert [(row.low, row.high) for row in report.decode] == [(1.5, 2.5), (1.25, 1.75)]
 
 
-def test_one_is_no_plural_and_has_no_error(plan, monkeypatch):
+def test_a_single_window_is_singular_and_has_no_error(plan, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     facts, _ = facts_and(plan)
     for one in ("1 window of", "1 round of", "1 thread,", "the first 1 token dense"):
@@ -57,7 +57,7 @@ def test_one_is_no_plural_and_has_no_error(plan, monkeypatch):
         assert more in facts
 
 
-def test_what_is_counted(plan):
+def test_facts_name_shares_dense_layers_and_experts(plan):
     facts, report = facts_and(plan, dense_layers=("mlp.down_proj", "lm_head"))
     assert "of the weights of its sites not read" in report.title
     assert "are 40% of what a dense token reads" in facts
@@ -69,7 +69,7 @@ def test_what_is_counted(plan):
     assert "stay float32" not in facts
 
 
-def test_a_tuned_plan_stands_apart(plan):
+def test_a_tuned_plan_is_marked(plan):
     facts, report = facts_and(plan)
     assert "tuned" not in facts
     assert [row.apart for row in report.quality] == [False, False, False]

@@ -21,7 +21,7 @@ def sparse(request):
     return plan, sparsify(model, plan, request.param)
 
 
-def test_the_passage_is_what_generate_gives():
+def test_the_passage_equals_greedy_generation():
     model = llama()
     generated = model.generate(PROMPT, max_new_tokens=10, do_sample=False, eos_token_id=None)
     assert greedy_passage(model, PROMPT, 10).tokens.tolist() == generated[0, 12:].tolist()
@@ -32,12 +32,12 @@ def test_every_model_decodes_in_every_round():
     steps = []
     passage = greedy_passage(models["a"], PROMPT, 5)
     times = decode_in_turn(models, passage, 3, lambda: steps.append(1))
-    assert {name: len(found) for name, found in times.items()} == {"a": 9, "b": 9}
+    assert {name: len(actual) for name, actual in times.items()} == {"a": 9, "b": 9}
     assert len(steps) == 2 * (1 + 3)
-    assert all(ms > 0 for found in times.values() for ms in found)
+    assert all(ms > 0 for actual in times.values() for ms in actual)
 
 
-def test_timed_layers_are_the_simulations(sparse):
+def test_timed_layers_equal_the_simulation(sparse):
     _, fast = sparse
     passage = greedy_passage(fast, PROMPT, 10)
     assert layers_apart(fast, passage) < 1e-5
@@ -47,7 +47,7 @@ def test_timed_layers_are_the_simulations(sparse):
 
 
 @pytest.mark.parametrize(("make", "embeddings"), [(llama, 32 * 32), (gpt2, 160 * 32)])
-def test_dense_bytes_are_all_but_the_embeddings(make, embeddings):
+def test_dense_bytes_exclude_embeddings_only(make, embeddings):
     model = make()
     # both share the embedding's weight with the head, which is read whole
     numbers = sum(parameter.numel() for parameter in model.parameters())
@@ -57,7 +57,7 @@ def test_dense_bytes_are_all_but_the_embeddings(make, embeddings):
     assert weight_bytes(copy.deepcopy(model).bfloat16()) <= expected // 2 + buffers
 
 
-def test_bytes_that_are_skipped_are_not_read():
+def test_skipped_bytes_do_not_count():
     model = llama()
     layer = "model.layers.1.mlp.down_proj"
     assert weight_bytes(model) - weight_bytes(model, {layer: 0.25}) == 0.25 * 4 * 64 * 32

@@ -15,20 +15,20 @@ def kinds(model, batch=IDS):
 
 
 def test_kinds_of_a_llama():
-    found = {row.kind: row for row in kinds(llama())}
-    assert list(found) == [
+    actual = {row.kind: row for row in kinds(llama())}
+    assert list(actual) == [
         "self_attn.q_proj|k_proj|v_proj",
         "self_attn.o_proj",
         "mlp.gate_proj|up_proj",
         "mlp.down_proj",
         TOTAL,
     ]
-    attention = found["self_attn.o_proj"]
+    attention = actual["self_attn.o_proj"]
     assert (attention.sites, attention.low, attention.high) == (2, 1 / 8, 5 / 8)
     assert attention.mean == 3 / 8
-    assert found[TOTAL].sites == 8
-    assert found["mlp.gate_proj|up_proj"].share == 2 * found["mlp.down_proj"].share
-    assert abs(sum(row.share for row in found.values()) - 2) < 1e-12
+    assert actual[TOTAL].sites == 8
+    assert actual["mlp.gate_proj|up_proj"].share == 2 * actual["mlp.down_proj"].share
+    assert abs(sum(row.share for row in actual.values()) - 2) < 1e-12
 
 
 def test_kinds_of_a_gpt2():

@@ -17,7 +17,7 @@ MODELS = Path(os.environ.get("SPARSACT_MODELS") or Path(__file__).parents[2] / "
 pytestmark = pytest.mark.models
 
 
-def test_a_plan_for_40_percent_costs_little_and_is_what_it_simulates():
+def test_a_plan_for_40_percent_costs_little_and_equals_its_simulation():
     model, tokenizer = load_language_model(str(MODELS / "smollm2"))
     texts = [str(MODELS / "text" / name) for name in ("calibrate.txt", "held_out.txt")]
     rows, windows = (choose(read_rows(model, tokenizer, [text], 256, 2), 2) for text in texts)

@@ -37,6 +37,6 @@ def test_natural_zeros_cost_nothing(trained, rows):
     assert plan.achieved_sparsity > 0.3
     assert all(share > 0.1 for share in plan.achieved.values())
     sparse = sparsify(copy.deepcopy(model), plan, "float32")
-    found = torch.cat([sparse(part) for part in others.split(rows)])
-    assert torch.equal(found.argmax(1), dense.argmax(1))
-    torch.testing.assert_close(found, dense, rtol=1e-5, atol=1e-4)
+    actual = torch.cat([sparse(part) for part in others.split(rows)])
+    assert torch.equal(actual.argmax(1), dense.argmax(1))
+    torch.testing.assert_close(actual, dense, rtol=1e-5, atol=1e-4)

@@ -16,19 +16,19 @@ pytestmark = pytest.mark.models
 def sentences(file):
     """The sentences of a text."""
     text = (MODELS / file).read_text(encoding="utf-8")
-    found = [" ".join(part.split()) for part in re.split(r"(?<=\.)\s+", text)]
-    return [part for part in found if 40 < len(part) < 200]
+    actual = [" ".join(part.split()) for part in re.split(r"(?<=\.)\s+", text)]
+    return [part for part in actual if 40 < len(part) < 200]
 
 
 def batches(tokenizer, texts):
     """By length, so that there is little padding, and then in any order."""
     texts = sorted(texts, key=len)
-    found = [
+    actual = [
         dict(tokenizer(texts[start : start + 32], padding=True, return_tensors="pt"))
         for start in range(0, len(texts), 32)
     ]
-    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))
-    return [found[place] for place in order.tolist()]
+    order = torch.randperm(len(actual), generator=torch.Generator().manual_seed(0))
+    return [actual[place] for place in order.tolist()]
 
 
 def embedding(output, batch):
@@ -39,20 +39,20 @@ def embedding(output, batch):
 
 def random_direction(output, batch):
     """Its gradient has the size of the embedding's sensitivity."""
-    found = embedding(output, batch)
-    signs = torch.randint(0, 2, found.shape, generator=torch.Generator().manual_seed(len(found)))
-    return (found * (2 * signs - 1)).sum()
+    actual = embedding(output, batch)
+    signs = torch.randint(0, 2, actual.shape, generator=torch.Generator().manual_seed(len(actual)))
+    return (actual * (2 * signs - 1)).sum()
 
 
 def cosine(model, plan, given):
     """Of the sparse model's embeddings with the dense one's, the mean."""
-    found = []
+    actual = []
     with torch.no_grad():
         for batch in given:
             dense = embedding(model(**batch), batch)
             with plan.applied(model):
-                found.append((dense * embedding(model(**batch), batch)).sum(1))
-    return float(torch.cat(found).mean())
+                actual.append((dense * embedding(model(**batch), batch)).sum(1))
+    return float(torch.cat(actual).mean())
 
 
 def test_embeddings_at_40_percent():

@@ -29,15 +29,15 @@ def test_equals_the_norm_it_replaces(kind, rows, dtype, size):
     norm = kind(70, eps=1e-6).to(dtype)
     ours, x = swapped(norm), (size * torch.randn(*rows, 70)).to(dtype)
     assert isinstance(ours, RMSNorm)
-    wanted = nn.functional.rms_norm(x.double(), (70,), norm.weight.double(), 1e-6)
+    expected = nn.functional.rms_norm(x.double(), (70,), norm.weight.double(), 1e-6)
     rounding = 1e-6 if dtype == torch.float32 else 2**-8
     assert ours(x).dtype == dtype
-    torch.testing.assert_close(ours(x).double(), wanted, rtol=rounding, atol=1e-30)
+    torch.testing.assert_close(ours(x).double(), expected, rtol=rounding, atol=1e-30)
     torch.testing.assert_close(ours(x), norm(x), rtol=3 * rounding, atol=1e-30)
 
 
 @pytest.mark.parametrize(("x", "weight"), [DTYPES, DTYPES[::-1]])
-def test_dtypes_that_differ_give_the_wider(x, weight):
+def test_different_dtypes_give_the_wider_one(x, weight):
     norm, rows = LlamaRMSNorm(8).to(weight), torch.randn(2, 8).to(x)
     assert swapped(norm)(rows).dtype == norm(rows).dtype == torch.float32
     torch.testing.assert_close(as_rms_norm(norm)(rows), norm(rows), rtol=2**-6, atol=1e-6)
@@ -51,9 +51,9 @@ def test_rows_with_gaps_between_them():
 def test_nan_stays_in_its_row():
     x = torch.randn(2, 8)
     x[0, 3] = torch.nan
-    found = swapped(LlamaRMSNorm(8))(x)
-    assert found[0].isnan().all()
-    assert found[1].isfinite().all()
+    actual = swapped(LlamaRMSNorm(8))(x)
+    assert actual[0].isnan().all()
+    assert actual[1].isfinite().all()
 
 
 def test_a_norm_that_computes_something_else_stays():

@@ -50,7 +50,7 @@ def three(monkeypatch):
     return Counted(monkeypatch)
 
 
-def test_the_first_computes_for_all(three):
+def test_the_first_reader_computes_for_all(three):
     for _ in range(3):
         x = torch.randn(2, 6)
         for place in range(3):
@@ -69,7 +69,7 @@ def test_views_of_the_whole_tensor_count_as_the_tensor(three):
     assert three.computed == 3
 
 
-def test_another_tensor_is_computed_for(three):
+def test_another_tensor_is_computed_again(three):
     x, other = torch.randn(2, 6), torch.randn(2, 6)
     three.check(0, x)
     three.check(1, other)
@@ -101,7 +101,7 @@ def test_outputs_belong_to_the_caller(three):
     three.check(1, x)
 
 
-def test_a_buffer_that_is_filled_anew_in_inference_mode(three):
+def test_an_input_buffer_that_is_refilled_in_inference_mode(three):
     with torch.inference_mode():
         x = torch.randn(2, 6)
         three.check(0, x)

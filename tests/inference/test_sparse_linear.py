@@ -50,8 +50,8 @@ def test_a_threshold_for_each_input():
 def test_bfloat16_rounds_only_the_weights(x_dtype):
     source, x = nn.Linear(30, 50), torch.randn(4, 30).to(x_dtype)
     rounded = nn.functional.linear(x.float(), source.weight.bfloat16().float(), source.bias)
-    found = SparseLinear(source, 0.0, dtype="bfloat16")(x)
-    torch.testing.assert_close(found, rounded.to(x_dtype), rtol=2**-7, atol=1e-5)
+    actual = SparseLinear(source, 0.0, dtype="bfloat16")(x)
+    torch.testing.assert_close(actual, rounded.to(x_dtype), rtol=2**-7, atol=1e-5)
 
 
 @pytest.mark.parametrize("x_dtype", [torch.float16, torch.float64], ids=str)
@@ -62,9 +62,9 @@ def test_other_dtypes_are_computed_in_float32(x_dtype, largest):
     threshold[3] = largest
     kept = torch.where(x.float().abs() > threshold, x.float(), 0)
     layer = SparseLinear(source, threshold)
-    found = layer(x)
-    torch.testing.assert_close(found, source(kept).to(x_dtype))
-    assert torch.equal(torch.compile(layer, fullgraph=True)(x), found)
+    actual = layer(x)
+    torch.testing.assert_close(actual, source(kept).to(x_dtype))
+    assert torch.equal(torch.compile(layer, fullgraph=True)(x), actual)
     with pytest.raises(TypeError, match="x must be float32 or bfloat16"):
         layer(torch.ones(4, 30, dtype=torch.long))
 
@@ -78,8 +78,8 @@ def test_int8_is_within_half_a_step_of_each_weight():
     assert (error.abs() <= step / 2 + 1e-7).all()
     assert layer.weight_t.abs().amax(0).tolist() == [0 if row == 7 else 127 for row in range(50)]
     x = torch.randn(4, 30)
-    wanted = x @ (layer.weight_t * layer.scale) + source.bias
-    torch.testing.assert_close(layer(x), wanted)
+    expected = x @ (layer.weight_t * layer.scale) + source.bias
+    torch.testing.assert_close(layer(x), expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -146,9 +146,9 @@ def test_a_real_measurement_gives_a_density():
 
 def test_compiles_in_one_graph_without_measuring():
     layer, x = SparseLinear(nn.Linear(8, 5), 0.5), torch.randn(2, 8)
-    found = torch.compile(layer, fullgraph=True)(x)
+    actual = torch.compile(layer, fullgraph=True)(x)
     assert layer.dense_above == {}
-    torch.testing.assert_close(found, layer(x))
+    torch.testing.assert_close(actual, layer(x))
 
 
 def test_casting_the_model_leaves_the_layer_as_it_is():
@@ -161,7 +161,7 @@ def test_casting_the_model_leaves_the_layer_as_it_is():
     assert layer.to("meta").weight_t.is_meta
 
 
-def test_tensors_in_the_place_of_others_are_used():
+def test_replaced_buffers_are_used():
     layer, x = SparseLinear(nn.Linear(30, 50), 0.5), torch.randn(30)
     before = layer(x)
     layer.weight_t *= 2  # in place

@@ -72,32 +72,32 @@ def inputs_of(rows, length, padding=0):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("rows", "length", "padding"), [(1, 5, 0), (3, 7, 4), (2, 50, 9)], ids=str)
-def test_logits_are_simulations(kind, dtype, rows, length, padding):
+def test_logits_equal_the_simulation(kind, dtype, rows, length, padding):
     model, plan = planned(kind)
     inputs = inputs_of(rows, length, padding)
-    wanted = simulated(rounded(model, plan, dtype), plan, **inputs).logits
-    found = sparsify(model, plan, dtype)(**inputs).logits
+    expected = simulated(rounded(model, plan, dtype), plan, **inputs).logits
+    actual = sparsify(model, plan, dtype)(**inputs).logits
     read = inputs["attention_mask"].bool()
-    torch.testing.assert_close(found[read], wanted[read], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(actual[read], expected[read], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
-def test_rounding_moves_logits_by_what_it_moves_the_weights(dtype):
+def test_logits_equal_those_of_rounded_weights(dtype):
     model, plan = planned("llama", 0.0)  # no threshold whose side rounding could change
     inputs = inputs_of(2, 9)
     dense = model(**inputs).logits
-    found = sparsify(model, plan, dtype)(**inputs).logits
+    actual = sparsify(model, plan, dtype)(**inputs).logits
     # one product is off by at most the largest relative error of a weight against its row's norm:
     # half a step (2^-9, or 1/254 of the largest weight, here less than 5 times the rms), and 15
     # products follow one another
     step = {"bfloat16": 2**-9, "int8": 5 / 254}[dtype]
-    assert (found - dense).norm() < 15 * step * dense.norm()
-    assert not torch.equal(found, dense)
+    assert (actual - dense).norm() < 15 * step * dense.norm()
+    assert not torch.equal(actual, dense)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("keep_first", [0, 2])
-def test_decoding_with_a_cache_is_simulations(kind, keep_first):
+def test_decoding_with_a_cache_equals_the_simulation(kind, keep_first):
     model, plan = planned(kind, keep_first=keep_first)
     inputs = inputs_of(2, 8, padding=3)
     if kind == "gpt2":
@@ -105,10 +105,10 @@ def test_decoding_with_a_cache_is_simulations(kind, keep_first):
     options = {"max_new_tokens": 8, "do_sample": False, "min_new_tokens": 8}
     options |= {"output_scores": True, "return_dict_in_generate": True}
     with plan.applied(model):
-        wanted = model.generate(**inputs, **options)
-    found = sparsify(model, plan, "float32").generate(**inputs, **options)
-    assert torch.equal(found.sequences, wanted.sequences)
-    for mine, theirs in zip(found.scores, wanted.scores, strict=True):
+        expected = model.generate(**inputs, **options)
+    actual = sparsify(model, plan, "float32").generate(**inputs, **options)
+    assert torch.equal(actual.sequences, expected.sequences)
+    for mine, theirs in zip(actual.scores, expected.scores, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
 
 
@@ -116,15 +116,15 @@ def test_decoding_with_a_cache_is_simulations(kind, keep_first):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_saved_weights_load_into_the_stock_class(dtype, tied, tmp_path):
     model, plan = planned("llama", tie_word_embeddings=tied)
-    wanted = rounded(model, plan, dtype).state_dict()  # a rounded head is tied no more
-    names = set(wanted)
+    expected = rounded(model, plan, dtype).state_dict()  # a rounded head is tied no more
+    names = set(expected)
     sparse = sparsify(model, plan, dtype)
     assert set(sparse.state_dict()) == names
     sparse.save_pretrained(tmp_path)
     loaded = type(model).from_pretrained(tmp_path)
     assert not any(isinstance(module, SparseLinear) for module in loaded.modules())
     for name, tensor in loaded.state_dict().items():
-        torch.testing.assert_close(tensor, wanted[name], rtol=1e-6, atol=1e-7, msg=name)
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-6, atol=1e-7, msg=name)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -132,10 +132,10 @@ def test_a_dense_checkpoint_loads(kind):
     model, plan = planned(kind)
     other = getattr(tiny_models, kind)()
     inputs = inputs_of(2, 6)
-    wanted = simulated_by_hand(other, plan, **inputs)
+    expected = simulated_by_hand(other, plan, **inputs)
     sparse = sparsify(model, plan, "float32")
     assert sparse.load_state_dict(other.state_dict()) == ([], [])
-    torch.testing.assert_close(sparse(**inputs).logits, wanted, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(sparse(**inputs).logits, expected, rtol=1e-5, atol=1e-5)
 
 
 def simulated_by_hand(model, plan, **inputs):
@@ -205,30 +205,30 @@ def test_memory_never_holds_both(dtype):
     assert len(kept) == 79
 
 
-def test_a_copy_computes_alike():
+def test_a_copy_computes_the_same():
     model, plan = planned("llama", keep_first=1)
     inputs = inputs_of(2, 6)
     sparse = sparsify(model, plan)
     copied = copy.deepcopy(sparse)
-    wanted = sparse(**inputs).logits
+    expected = sparse(**inputs).logits
     del sparse
-    assert torch.equal(copied(**inputs).logits, wanted)
-    assert torch.equal(copy.deepcopy(copied)(**inputs).logits, wanted)
+    assert torch.equal(copied(**inputs).logits, expected)
+    assert torch.equal(copy.deepcopy(copied)(**inputs).logits, expected)
 
 
 @pytest.mark.parametrize("keep_first", [0, 2])
 def test_two_threads(keep_first):
     model, plan = planned("llama", keep_first=keep_first)
     sparse = sparsify(model, plan, "float32")
-    given = [inputs_of(2, 6) for _ in range(2)]
-    wanted = [sparse(**inputs).logits for inputs in given]
+    inputs_by_thread = [inputs_of(2, 6) for _ in range(2)]
+    expected = [sparse(**inputs).logits for inputs in inputs_by_thread]
     wrong = []
 
     def work(place):
         for _ in range(15):
             with torch.no_grad():
-                found = sparse(**given[place]).logits
-            if not torch.allclose(found, wanted[place], rtol=1e-5, atol=1e-5):
+                actual = sparse(**inputs_by_thread[place]).logits
+            if not torch.allclose(actual, expected[place], rtol=1e-5, atol=1e-5):
                 wrong.append(place)
 
     threads = [threading.Thread(target=work, args=(place,)) for place in range(2)]
@@ -254,8 +254,8 @@ def test_compiled_layers_of_a_site_compute_together():
         calls.extend(node for node in graph.graph.nodes if "gather_linear" in str(node.target))
         return graph.forward
 
-    found = torch.compile(sparse, backend=counted)(**inputs).logits
-    torch.testing.assert_close(found, sparse(**inputs).logits)
+    actual = torch.compile(sparse, backend=counted)(**inputs).logits
+    torch.testing.assert_close(actual, sparse(**inputs).logits)
     assert len(calls) == len(plan.sites)
 
 
@@ -272,10 +272,10 @@ def test_bfloat16_activations():
     model, plan = planned("llama")
     model.bfloat16()
     inputs = inputs_of(2, 6)
-    wanted = simulated(model, plan, **inputs).logits
-    found = sparsify(model, plan)(**inputs).logits
-    assert found.dtype == torch.bfloat16
-    assert (found - wanted).float().norm() < 0.02 * wanted.float().norm()
+    expected = simulated(model, plan, **inputs).logits
+    actual = sparsify(model, plan)(**inputs).logits
+    assert actual.dtype == torch.bfloat16
+    assert (actual - expected).float().norm() < 0.02 * expected.float().norm()
 
 
 @pytest.mark.parametrize("keep_first", [0, 2])
@@ -287,11 +287,11 @@ def test_activations_of_other_dtypes(x_dtype, keep_first):
     options = {"max_new_tokens": 6, "do_sample": False, "min_new_tokens": 6}
     options |= {"output_logits": True, "return_dict_in_generate": True}
     with plan.applied(model):
-        wanted = model.generate(**inputs, **options)
-    found = sparsify(model, plan, "float32").generate(**inputs, **options)
-    assert torch.equal(found.sequences, wanted.sequences)
+        expected = model.generate(**inputs, **options)
+    actual = sparsify(model, plan, "float32").generate(**inputs, **options)
+    assert torch.equal(actual.sequences, expected.sequences)
     rounding = max(torch.finfo(x_dtype).eps, torch.finfo(torch.float32).eps)
-    for mine, theirs in zip(found.logits, wanted.logits, strict=True):
+    for mine, theirs in zip(actual.logits, expected.logits, strict=True):
         assert mine.dtype == theirs.dtype
         assert (mine - theirs).norm() < 20 * rounding * theirs.norm()
 
@@ -317,15 +317,15 @@ def test_a_tied_embedding_keeps_its_weight():
     assert sparse.lm_head.weight.dtype == torch.bfloat16
 
 
-def test_a_tied_head_of_the_asked_dtype_is_not_copied():
+def test_a_tied_head_that_has_the_dtype_is_not_copied():
     model, plan = planned("llama", tie_word_embeddings=True)
     model.bfloat16()
     inputs = inputs_of(2, 6)
-    wanted = simulated(model, plan, **inputs).logits
+    expected = simulated(model, plan, **inputs).logits
     sparse = sparsify(model, plan, "bfloat16")
     assert sparse.lm_head.weight is sparse.model.embed_tokens.weight
-    found = sparse(**inputs).logits
-    assert (found - wanted).float().norm() < 0.02 * wanted.float().norm()
+    actual = sparse(**inputs).logits
+    assert (actual - expected).float().norm() < 0.02 * expected.float().norm()
     untied, plan = planned("llama")
     assert isinstance(sparsify(untied.bfloat16(), plan).lm_head, SparseLinear)
 
@@ -337,9 +337,9 @@ def test_a_layer_with_two_names(apart):
     model = nn.Sequential(ends[0], nn.ReLU(), ends[1])
     plan = calibrate(model, [x], 0.4, score="weight")
     with plan.applied(model), torch.no_grad():
-        wanted = model(x)
+        expected = model(x)
     sparse = sparsify(model, plan, "float32")
-    torch.testing.assert_close(sparse(x), wanted)
+    torch.testing.assert_close(sparse(x), expected)
     assert not any(isinstance(module, nn.Linear) for module in sparse.modules())
     assert len(list(sparse.named_parameters())) == 0
 
@@ -354,11 +354,11 @@ def test_an_encoder_of_torch(padded):
     dense = copy.deepcopy(model)
     dense.use_nested_tensor = False
     with plan.applied(dense), torch.no_grad():
-        wanted = dense(x, src_key_padding_mask=mask)
+        expected = dense(x, src_key_padding_mask=mask)
     sparse = sparsify(model, plan, "float32")
     with torch.no_grad():
-        found = sparse(x, src_key_padding_mask=mask)
-    torch.testing.assert_close(found[~mask], wanted[~mask])
+        actual = sparse(x, src_key_padding_mask=mask)
+    torch.testing.assert_close(actual[~mask], expected[~mask])
 
 
 def types_of(model):

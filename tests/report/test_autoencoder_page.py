@@ -1,4 +1,4 @@
-"""The page of an autoencoder from hand-made records: no model is trained here."""
+"""The page of an autoencoder, from records made by hand. No model is trained."""
 
 import errno
 import math
@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from sparsact._common.errors import OutputError
-from sparsact.report.autoencoder import plots
-from sparsact.report.autoencoder.page import save_autoencoder
-from sparsact.report.autoencoder.records import (
+from sparsact.report.autoencoder import autoencoder_plots
+from sparsact.report.autoencoder.autoencoder_page import save_autoencoder
+from sparsact.report.autoencoder.autoencoder_records import (
     AutoencoderReport,
     Bars,
     Context,
@@ -28,7 +28,7 @@ HOSTILE = ("</span><script>alert(1)</script>", ' "x" & <b>', "'>", "\n\t", "  ",
 
 
 class Walk(HTMLParser):
-    """Every start tag is closed in its order; ids, links and the text of articles are kept."""
+    """Checks that tags are closed in order; collects ids, links and the text of articles."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -111,7 +111,7 @@ def written(page, tmp_path: Path):
     return text, walk
 
 
-def test_well_formed_and_nothing_from_elsewhere(tmp_path):
+def test_the_page_is_well_formed_and_self_contained(tmp_path):
     text, walk = written(report(latent(3), latent(7)), tmp_path)
     assert not walk.sources
     assert all(link.startswith("#") for link in walk.links)
@@ -124,7 +124,7 @@ def test_well_formed_and_nothing_from_elsewhere(tmp_path):
     assert len(text) < 5_500_000
 
 
-def test_markup_in_the_text_stays_text(tmp_path):
+def test_markup_in_the_text_is_escaped(tmp_path):
     plain = written(report(latent(3)), tmp_path)[1]
     context = Context(HOSTILE, (0.5,) * len(HOSTILE), 0)
     text, walk = written(report(latent(3, contexts=(context,))), tmp_path)
@@ -135,7 +135,7 @@ def test_markup_in_the_text_stays_text(tmp_path):
     assert shown == '</span><script>alert(1)</script> "x" & <b>\'>↵⇥··U+202EU+0000'
 
 
-def test_other_scripts_and_emoji_come_through_whole(tmp_path):
+def test_other_scripts_and_emoji_are_complete(tmp_path):
     pieces = ("مرحبا", " שלום", " 👩‍👩‍👧‍👦", " é漢")
     _, walk = written(
         report(latent(1, contexts=(Context(pieces, (0.0, 1.0, 0.0, 0.0), 1),))), tmp_path
@@ -144,7 +144,7 @@ def test_other_scripts_and_emoji_come_through_whole(tmp_path):
     assert walk.marks == [" שלום"]
 
 
-def test_shade_follows_the_activation(tmp_path):
+def test_the_shade_shows_the_activation(tmp_path):
     contexts = (Context(("a", "b", "c", "d"), (3.0, 1.5, 0.0, -3.0), 0),)
     text, _ = written(report(latent(1, contexts=contexts)), tmp_path)
     assert '<mark style="--a:1.00" title="3">a</mark>' in text
@@ -152,21 +152,21 @@ def test_shade_follows_the_activation(tmp_path):
     assert '<span class="minus" style="--a:1.00" title="-3">d</span>' in text
 
 
-def test_neighbours_are_links_where_they_have_a_dashboard(tmp_path):
+def test_neighbours_with_a_dashboard_are_links(tmp_path):
     text, walk = written(report(latent(3), latent(7)), tmp_path)
     assert '<a href="#latent-7">7</a> (0.75), 8 (-0.50)' in text
     assert {"latent-3", "latent-7", "latents"} <= set(walk.ids)
     assert "#latent-8" not in walk.links
 
 
-def test_a_dead_latent_says_so(tmp_path):
+def test_a_dead_latent_is_labelled(tmp_path):
     text, _ = written(report(dead(4)), tmp_path)
     assert "it never fired" in text
     assert "<svg" not in text[text.index('id="latent-4"') :]
     assert "it never fired" not in written(report(latent(4)), tmp_path)[0]
 
 
-def test_what_there_is_not_is_left_out(tmp_path):
+def test_missing_parts_are_left_out(tmp_path):
     text, walk = written(report(panels=(), figures=(), densities=None), tmp_path)
     assert "plotly" not in text.lower()
     assert not walk.ids
@@ -185,8 +185,10 @@ def test_what_there_is_not_is_left_out(tmp_path):
         ((math.nan, 0.0), None),
     ],
 )
-def test_a_logarithmic_axis_writes_its_ticks_out(values, texts):
-    axis = plots.curves(Panel("Loss", (1.0,), (Trace("loss", values),), True)).layout.yaxis
+def test_the_ticks_of_a_logarithmic_axis_have_complete_labels(values, texts):
+    axis = autoencoder_plots.curves(
+        Panel("Loss", (1.0,), (Trace("loss", values),), True)
+    ).layout.yaxis
     assert axis.type == "log"
     assert axis.ticktext == (texts and tuple(texts))
     if texts:
@@ -204,7 +206,7 @@ def test_a_curve_without_a_finite_value_is_empty(tmp_path):
     assert "NaN" not in drawn
 
 
-def test_a_full_disk_leaves_the_report_that_is_there(tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_old_report(tmp_path, monkeypatch):
     before = written(report(latent(3)), tmp_path)[0]
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(OutputError, match="No space left"):

@@ -94,7 +94,7 @@ def test_figures_show_the_records(report):
     assert list(bars.error_x.array) == [2.0, 3.0]
 
 
-def test_other_weights_are_on_no_line(report):
+def test_models_with_changed_weights_are_not_connected(report):
     dense, sparse, level = report.quality
     tuned = replace(report, quality=(dense, replace(sparse, apart=True), level))
     line, alone = loss(tuned).data

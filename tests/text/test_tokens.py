@@ -50,7 +50,7 @@ def test_files_follow_each_other(tokenizer, tmp_path):
     assert words(read_tokens(tokenizer, files, 4, max_tokens=4)) == ["w1", "w2", "w3", "w4"]
 
 
-def test_a_dataset_is_read_as_far_as_told(tokenizer, dataset, tmp_path):
+def test_a_dataset_is_read_up_to_max_tokens(tokenizer, dataset, tmp_path):
     tokens = read_tokens(tokenizer, [dataset], 8, max_tokens=100)
     expected = [word for n in range(34) for word in (f"w{n % 30}", "w1", "w2")][:100]
     assert words(tokens) == expected

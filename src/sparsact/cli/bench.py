@@ -4,7 +4,7 @@ import tyro
 from rich.console import Console
 
 from sparsact.cli.progress import progress
-from sparsact.cli.tables import show
+from sparsact.cli.tables import say, show
 from sparsact.evaluation import Bench, BenchConfig
 from sparsact.evaluation.site_kinds import TOTAL
 from sparsact.report.language.language_tables import (
@@ -27,6 +27,6 @@ def bench(config: tyro.conf.OmitArgPrefixes[BenchConfig]) -> int:
     show(console, KINDS, map(kind_cells, report.kinds), picked=TOTAL)
     show(console, QUALITY, map(quality_cells, report.quality), picked=sparse)
     show(console, DECODE, map(decode_cells, report.decode), picked=sparse)
-    for line in (report.conclusion, f"report: {result.path}/report.html"):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    say(console, report.conclusion)
+    say(console, f"report: {result.path}/report.html")
     return 0

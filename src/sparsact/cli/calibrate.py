@@ -17,7 +17,7 @@ from sparsact.calibration.allocations import ALLOCATIONS
 from sparsact.calibration.calibrate import check_sparsity
 from sparsact.calibration.scores import SCORES
 from sparsact.cli.progress import progress
-from sparsact.cli.tables import show
+from sparsact.cli.tables import say, show
 from sparsact.evaluation.site_kinds import TOTAL, kind_rows, site_rows
 from sparsact.report.language.language_tables import KINDS, kind_cells
 from sparsact.text import load_language_model
@@ -28,7 +28,8 @@ _HELD_OUT = 3  # calibration rows for each held-out row
 _COMPENSATION_ROWS = 4  # for each calibration row
 
 if TYPE_CHECKING:
-    ScoreName = AllocationName = str
+    ScoreName = str
+    AllocationName = str
 else:
     ScoreName = tyro.extras.literal_type_from_choices(tuple(SCORES))
     AllocationName = tyro.extras.literal_type_from_choices(tuple(ALLOCATIONS))
@@ -105,20 +106,17 @@ class CalibrateFlags:
             )
 
 
-def calibrate(flags: tyro.conf.OmitArgPrefixes[CalibrateFlags]) -> int:
+def calibrate(config: tyro.conf.OmitArgPrefixes[CalibrateFlags]) -> int:
     """Find thresholds for a language model from text, for a chosen sparsity."""
     console = Console()
-    flags.check()
-    with progress(console) as update, output_directory(Path(flags.out)):
-        plan, held_out = _make_plan(flags, update)
-        plan.save(flags.out)
+    config.check()
+    with progress(console) as update, output_directory(Path(config.out)):
+        plan, held_out = _make_plan(config, update)
+        plan.save(config.out)
     kinds = kind_rows(site_rows(plan.sites, plan.achieved))
     show(console, KINDS, map(kind_cells, kinds), picked=TOTAL)
-    for line in (
-        f"sparsity measured on {held_out} other rows of the text",
-        f"plan: {flags.out}",
-    ):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    say(console, f"sparsity measured on {held_out} other rows of the text")
+    say(console, f"plan: {config.out}")
     return 0
 
 

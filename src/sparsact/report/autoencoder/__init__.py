@@ -1,1 +1,1 @@
-"""A sparse autoencoder: how its training went, and what its latents answer to."""
+"""The report of a sparse autoencoder: curves of its training, and dashboards of its latents."""

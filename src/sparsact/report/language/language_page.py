@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sparsact.report.language import language_plots as plots
+from sparsact.report.language import language_plots
 from sparsact.report.language.language_records import LanguageReport
 from sparsact.report.language.language_tables import (
     DECODE,
@@ -20,12 +20,12 @@ def save_language(report: LanguageReport, path: Path) -> None:
     parts = [
         "<h2>What it costs</h2>",
         table(QUALITY, map(quality_cells, report.quality)),
-        plots.loss(report),
+        language_plots.loss(report),
         "<h2>What it saves</h2>",
         table(DECODE, map(decode_cells, report.decode)),
-        plots.decode(report),
+        language_plots.decode(report),
         "<h2>Where the zeros are</h2>",
         table(KINDS, map(kind_cells, report.kinds)),
-        plots.by_layer(report),
+        language_plots.by_layer(report),
     ]
     save_page(path, report.title, report.facts, report.conclusion, parts)

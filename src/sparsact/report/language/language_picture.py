@@ -1,4 +1,4 @@
-"""A still picture, for a README or a paper."""
+"""A still picture of the report, for a README or a paper."""
 
 from pathlib import Path
 from typing import Any

@@ -7,7 +7,7 @@ from sparsact.report.plotly_figures import Figure, new_figure
 
 def by_layer(report: LanguageReport) -> Figure:
     """Sparsity over the blocks, a line per kind of site."""
-    figure = new_figure("what each block does not read, by what reads it", height=460)
+    figure = new_figure("share of weights not read, by block and kind of site", height=460)
     palette = colours(row.kind for row in report.kinds)
     for kind, sites in layers(report).items():
         figure.add_scatter(
@@ -55,16 +55,16 @@ def loss(report: LanguageReport) -> Figure:
 
 
 def curves(report: LanguageReport) -> list[list[QualityRow]]:
-    """The models from dense to sparse, and those with other weights one by one."""
+    """The models from dense to sparse as one curve; each with changed weights by itself."""
     rows = sorted(report.quality, key=lambda row: row.sparsity)
     return [[row for row in rows if not row.apart], *([row] for row in rows if row.apart)]
 
 
 def decode(report: LanguageReport) -> Figure:
-    """Milliseconds a token of each model."""
+    """Milliseconds per token of each model."""
     figure = new_figure("decoding one token", height=120 + 50 * len(report.decode))
     palette = colours(row.label for row in report.decode)
-    rows = report.decode[::-1]  # bars are drawn from below
+    rows = report.decode[::-1]  # bars are drawn from the bottom
     figure.add_bar(
         y=[row.label for row in rows],
         x=[row.ms for row in rows],
@@ -77,5 +77,5 @@ def decode(report: LanguageReport) -> Figure:
         marker={"color": [palette[row.label] for row in rows]},
         showlegend=False,
     )
-    figure.update_xaxes(title="ms (median; the bar in it: the middle half)", rangemode="tozero")
+    figure.update_xaxes(title="ms per token (median; error bars: quartiles)", rangemode="tozero")
     return figure

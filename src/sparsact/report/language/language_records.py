@@ -1,4 +1,4 @@
-"""What the report of a sparse language model is made of: plain numbers and names."""
+"""The records of a language model's report: plain numbers and names."""
 
 from dataclasses import dataclass
 
@@ -16,11 +16,11 @@ class QualityRow:
     """Perplexity of one model.
 
     Attributes:
-        label: which.
-        sparsity: share of the weight bytes of the sites that it does not read, on this text.
-        perplexity: its own error is that of the choice of windows.
-        ratio: to the dense model's, window by window; None for the dense model itself.
-        apart: whether its weights are changed too: it is on no line with what is calibrated alone.
+        label: the model.
+        sparsity: share of the sites' weight bytes that it does not read, on this text.
+        perplexity: with the error from the choice of windows.
+        ratio: to the dense model's perplexity, window by window; None for the dense model.
+        apart: whether its weights are changed too; plots do not connect it with other models.
     """
 
     label: str
@@ -35,11 +35,11 @@ class SiteRow:
     """One tensor that linear layers read.
 
     Attributes:
-        name: of the first layer that reads it.
+        name: the first layer that reads it.
         kind: its place within a block, the same in every block.
-        layer: number of the block; None for a site that is in none.
-        weights: that read it.
-        sparsity: share of them that is not read.
+        layer: number of the block; None for a site outside of blocks.
+        weights: number of weights of its readers.
+        sparsity: share of these weights that is not read.
     """
 
     name: str
@@ -55,11 +55,11 @@ class KindRow:
 
     Attributes:
         kind: its name.
-        sites: how many there are.
-        share: of the weights of all sites that are theirs.
-        mean: sparsity, counted by weights.
-        low: the least sparse site.
-        high: the sparsest.
+        sites: number of sites.
+        share: their share of all sites' weights.
+        mean: sparsity, weighted by the number of weights.
+        low: sparsity of the least sparse site.
+        high: sparsity of the sparsest site.
     """
 
     kind: str
@@ -75,12 +75,12 @@ class DecodeRow:
     """Time of generating one token.
 
     Attributes:
-        label: which model.
+        label: the model.
         ms: median milliseconds.
-        low: the lower quartile.
-        high: the upper.
-        weight_bytes: read for a token.
-        speed: times as fast as the fastest dense model.
+        low: lower quartile.
+        high: upper quartile.
+        weight_bytes: bytes of weights read for a token.
+        speed: relative to the fastest dense model.
     """
 
     label: str

@@ -4,19 +4,19 @@ from sparsact.report.language.language_records import DecodeRow, Estimate, KindR
 
 Cells = tuple[str, ...]
 
-QUALITY: Cells = ("model", "sparsity", "perplexity", "to dense")
-DECODE: Cells = ("decode", "ms / token", "middle half", "tokens / s", "weights read", "speed")
-KINDS: Cells = ("input of", "sites", "of the weights", "sparsity", "least", "most")
+QUALITY: Cells = ("model", "sparsity", "perplexity", "ratio to dense")
+DECODE: Cells = ("decode", "ms / token", "quartiles", "tokens / s", "weights read", "speed")
+KINDS: Cells = ("input of", "sites", "share of weights", "sparsity", "least", "most")
 
 
 def quality_cells(row: QualityRow) -> Cells:
-    """One model."""
+    """The cells of one model."""
     ratio = "–" if row.ratio is None else f"{_estimate(row.ratio, '.3f')}×"
     return (row.label, f"{row.sparsity:.1%}", _estimate(row.perplexity, ".2f"), ratio)
 
 
 def decode_cells(row: DecodeRow) -> Cells:
-    """One model."""
+    """The cells of one model."""
     return (
         row.label,
         f"{row.ms:.2f}",
@@ -28,7 +28,7 @@ def decode_cells(row: DecodeRow) -> Cells:
 
 
 def kind_cells(row: KindRow) -> Cells:
-    """One kind of site."""
+    """The cells of one kind of site."""
     return (
         row.kind,
         str(row.sites),

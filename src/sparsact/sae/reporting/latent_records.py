@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sparsact._common.errors import InputError
 from sparsact.meters import Histogram
-from sparsact.report.autoencoder.records import Bars, Context, Latent, LatentGroup
+from sparsact.report.autoencoder.autoencoder_records import Bars, Context, Latent, LatentGroup
 from sparsact.sae.reporting.latent_statistics import LatentDetails, Passages, Peak, describe
 from sparsact.sae.reporting.token_pieces import split_pieces
 from sparsact.sae.sae_model import SparseAutoencoder

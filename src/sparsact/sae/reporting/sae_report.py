@@ -11,8 +11,8 @@ from torch import Tensor
 
 from sparsact._common.errors import InputError
 from sparsact._common.progress import Progress
-from sparsact.report.autoencoder.page import save_autoencoder
-from sparsact.report.autoencoder.records import AutoencoderReport, LatentGroup
+from sparsact.report.autoencoder.autoencoder_page import save_autoencoder
+from sparsact.report.autoencoder.autoencoder_records import AutoencoderReport, LatentGroup
 from sparsact.sae.data.activation_source import ActivationSource, check_at_least
 from sparsact.sae.data.harvesting import harvest
 from sparsact.sae.reporting.latent_records import choose_latents, make_groups

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sparsact.report.autoencoder.records import Bars, Panel, Trace
+from sparsact.report.autoencoder.autoencoder_records import Bars, Panel, Trace
 from sparsact.sae.evaluation.reconstruction_metrics import density_histogram
 
 POINTS = 400

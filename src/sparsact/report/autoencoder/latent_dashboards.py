@@ -1,11 +1,11 @@
-"""The dashboard of a latent, in plain HTML: no script, so that a page can hold many."""
+"""Dashboards of latents in plain HTML, without scripts, so that a page can hold many."""
 
 import unicodedata
 from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import pairwise
 
-from sparsact.report.autoencoder.records import Bars, Context, Latent, LatentGroup
+from sparsact.report.autoencoder.autoencoder_records import Bars, Context, Latent, LatentGroup
 from sparsact.report.palette import (
     FAINT,
     FRONT,
@@ -57,10 +57,10 @@ p.dead {{ color: {FRONT}; }}
 """
 
 VISIBLE = {" ": "·", "\n": "↵", "\t": "⇥", "\r": "␍"}
-"""How white space is written where it would not be seen."""
+"""Visible signs for white space."""
 
-TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
-"""Classes of characters that change the direction of all text after them."""
+DIRECTION_CLASSES = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+"""Classes of characters that change the writing direction of the text after them."""
 
 
 def contents(groups: Sequence[LatentGroup]) -> str:
@@ -87,8 +87,8 @@ def dashboards(groups: Sequence[LatentGroup]) -> Iterator[str]:
 
 
 def _dashboard(latent: Latent, shown: frozenset[int], following: int | None) -> str:
-    onward = "" if following is None else f' · <a href="#latent-{following}">next</a>'
-    links = f'<nav aria-label="latent {latent.index}"><a href="#latents">all</a>{onward}</nav>'
+    next_link = "" if following is None else f' · <a href="#latent-{following}">next</a>'
+    links = f'<nav aria-label="latent {latent.index}"><a href="#latents">all</a>{next_link}</nav>'
     return (
         f'<article id="latent-{latent.index}"><header><h3>Latent {latent.index}</h3>{links}'
         f"</header><div><div>{_numbers(latent, shown)}{_histogram(latent.histogram)}</div>"
@@ -101,7 +101,7 @@ def _link(index: int) -> str:
 
 
 def _numbers(latent: Latent, shown: frozenset[int]) -> str:
-    near = ", ".join(
+    neighbours = ", ".join(
         f"{_link(index) if index in shown else index} ({cosine:.2f})"
         for index, cosine in latent.neighbours
     )
@@ -109,15 +109,17 @@ def _numbers(latent: Latent, shown: frozenset[int]) -> str:
     if latent.mean is not None and latent.peak is not None:
         rows += [("mean when active", f"{latent.mean:.3g}"), ("largest", f"{latent.peak:.3g}")]
     items = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows)
-    return f"<dl>{items}</dl><p class=near>nearest by cosine of the decoder: {near or '–'}</p>"
+    return (
+        f"<dl>{items}</dl><p class=near>nearest by cosine of the decoder: {neighbours or '–'}</p>"
+    )
 
 
 def _histogram(bars: Bars | None) -> str:
-    """Bars of a histogram as a drawing that is stretched to its box."""
+    """The bars of a histogram as a drawing that fills its box."""
     if bars is None:
         return ""
     tallest = max(bars.counts)
-    drawn = "".join(
+    rectangles = "".join(
         f'<rect x="{i}" y="{100 - height:.4g}" width=".9" height="{height:.4g}"><title>'
         f"{low:.3g} to {high:.3g}: {count}</title></rect>"
         for i, (count, low, high) in enumerate(
@@ -125,10 +127,10 @@ def _histogram(bars: Bars | None) -> str:
         )
         if (height := 100 * count / tallest)
     )
-    label = f"histogram of activations that are not zero, {sum(bars.counts)} in all"
+    label = f"histogram of the {sum(bars.counts)} activations that are not zero"
     return (
         f'<svg class="bars" viewBox="0 0 {len(bars.counts)} 100" preserveAspectRatio="none" '
-        f'role="img" aria-label="{label}">{drawn}</svg>'
+        f'role="img" aria-label="{label}">{rectangles}</svg>'
         f'<p class="scale"><span>{bars.edges[0]:.3g}</span><span>activation</span>'
         f"<span>{bars.edges[-1]:.3g}</span></p>"
     )
@@ -153,18 +155,18 @@ def _context(context: Context, largest: float) -> str:
 
 
 def _piece(text: str, value: float, largest: float, marked: bool) -> str:
-    seen = _visible(text)
+    visible = _visible(text)
     if not value and not marked:
-        return seen
+        return visible
     tag, sign = "mark" if marked else "span", ' class="minus"' if value < 0 else ""
     shade = f"--a:{0.1 + 0.9 * abs(value) / largest:.2f}"
-    return f'<{tag}{sign} style="{shade}" title="{value:.3g}">{seen}</{tag}>'
+    return f'<{tag}{sign} style="{shade}" title="{value:.3g}">{visible}</{tag}>'
 
 
 def _visible(text: str) -> str:
-    """Escaped text whose white space and control characters can be seen.
+    """Escaped text with visible white space and control characters.
 
-    A space between words stays one; a piece that is nothing but spaces shows them.
+    Spaces between words stay spaces; a piece of only spaces gets visible signs.
     """
     if not text.strip(" "):
         return f"<i>{VISIBLE[' '] * len(text)}</i>"
@@ -177,7 +179,7 @@ def _character(character: str) -> str:
     if character in VISIBLE:
         return f"<i>{VISIBLE[character]}</i>"
     if unicodedata.category(character) in ("Cc", "Cs") or (
-        unicodedata.bidirectional(character) in TURNING
+        unicodedata.bidirectional(character) in DIRECTION_CLASSES
     ):
         return f"<i>U+{ord(character):04X}</i>"
     return escape(character)

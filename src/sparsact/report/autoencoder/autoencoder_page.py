@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from sparsact.report.autoencoder import plots
-from sparsact.report.autoencoder.dashboard import STYLE, contents, dashboards
-from sparsact.report.autoencoder.records import AutoencoderReport
+from sparsact.report.autoencoder import autoencoder_plots
+from sparsact.report.autoencoder.autoencoder_records import AutoencoderReport
+from sparsact.report.autoencoder.latent_dashboards import STYLE, contents, dashboards
 from sparsact.report.plotly_figures import Figure
 from sparsact.report.report_page import save_page, table
 
@@ -27,8 +27,8 @@ def _parts(report: AutoencoderReport) -> Iterator[str | Figure]:
             if report.panels
             else ('<h2>Density</h2><div class="panels">')
         )
-        yield from map(plots.curves, report.panels)
+        yield from map(autoencoder_plots.curves, report.panels)
         if report.densities is not None:
-            yield plots.densities(report.densities)
+            yield autoencoder_plots.densities(report.densities)
         yield "</div>"
     yield from dashboards(report.groups)

@@ -1,10 +1,10 @@
-"""The interactive figures of an autoencoder, small ones side by side."""
+"""The interactive figures of an autoencoder: small plots, shown side by side."""
 
 import math
 from itertools import pairwise
 from typing import Any
 
-from sparsact.report.autoencoder.records import Bars, Panel
+from sparsact.report.autoencoder.autoencoder_records import Bars, Panel
 from sparsact.report.palette import FRONT, INK, PALETTE
 from sparsact.report.plotly_figures import Figure, new_figure
 
@@ -33,15 +33,16 @@ def curves(panel: Panel) -> Figure:
 
 
 def _ticks(panel: Panel) -> dict[str, Any]:
-    """The range of a logarithmic axis, and every tick written out.
+    """The range of a logarithmic axis, and ticks with complete labels.
 
-    Plotly's own between decades are digits alone, 5 for 0.05, and it may show no decade at all.
+    Plotly labels ticks between decades with a single digit, such as 5 for 0.05, and can leave out
+    the decades.
     """
     values = [value for trace in panel.traces for value in trace.values]
-    seen = [value for value in values if 0 < value < math.inf]
-    if not seen:
+    positive = [value for value in values if 0 < value < math.inf]
+    if not positive:
         return {}
-    low, high = min(seen), max(seen)
+    low, high = min(positive), max(positive)
     multiples = (1, 2, 5) if high < 100 * low else (1,)
     exponents = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 2)
     ticks = [float(f"{multiple}e{exponent}") for exponent in exponents for multiple in multiples]
@@ -55,7 +56,7 @@ def _ticks(panel: Panel) -> dict[str, Any]:
 
 
 def densities(bars: Bars) -> Figure:
-    """How many latents fire how often."""
+    """The histogram of the latents' densities."""
     figure = _small_figure("How often latents fire")
     figure.add_bar(
         x=[(low + high) / 2 for low, high in pairwise(bars.edges)],
@@ -69,7 +70,7 @@ def densities(bars: Bars) -> Figure:
 
 
 def _small_figure(title: str) -> Figure:
-    """Without the row of buttons, which would lie on the title: dragging zooms all the same."""
+    """A figure without the row of buttons, which would cover the title. Dragging still zooms."""
     figure = new_figure(title, height=320)
     buttons = ["zoom", "pan", "select", "lasso", "zoomIn", "zoomOut", "autoScale", "resetScale"]
     figure.update_layout(modebar={"remove": [*buttons, "toImage"]})
