@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from sparsact.penalties import L1, ElasticNet, GroupLasso, Penalty
-from sparsact.penalties.group import group_weight, split_groups
-from sparsact.penalties.penalty import number
+from sparsact.penalties.base_penalty import fixed
+from sparsact.penalties.group_lasso import group_weight, split_groups
 
 Gap = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """Takes signals x, residuals ``x − D(z)``, correlations ``D.adjoint(residual)`` and codes z, each
@@ -20,9 +20,9 @@ def duality_gap(penalty: Penalty, positive: bool) -> Gap | None:
     A dual point is the residual, scaled into the dual's feasible set.
     """
     if isinstance(penalty, L1):
-        return _elastic_gap(number(penalty.coef), 0.0, positive)
+        return _elastic_gap(fixed(penalty.coef), 0.0, positive)
     if isinstance(penalty, ElasticNet):
-        alpha = number(penalty.alpha)
+        alpha = fixed(penalty.alpha)
         l1, l2 = alpha * penalty.l1_ratio, alpha * (1 - penalty.l1_ratio)
         return _elastic_gap(l1, l2, positive) if l1 > 0 else None
     if isinstance(penalty, GroupLasso) and not positive:
@@ -46,7 +46,7 @@ def _elastic_gap(l1: float, l2: float, positive: bool) -> Gap:
 
 
 def _group_gap(penalty: GroupLasso) -> Gap:
-    coefficient = number(penalty.coef)
+    coefficient = fixed(penalty.coef)
 
     def gap(x: Tensor, residual: Tensor, correlation: Tensor, codes: Tensor) -> Tensor:
         groups, dims = split_groups(correlation, penalty.dim, penalty.group_size)

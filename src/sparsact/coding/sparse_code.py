@@ -14,8 +14,8 @@ from sparsact.coding.operators import MatrixDictionary, Operator, check_adjoint
 from sparsact.coding.problem import Problem
 from sparsact.coding.proximal_gradient import Fista, ista
 from sparsact.penalties import GroupLasso, Penalty, SparseGroupLasso
-from sparsact.penalties.group import split_groups
-from sparsact.penalties.penalty import has_prox
+from sparsact.penalties.base_penalty import has_prox
+from sparsact.penalties.group_lasso import split_groups
 
 Method = Literal["fista", "ista"]
 Gradient = Literal["implicit", "unrolled"]

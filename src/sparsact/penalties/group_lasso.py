@@ -66,14 +66,14 @@ class GroupLasso(Penalty):
 
     def __call__(self, x: Tensor) -> Tensor:
         """The penalty on `x`: a scalar."""
-        split, dims = _split(x, self.dim, self.group_size)
-        return fixed(self.coef) * _group_weight(split, dims, self.scale) * _norm_sum(split, dims)
+        split, dims = split_groups(x, self.dim, self.group_size)
+        return fixed(self.coef) * group_weight(split, dims, self.scale) * _norm_sum(split, dims)
 
     def prox(self, x: Tensor, step: float | Tensor) -> Tensor:
         """Each group times ``max(1 − step·coef·√p_g/‖x_g‖, 0)``."""
-        split, dims = _split(x, self.dim, self.group_size)
+        split, dims = split_groups(x, self.dim, self.group_size)
         lambd = _split_step(step, split) * fixed(self.coef)
-        weight = _group_weight(split, dims, self.scale)
+        weight = group_weight(split, dims, self.scale)
         return _shrink_groups(split, lambd * weight, dims).reshape(x.shape)
 
 
@@ -113,23 +113,23 @@ class SparseGroupLasso(Penalty):
 
     def __call__(self, x: Tensor) -> Tensor:
         """The penalty on `x`: a scalar."""
-        split, dims = _split(x, self.dim, self.group_size)
-        grouped = _group_weight(split, dims, self.scale) * _norm_sum(split, dims)
+        split, dims = split_groups(x, self.dim, self.group_size)
+        grouped = group_weight(split, dims, self.scale) * _norm_sum(split, dims)
         return fixed(self.alpha) * (
             self.l1_ratio * gather(absolute_sum(x)) + (1 - self.l1_ratio) * grouped
         )
 
     def prox(self, x: Tensor, step: float | Tensor) -> Tensor:
         """Soft shrinkage of the entries, then shrinkage of the groups."""
-        split, dims = _split(x, self.dim, self.group_size)
+        split, dims = split_groups(x, self.dim, self.group_size)
         lambd = _split_step(step, split) * fixed(self.alpha)
         sparse = softshrink(widen(split), lambd * self.l1_ratio)
-        weight = _group_weight(split, dims, self.scale)
+        weight = group_weight(split, dims, self.scale)
         shrunk = _shrink_groups(sparse, lambd * (1 - self.l1_ratio) * weight, dims)
         return shrunk.reshape(x.shape).to(x.dtype)
 
 
-def _split(x: Tensor, dim: Dims, group_size: int | None) -> tuple[Tensor, tuple[int, ...]]:
+def split_groups(x: Tensor, dim: Dims, group_size: int | None) -> tuple[Tensor, tuple[int, ...]]:
     """A view of `x` in which some dims hold exactly one group, and these dims."""
     if x.ndim == 0:
         raise InputError(f"dim={dim} does not exist in an input of shape ()")
@@ -137,7 +137,7 @@ def _split(x: Tensor, dim: Dims, group_size: int | None) -> tuple[Tensor, tuple[
     return groups.split(x), groups.dims
 
 
-def _group_weight(split: Tensor, dims: tuple[int, ...], scale: Scale) -> float:
+def group_weight(split: Tensor, dims: tuple[int, ...], scale: Scale) -> float:
     """The weight of a group: the square root of its size, or 1."""
     return math.sqrt(math.prod([split.shape[d] for d in dims])) if scale == "sqrt" else 1.0
 

@@ -44,7 +44,7 @@ def at(address: int, size: int, like: Array) -> Array:
 
 
 def _typed_pointer(_typing: Any, address: Any, like: Any) -> Any:
-    pointer: Any = types.CPointer(like.dtype)  # type: ignore[no-untyped-call]
+    pointer: Any = types.CPointer(like.dtype)
 
     def generate(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         return builder.inttoptr(args[0], context.get_value_type(pointer))
@@ -61,9 +61,7 @@ def _to_cache(_typing: Any, values: Any, place: Any) -> Any:
         pointer = builder.gep(array.data, [args[1]])
         byte = ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [byte, *[ir.IntType(32)] * 3])
-        prefetch = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
-            builder.module, kind, "llvm.prefetch.p0i8"
-        )
+        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
         flags = [ir.Constant(ir.IntType(32), value) for value in (0, 2, 1)]  # read, L2, data
         builder.call(prefetch, [builder.bitcast(pointer, byte), *flags])
         return context.get_dummy_value()
