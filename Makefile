@@ -1,4 +1,4 @@
-# `make demo` and `make test` each start from a bare machine: Python, pip and make.
+# `make demo` and `make test` need only Python, pip and make.
 PYTHON ?= python3
 VENV := .venv
 PEERS := .venv-peers
@@ -13,7 +13,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses 2
 
-# on real models, fetched once into models/ (or $SPARSACT_MODELS); about eleven minutes
+# on real models, which are downloaded once into models/ or $SPARSACT_MODELS; about 11 minutes
 test-models: $(VENV)/.dev
 	$(BIN)/python scripts/fetch_models.py "$${SPARSACT_MODELS:-models}"
 	$(BIN)/python scripts/gather_text.py "$${SPARSACT_MODELS:-models}/docstrings"
@@ -35,16 +35,16 @@ bench: $(VENV)/.dev
 	    learned_thresholds.py 'denoise.py quality' 'denoise.py starts' 'denoise.py speed'; \
 	    do ../$(BIN)/python $$run || exit 1; done
 	$(BIN)/python scripts/fetch_models.py
-	cd benchmarks && for run in decode llama1b 'quality 0.4 60' 'quality 0.5 140' \
-	    'quality 0.6 60'; do ../$(BIN)/python language.py $$run || exit 1; done
+	cd benchmarks && for run in 'language.py decode' 'language.py llama1b' \
+	    'language.py quality 0.4 60' 'language.py quality 0.5 140' \
+	    'language.py quality 0.6 60'; do ../$(BIN)/python $$run || exit 1; done
 	$(BIN)/python benchmarks/table.py
 
-# beside other libraries, in an environment that has them too; about half an hour
+# compared with other libraries, in an environment that has them; about half an hour
 bench-peers: $(PEERS)/.done models/docstrings
 	cd benchmarks && for run in 'sae_smollm2.py harvest' 'sae_peers.py steps' \
 	    'sae_peers.py memory ours' 'sae_peers.py memory sparsify' 'sae_peers.py memory SAELens' \
-	    'sae_peers.py width 4096 8192 16384 32768 65536' \
-	    'sae_peers.py k 8 16 32 64 128 256' 'sae_peers.py plot' 'sae_smollm2.py all'; \
+	    'sae_peers.py width' 'sae_peers.py k' 'sae_peers.py plot' 'sae_smollm2.py all'; \
 	    do ../$(PEERS)/bin/python $$run || exit 1; done
 	$(PEERS)/bin/python benchmarks/table.py
 

@@ -1,29 +1,26 @@
-"""A language model whose linear layers skip inactive inputs, against the best dense one.
+"""A language model whose linear layers skip inactive inputs, compared with the best dense one.
 
-`python benchmarks/language.py decode` times a token of SmolLM2 (which `scripts/fetch_models.py`
-fetches) at 50% sparsity and at none, and says how much of it the linear layers are; `llama1b` the
-same for random weights in the shapes of Llama-3.2-1B; `quality 0.5 140` measures what 50% cost
-in perplexity on text that was not calibrated on, then with what is left out compensated, then after
-140 steps of tuning.
+`python benchmarks/language.py decode` times a token of SmolLM2 (see `scripts/fetch_models.py`) at
+50% sparsity and at 0%, and the share of its linear layers. `llama1b` does this for random weights
+in the shapes of Llama-3.2-1B. `quality 0.5 140` measures the perplexity at 50% sparsity on held-out
+text: calibrated, then compensated, then after 140 steps of tuning.
 
-In the Llama every fourth block has the same dense weights, so that building it is cheap: four
-blocks are 0.9 GB in float32 and far more than any cache; sparse layers have weights of their own.
-The output head, 128256 × 2048 and tied to the embedding as in the original, is read whole by all.
+In the Llama, every fourth block has the same dense weights, so that building it is cheap: four
+blocks take 0.9 GB in float32, far more than any cache. Sparse layers have weights of their own. All
+models read the complete output head, 128256 × 2048, which is tied to the embedding as in the
+original.
 """
 
 import copy
-import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from harness import write
+from harness import Run, main
 from sparsact.calibration import ThresholdPlan, calibrate, compensate, tune
 from sparsact.calibration.measured_sparsity import byte_sparsity
 from sparsact.evaluation.decoding_time import (
@@ -41,25 +38,24 @@ from sparsact.report.language.language_records import Estimate
 from sparsact.text import load_language_model
 from sparsact.text.windows import as_batches, choose, read_rows
 
-MODELS = Path(os.environ.get("SPARSACT_MODELS") or Path(__file__).parents[1] / "models")
 COMPENSATED_ON = 24  # rows
 
 
-def smollm2() -> tuple[nn.Module, Callable[[str, int, int], Tensor]]:
-    """The model, and rows of one of the texts: file, length, number."""
-    model, tokenizer = load_language_model(str(MODELS / "smollm2"))
+def smollm2(run: Run) -> tuple[nn.Module, Callable[[str, int, int], Tensor]]:
+    """Return the model, and a function that reads rows of a text: file, length, count."""
+    model, tokenizer = load_language_model(str(run.models / "smollm2"))
 
     def rows(file: str, length: int, count: int) -> Tensor:
-        text = str(MODELS / "text" / file)
+        text = str(run.models / "text" / file)
         return choose(read_rows(model, tokenizer, [text], length, count), count)
 
     return model.requires_grad_(False), rows
 
 
 def in_turn(models: Mapping[str, nn.Module], passage: Passage, rounds: int) -> dict[str, object]:
-    """Medians, and how much faster than the best dense model each sparse one is."""
+    """Measure medians, and the speed of each sparse model against the best dense one."""
     times = decode_in_turn(models, passage, rounds)
-    ms = {name: statistics.median(found) for name, found in times.items()}
+    ms = {name: statistics.median(values) for name, values in times.items()}
     best = min(value for name, value in ms.items() if name.startswith("dense"))
     return {
         "tokens of each": len(next(iter(times.values()))),
@@ -71,26 +67,26 @@ def in_turn(models: Mapping[str, nn.Module], passage: Passage, rounds: int) -> d
 
 
 def check(sparse: nn.Module, passage: Passage) -> float:
-    """How far the timed layers are from the simulation's on the same inputs."""
-    apart = layers_apart(sparse, passage)
-    assert apart < 1e-4, f"what is timed is not what is simulated: {apart}"
-    return apart
+    """Return the difference between the timed and the simulated layers on the same inputs."""
+    difference = layers_apart(sparse, passage)
+    assert difference < 1e-4, f"the timed layers differ from the simulated ones: {difference}"
+    return difference
 
 
 @contextmanager
 def timed_linears(model: nn.Module) -> Iterator[list[float]]:
-    """Milliseconds of every call of a linear layer, the output head among them."""
+    """Collect the milliseconds of every call of a linear layer, including the output head."""
     spent: list[float] = []
     layers = [m for m in model.modules() if isinstance(m, (nn.Linear, SparseLinear))]
 
     def timed(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def run(x: Tensor) -> Tensor:
+        def timed_forward(x: Tensor) -> Tensor:
             start = time.perf_counter()
             y = forward(x)
             spent.append(1e3 * (time.perf_counter() - start))
             return y
 
-        return run
+        return timed_forward
 
     for layer in layers:
         layer.forward = timed(layer.forward)
@@ -102,7 +98,7 @@ def timed_linears(model: nn.Module) -> Iterator[list[float]]:
 
 
 def outside(model: nn.Module, passage: Passage) -> dict[str, float]:
-    """Where the time of a token goes; medians of tokens."""
+    """Split the time of a token into linear layers and the rest; medians over tokens."""
     marks: list[int] = []
     with timed_linears(model) as spent:
         totals = decode(model, passage, prefill(model, passage), lambda _: marks.append(len(spent)))
@@ -116,28 +112,27 @@ def outside(model: nn.Module, passage: Passage) -> dict[str, float]:
     }
 
 
-def decode_smollm2() -> None:
-    dense, rows = smollm2()
-    batches = as_batches(rows("calibrate.txt", 128, 2))
+def decode_smollm2(run: Run) -> None:
+    dense, rows = smollm2(run)
+    batches = as_batches(rows("calibrate.txt", run.size(128, 16), 2))
     plans = {
         "sparse 50%": calibrate(dense, batches, 0.5, score="magnitude"),
         "sparse 0%": calibrate(dense, batches[:1], 0.0, score="magnitude"),
     }
-    passage = greedy_passage(dense, rows("held_out.txt", 16, 1), 24)
+    passage = greedy_passage(dense, rows("held_out.txt", run.size(16, 8), 1), run.size(24, 5))
     models = {"dense float32": dense, "dense bfloat16": copied(dense).bfloat16()}
     models |= {name: sparsify(copied(dense), plan, "bfloat16") for name, plan in plans.items()}
     models["sparse 50%, int8"] = sparsify(copied(dense), plans["sparse 50%"], "int8")
-    found = in_turn(models, passage, 5)
-    found["sparsity of the text decoded"] = round(
-        byte_share(plans["sparse 50%"], dense, passage), 4
-    )
-    found["of a token"] = {name: outside(model, passage) for name, model in models.items()}
-    found["layers apart from simulation"] = {
+    results = in_turn(models, passage, run.size(5, 1))
+    share = byte_share(plans["sparse 50%"], dense, passage)
+    results["sparsity of the text decoded"] = round(share, 4)
+    results["of a token"] = {name: outside(model, passage) for name, model in models.items()}
+    results["layers apart from simulation"] = {
         name: float(f"{check(model, passage):.2g}")
         for name, model in models.items()
         if name.startswith("sparse")
     }
-    write("language_decode", found)
+    run.write("language_decode", results)
 
 
 def byte_share(plan: ThresholdPlan, model: nn.Module, passage: Passage) -> float:
@@ -147,22 +142,22 @@ def byte_share(plan: ThresholdPlan, model: nn.Module, passage: Passage) -> float
     return sum(weights[name] * share for name, share in shares.items()) / sum(weights.values())
 
 
-def llama() -> nn.Module:
-    """Random weights in the shapes of Llama-3.2-1B; block i has those of block i - 4."""
+def llama(run: Run) -> nn.Module:
+    """Make random weights in the shapes of Llama-3.2-1B; block i has those of block i - 4."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        vocab_size=128_256,
-        hidden_size=2048,
-        intermediate_size=8192,
+        vocab_size=run.size(128_256, 1000),
+        hidden_size=run.size(2048, 32),
+        intermediate_size=run.size(8192, 64),
         num_hidden_layers=4,
-        num_attention_heads=32,
-        num_key_value_heads=8,
+        num_attention_heads=run.size(32, 4),
+        num_key_value_heads=run.size(8, 2),
         tie_word_embeddings=True,
     )
     model = LlamaForCausalLM(config).eval().requires_grad_(False)
     blocks = model.model.layers
-    while len(blocks) < 16:
+    while len(blocks) < run.size(16, 5):
         earlier = blocks[len(blocks) - 4]
         block = copied(earlier, sharing=earlier.parameters())
         block.self_attn.layer_idx = len(blocks)
@@ -175,8 +170,8 @@ def copied(module: nn.Module, sharing: Iterable[Tensor] = ()) -> nn.Module:
     return copy.deepcopy(module, {id(tensor): tensor for tensor in sharing})
 
 
-def llama_1b() -> None:
-    dense = llama()
+def llama_1b(run: Run) -> None:
+    dense = llama(run)
     embedding = dense.get_input_embeddings().weight
     prompt = torch.randint(1000, (1, 4))
     batch = {"input_ids": torch.randint(1000, (1, 32))}
@@ -184,30 +179,33 @@ def llama_1b() -> None:
     models = {"dense float32": dense, "dense bfloat16": copied(dense).bfloat16()}
     for dtype in ("bfloat16", "int8"):
         models[f"sparse {dtype}"] = sparsify(copied(dense, [embedding]), plan, dtype)
-    passage = greedy_passage(dense, prompt, 7)
-    found = in_turn(models, passage, 3)
+    passage = greedy_passage(dense, prompt, run.size(7, 5))
+    results = in_turn(models, passage, run.size(3, 1))
     share = byte_share(plan, dense, passage)
-    found["sparsity of the text decoded"] = round(share, 4)
+    results["sparsity of the text decoded"] = round(share, 4)
     skipped = {reader: share for site in plan.sites for reader in site.readers}
-    found["gigabytes of weights read per token"] = {
+    results["gigabytes of weights read per token"] = {
         name: round(weight_bytes(model, skipped if name.startswith("sparse") else None) / 1e9, 2)
         for name, model in models.items()
     }
     del models["dense bfloat16"]
-    found["layers apart from simulation"] = {
+    results["layers apart from simulation"] = {
         name: float(f"{check(model, passage):.2g}")
         for name, model in models.items()
         if name.startswith("sparse")
     }
-    write("language_llama1b", found)
+    run.write("language_llama1b", results)
 
 
-def quality(sparsity: float = 0.5, steps: int = 0) -> None:
-    """Perplexity by uniform magnitude, calibrated, compensated and tuned; how long each took."""
-    model, rows = smollm2()
-    every = rows("calibrate.txt", 512, 80)
-    windows = rows("held_out.txt", 512, 16)
-    few, more = as_batches(choose(every, 6)), as_batches(choose(every, COMPENSATED_ON))
+def quality(run: Run, sparsity: float = 0.5, steps: int = 0) -> None:
+    """Measure perplexity and seconds: uniform magnitude, calibrated, compensated and tuned."""
+    steps = run.size(steps, 1)
+    model, rows = smollm2(run)
+    length = run.size(512, 16)
+    all_rows = rows("calibrate.txt", length, run.size(80, 4))
+    windows = rows("held_out.txt", length, run.size(16, 2))
+    few = as_batches(choose(all_rows, min(6, len(all_rows))))
+    more = as_batches(choose(all_rows, min(COMPENSATED_ON, len(all_rows))))
     makers: dict[str, Callable[[], ThresholdPlan]] = {
         "uniform magnitude": lambda: calibrate(
             model, few, sparsity, score="magnitude", allocate="uniform"
@@ -216,9 +214,9 @@ def quality(sparsity: float = 0.5, steps: int = 0) -> None:
         "compensated": lambda: compensate(plan, model, more),
     }
     if steps:
-        makers["tuned"] = lambda: tune(plan, model, as_batches(every), steps)
+        makers["tuned"] = lambda: tune(plan, model, as_batches(all_rows), steps)
     dense = window_losses(model, windows)
-    found: dict[str, object] = {
+    results: dict[str, object] = {
         "dense perplexity": figures(perplexity(dense)),
         "steps of tuning": steps,
     }
@@ -228,14 +226,14 @@ def quality(sparsity: float = 0.5, steps: int = 0) -> None:
         seconds = time.perf_counter() - start
         with plan.applied(model):
             ratio = perplexity_ratio(window_losses(model, windows), dense)
-        held_out = plan.measure(model, as_batches(choose(windows, 4)))
-        found[name] = {
+        held_out = plan.measure(model, as_batches(choose(windows, min(4, len(windows)))))
+        results[name] = {
             "seconds": round(seconds),
             "sparsity on held-out text": round(byte_sparsity(plan.sites, held_out), 4),
             "perplexity, times dense": figures(ratio),
         }
-        print(name, found[name], flush=True)
-    write(f"language_quality_{sparsity:.0%}".rstrip("%"), found)
+        print(name, results[name], flush=True)
+    run.write(f"language_quality_{sparsity:.0%}".rstrip("%"), results)
 
 
 def figures(estimate: Estimate) -> dict[str, float | None]:
@@ -244,10 +242,4 @@ def figures(estimate: Estimate) -> dict[str, float | None]:
 
 
 if __name__ == "__main__":
-    torch.manual_seed(0)
-    torch.set_num_threads(2)
-    run, *given = sys.argv[1:]
-    if run == "quality":
-        quality(*map(float, given[:1]), *map(int, given[1:]))
-    else:
-        {"decode": decode_smollm2, "llama1b": llama_1b}[run]()
+    main(__doc__, {"decode": decode_smollm2, "llama1b": llama_1b, "quality": quality}, threads=2)

@@ -1,10 +1,12 @@
-"""A top-k autoencoder in training by three libraries: ours, sparsify's and SAELens'.
+"""Training a top-k autoencoder with three libraries: ours, sparsify and SAELens.
 
-The settings are the same: Adam, one constant learning rate, float32, and runs too short for any
-latent to count as dead. Needs the environment that ``make bench-peers`` makes.
+The settings are the same: Adam, a constant learning rate, float32, and runs too short for latents
+to count as dead. The other libraries are in the environment of ``make bench-peers``.
 """
 
+import importlib.util
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -29,10 +31,10 @@ LR = 3e-4
 
 
 class Side(Protocol):
-    """A library in training; weights of all are (d_sae, d_in) and (d_sae, d_in)."""
+    """Training with one library; the weights are (d_sae, d_in), for encoder and decoder."""
 
     def step(self, batch: Tensor) -> float:
-        """One optimizer step.
+        """Run one optimizer step.
 
         Returns:
             the loss that the library minimises.
@@ -40,23 +42,23 @@ class Side(Protocol):
         ...
 
     def fvu(self, batch: Tensor) -> float:
-        """Fraction of variance unexplained in the library's own forward."""
+        """Return the fraction of variance unexplained, with the library's own forward."""
         ...
 
     def start_at(self, encoder: Tensor, decoder: Tensor, center: Tensor) -> None:
-        """Take these weights, with decoder rows of length 1 and no encoder bias."""
+        """Set these weights, with decoder rows of length 1 and no encoder bias."""
         ...
 
     def save(self, path: Path) -> None:
-        """Write the autoencoder as the library does."""
+        """Save the autoencoder in the library's format."""
         ...
 
-    def keep(self, path: Path) -> None:
-        """Write all that going on needs."""
+    def save_checkpoint(self, path: Path) -> None:
+        """Save everything needed to continue."""
         ...
 
-    def go_on(self, path: Path) -> None:
-        """Read what :meth:`keep` wrote."""
+    def load_checkpoint(self, path: Path) -> None:
+        """Load what :meth:`save_checkpoint` saved."""
         ...
 
 
@@ -88,15 +90,15 @@ class Ours:
     def save(self, path: Path) -> None:
         save_sae(self.sae, path)
 
-    def keep(self, path: Path) -> None:
+    def save_checkpoint(self, path: Path) -> None:
         save_checkpoint(self.trainer, path)
 
-    def go_on(self, path: Path) -> None:
+    def load_checkpoint(self, path: Path) -> None:
         load_checkpoint(self.trainer, path)
 
 
 class Sparsify:
-    """The loop of its trainer, without the language model around it."""
+    """The loop of sparsify's trainer, without the language model."""
 
     def __init__(self, d_in: int, d_sae: int, k: int) -> None:
         os.environ["SPARSIFY_DISABLE_TRITON"] = "1"
@@ -108,16 +110,16 @@ class Sparsify:
         self.started = False
 
     def step(self, batch: Tensor) -> float:
-        if not self.started:  # as its trainer does with the first batch
+        if not self.started:  # as sparsify's trainer does with the first batch
             self.sae.b_dec.data = batch.mean(0)
             self.started = True
         self.sae.set_decoder_norm_to_unit_norm()
-        found = self.sae(batch)
-        found.fvu.backward()
+        output = self.sae(batch)
+        output.fvu.backward()
         self.sae.remove_gradient_parallel_to_decoder_directions()
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return float(found.fvu.detach())
+        return float(output.fvu.detach())
 
     def fvu(self, batch: Tensor) -> float:
         return float(self.sae(batch).fvu.detach())
@@ -133,12 +135,12 @@ class Sparsify:
         self.sae.set_decoder_norm_to_unit_norm()
         self.sae.save_to_disk(path)
 
-    def keep(self, path: Path) -> None:
+    def save_checkpoint(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         parts = {"sae": self.sae.state_dict(), "optimizer": self.optimizer.state_dict()}
         torch.save(parts, path / "state.pt")
 
-    def go_on(self, path: Path) -> None:
+    def load_checkpoint(self, path: Path) -> None:
         parts = torch.load(path / "state.pt")
         self.sae.load_state_dict(parts["sae"])
         self.optimizer.load_state_dict(parts["optimizer"])
@@ -178,16 +180,16 @@ class SAELens:
     def save(self, path: Path) -> None:
         self.sae.save_inference_model(path)
 
-    def keep(self, path: Path) -> None:
+    def save_checkpoint(self, path: Path) -> None:
         self.trainer.save_checkpoint(path.name, path.parent)
 
-    def go_on(self, path: Path) -> None:
+    def load_checkpoint(self, path: Path) -> None:
         self.sae.load_weights_from_checkpoint(path)
         self.trainer.load_trainer_state(path)
 
 
 NARROW = "ours, bf16 selection"
-"""Faster where the CPU multiplies in bfloat16, and elsewhere the same as ours."""
+"""Faster on CPUs with bfloat16 units; the same as ours on others."""
 SIDES = {
     "ours": Ours,
     NARROW: partial(Ours, mixed_precision="bf16"),
@@ -196,3 +198,20 @@ SIDES = {
 }
 OWN = ("ours", NARROW)
 LOAD = {"ours": load_sae, NARROW: load_sae, "sparsify": load_sparsify, "SAELens": load_saelens}
+MODULES = {"sparsify": "sparsify", "SAELens": "sae_lens"}
+
+
+def installed() -> list[str]:
+    """Return the sides whose library is installed."""
+    return [name for name in SIDES if name not in MODULES or _is_installed(MODULES[name])]
+
+
+def require_all(names: Sequence[str]) -> None:
+    """Exit unless the libraries of all these sides are installed."""
+    missing = [name for name in names if name not in installed()]
+    if missing:
+        raise SystemExit(f"{' and '.join(missing)} must be installed: run `make bench-peers`")
+
+
+def _is_installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None

@@ -1,5 +1,9 @@
-"""Writes the measured ratios into the README, from the JSON of the last runs."""
+"""Write the measured ratios into the README, from the JSON of the last runs.
 
+python benchmarks/table.py [--readme FILE]
+"""
+
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -176,9 +180,14 @@ def table() -> str:
 
 
 def main() -> None:
-    before, rest = README.read_text().split(START)
+    parser = argparse.ArgumentParser(description="Write the measured ratios into the README.")
+    parser.add_argument("--readme", type=Path, default=README, help="file with the two marks")
+    readme: Path = parser.parse_args().readme
+    before, rest = readme.read_text(encoding="utf-8").split(START)
     _, after = rest.split(END)
-    README.write_text(f"{before}{START}\n\nOn {machines()}:\n\n{table()}\n\n{END}{after}")
+    readme.write_text(
+        f"{before}{START}\n\nOn {machines()}:\n\n{table()}\n\n{END}{after}", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

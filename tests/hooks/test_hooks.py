@@ -44,9 +44,9 @@ def net():
 )
 def test_selects(selector, names):
     model = net()
-    found = select_modules(model, selector)
-    assert list(found) == names
-    assert all(model.get_submodule(name) is module for name, module in found.items())
+    selected = select_modules(model, selector)
+    assert list(selected) == names
+    assert all(model.get_submodule(name) is module for name, module in selected.items())
 
 
 def test_selects_a_module_itself():

@@ -60,9 +60,9 @@ def test_the_three_products_equal_dense_ones(
     grad = torch.randn(rows, out, generator=generator).to(dtype)
     z = dense(values.float(), offsets, indices, features)
 
-    def check(found, expected):
-        assert found.dtype == dtype
-        torch.testing.assert_close(found, expected.to(dtype), **TOLERANCE[dtype])
+    def check(actual, expected):
+        assert actual.dtype == dtype
+        torch.testing.assert_close(actual, expected.to(dtype), **TOLERANCE[dtype])
 
     check(OPS.csr_linear(values, offsets, indices, weight, bias), z @ weight.float() + bias.float())
     check(OPS.csr_weight_grad(values, offsets, indices, grad, features), z.T @ grad.float())
@@ -85,12 +85,12 @@ def test_other_dtypes_use_the_reference(dtype):
 def test_equals_embedding_bag(dtype):
     values, weight = torch.randn(6, 9).to(dtype), torch.randn(50, 24).to(dtype)
     indices = torch.randint(50, (6, 9))
-    found = csr_linear((values, indices), weight)
+    actual = csr_linear((values, indices), weight)
     bag = F.embedding_bag(
         indices, weight.float(), per_sample_weights=values.float(), mode="sum"
     ).to(dtype)
-    torch.testing.assert_close(found, bag)
-    assert torch.equal(csr_linear((values, indices.int()), weight), found)
+    torch.testing.assert_close(actual, bag)
+    assert torch.equal(csr_linear((values, indices.int()), weight), actual)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -142,23 +142,23 @@ def test_gradients_equal_those_of_the_dense_product(dtype):
     bias = torch.randn(17).to(dtype).requires_grad_()
     indices = torch.randint(30, (20, 6))
     grad = torch.randn(20, 17).to(dtype)
-    found = torch.autograd.grad(
+    actual = torch.autograd.grad(
         csr_linear((values, indices), weight, bias), (values, weight, bias), grad
     )
     wide = [tensor.detach().float().requires_grad_() for tensor in (values, weight, bias)]
     offsets = torch.arange(21) * 6
     z = dense(wide[0].flatten(), offsets, indices.flatten(), 30)
     expected = torch.autograd.grad(z @ wide[1] + wide[2], wide, grad.float())
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(actual, expected, strict=True):
         torch.testing.assert_close(ours, theirs.to(dtype), **TOLERANCE[dtype])
 
 
 def test_reaches_the_dense_input_through_threshold_compress():
     x, weight = torch.randn(5, 8, requires_grad=True), torch.randn(8, 3)
     csr_linear(threshold_compress(x, 0.5), weight).square().sum().backward()
-    found, x.grad = x.grad, None
+    actual, x.grad = x.grad, None
     (torch.where(x.abs() > 0.5, x, 0) @ weight).square().sum().backward()
-    torch.testing.assert_close(found, torch.where(x.abs() > 0.5, x.grad, 0))
+    torch.testing.assert_close(actual, torch.where(x.abs() > 0.5, x.grad, 0))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -185,18 +185,18 @@ def test_nan_and_inf_propagate(dtype):
     weight[1], weight[2] = nan, inf
     values = torch.tensor([[0.0, 1.0], [0.0, 1.0], [nan, 1.0], [2.0, 1.0]], dtype=dtype)
     indices = torch.tensor([[1, 0], [2, 0], [0, 3], [2, 0]])
-    found = csr_linear((values, indices), weight)
-    assert found[:3].isnan().all()  # 0·nan and 0·inf are nan
-    assert found[3].isposinf().all()
+    actual = csr_linear((values, indices), weight)
+    assert actual[:3].isnan().all()  # 0·nan and 0·inf are nan
+    assert actual[3].isposinf().all()
     offsets = torch.arange(5) * 2
     grad = torch.ones(4, 3, dtype=dtype)
     sampled = OPS.sddmm(grad, weight, offsets, indices.flatten()).view(4, 2)
     assert sampled.isnan().tolist() == [[True, False], [False] * 2, [False] * 2, [False] * 2]
     assert sampled.isinf().tolist() == [[False] * 2, [True, False], [False] * 2, [True, False]]
     grad[3] = inf
-    found = OPS.csr_weight_grad(values.flatten(), offsets, indices.flatten(), grad, 4)
-    assert found.isnan().all(1).tolist() == [True, False, False, False]
-    assert found.isposinf().all(1).tolist() == [False, False, True, False]
+    actual = OPS.csr_weight_grad(values.flatten(), offsets, indices.flatten(), grad, 4)
+    assert actual.isnan().all(1).tolist() == [True, False, False, False]
+    assert actual.isposinf().all(1).tolist() == [False, False, True, False]
 
 
 def test_strided_operands_are_copied():
@@ -221,10 +221,10 @@ def test_under_compile():
         return csr_linear((values, indices), weight).relu().sum()
 
     expected = torch.autograd.grad(loss(values, weight), (values, weight))
-    found = torch.autograd.grad(
+    actual = torch.autograd.grad(
         torch.compile(loss, fullgraph=True)(values, weight), (values, weight)
     )
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(actual, expected, strict=True):
         torch.testing.assert_close(ours, theirs)
 
 

@@ -31,8 +31,8 @@ def test_mirrored(shape, stride, dilation, length, left, seed):
     low, high = draw(seed, 2, length).tolist()
     coefficients = (shape[1] + left) // stride + 1
     arguments = (draw(seed, *shape), low, high, stride, dilation, left, coefficients)
-    found = torch.ops.sparsact.filter_mirrored(*arguments)
-    torch.testing.assert_close(found, reference.filter_mirrored(*arguments))
+    actual = torch.ops.sparsact.filter_mirrored(*arguments)
+    torch.testing.assert_close(actual, reference.filter_mirrored(*arguments))
 
 
 @pytest.mark.usefixtures("_threads")
@@ -48,8 +48,8 @@ def test_mirrored(shape, stride, dilation, length, left, seed):
 def test_transposed(shape, stride, dilation, length, start, samples, seed):
     taps, bands = draw(seed, 2, length).tolist(), draw(seed, 2, *shape)
     arguments = (*bands, *taps, stride, dilation, start * stride, samples)
-    found = torch.ops.sparsact.filter_transposed(*arguments)
-    torch.testing.assert_close(found, reference.filter_transposed(*arguments))
+    actual = torch.ops.sparsact.filter_transposed(*arguments)
+    torch.testing.assert_close(actual, reference.filter_transposed(*arguments))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

@@ -42,11 +42,11 @@ def expected(x, weight_t, threshold, bias=None, scale=None):
     return y, size
 
 
-def assert_close(found, x, weight_t, threshold, bias=None, scale=None):
+def assert_close(actual, x, weight_t, threshold, bias=None, scale=None):
     y, size = expected(x, weight_t, threshold, bias, scale)
-    assert found.dtype == x.dtype
-    assert found.shape == y.shape
-    error = (found.double() - y).abs()
+    assert actual.dtype == x.dtype
+    assert actual.shape == y.shape
+    error = (actual.double() - y).abs()
     rounding = y.abs() * 2**-8 if x.dtype == torch.bfloat16 else 0
     assert (error <= 1e-5 * size + rounding).all()
 
@@ -65,8 +65,8 @@ def test_any_size(x_dtype, weight_dtype, rows, inputs, outputs, per_input, seed)
     x, weight_t = torch.randn(rows, inputs).to(x_dtype), weight(inputs, outputs, weight_dtype)
     threshold = torch.rand(inputs) if per_input else 0.5
     bias, scale = torch.randn(outputs), scale_for(weight_t)
-    found = gather_linear(x, weight_t, threshold, bias, scale=scale)
-    assert_close(found, x, weight_t, threshold, bias, scale)
+    actual = gather_linear(x, weight_t, threshold, bias, scale=scale)
+    assert_close(actual, x, weight_t, threshold, bias, scale)
 
 
 @pytest.mark.parametrize("weight_dtype", WEIGHT_DTYPES, ids=str)
@@ -75,8 +75,8 @@ def test_sizes_beyond_one_slice(threads, rows, weight_dtype):
     x = torch.randn(rows, 130)
     weight_t = weight(130, 2 * SLICE + 77, weight_dtype)
     bias, scale = torch.randn(weight_t.shape[1]), scale_for(weight_t)
-    found = gather_linear(x, weight_t, 0.7, bias, scale=scale)
-    assert_close(found, x, weight_t, 0.7, bias, scale)
+    actual = gather_linear(x, weight_t, 0.7, bias, scale=scale)
+    assert_close(actual, x, weight_t, 0.7, bias, scale)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 80])
@@ -84,9 +84,9 @@ def test_sizes_beyond_one_slice(threads, rows, weight_dtype):
 def test_equals_the_reference(threads, rows, threshold):
     x, weight_t = torch.randn(rows, 300).bfloat16(), torch.randn(300, 500).bfloat16()
     arguments = (x, [weight_t], torch.tensor(threshold), [None], [None], 300)
-    (found,) = torch.ops.sparsact.gather_linear(*arguments)
+    (actual,) = torch.ops.sparsact.gather_linear(*arguments)
     (expected_output,) = reference.gather_linear(*arguments)
-    torch.testing.assert_close(found, expected_output, rtol=2**-7, atol=1e-4)
+    torch.testing.assert_close(actual, expected_output, rtol=2**-7, atol=1e-4)
 
 
 @pytest.mark.parametrize("rows", [1, 4])
@@ -106,10 +106,10 @@ def test_each_row_is_thresholded_separately():
 @pytest.mark.parametrize("rows", [1, 3, 80])
 def test_nan_and_inf_are_active(threads, rows):
     x = torch.tensor([0.1, NAN, INF, -INF, 1.0]).repeat(rows, 1)
-    found = gather_linear(x, torch.zeros(5, 1), 0.5)
-    assert found.isnan().all()  # as the dense product: 0 · NaN
-    found = gather_linear(x[:, [0, 2, 4]], torch.ones(3, 70), 0.5)
-    assert torch.equal(found, torch.full((rows, 70), INF))
+    actual = gather_linear(x, torch.zeros(5, 1), 0.5)
+    assert actual.isnan().all()  # as the dense product: 0 · NaN
+    actual = gather_linear(x[:, [0, 2, 4]], torch.ones(3, 70), 0.5)
+    assert torch.equal(actual, torch.full((rows, 70), INF))
 
 
 def test_threshold_is_not_rounded_to_bfloat16():
@@ -120,8 +120,8 @@ def test_threshold_is_not_rounded_to_bfloat16():
 
 def test_leading_dims():
     x, weight_t = torch.randn(2, 3, 7), torch.randn(7, 5)
-    found = gather_linear(x, weight_t, 0.3)
-    assert torch.equal(found, gather_linear(x.view(6, 7), weight_t, 0.3).view(2, 3, 5))
+    actual = gather_linear(x, weight_t, 0.3)
+    assert torch.equal(actual, gather_linear(x.view(6, 7), weight_t, 0.3).view(2, 3, 5))
     assert gather_linear(x[0, 0], weight_t, 0.3).shape == (5,)
 
 
@@ -130,9 +130,9 @@ def test_strided_inputs_are_copied(view):
     x = view(torch.randn(8, 8))
     weight_t = torch.randn(x.shape[1], 5)
     bias, threshold = torch.randn(10)[::2], torch.rand(2 * x.shape[1])[::2]
-    found = gather_linear(x, weight_t, threshold, bias)
+    actual = gather_linear(x, weight_t, threshold, bias)
     assert torch.equal(
-        found, gather_linear(x.contiguous(), weight_t, threshold.clone(), bias.clone())
+        actual, gather_linear(x.contiguous(), weight_t, threshold.clone(), bias.clone())
     )
 
 
@@ -151,8 +151,8 @@ def test_shared_input(threads, dtype, rows):
     weights_t = [weight(200, outputs, dtype) for outputs in (300, 1, 0, 450)]
     biases = [None, torch.randn(1), torch.randn(0), torch.randn(450)]
     scales = [scale_for(weight_t) for weight_t in weights_t]
-    found = gather_linear_shared(x, weights_t, 0.4, biases, scales=scales)
-    for y, weight_t, bias, scale in zip(found, weights_t, biases, scales, strict=True):
+    actual = gather_linear_shared(x, weights_t, 0.4, biases, scales=scales)
+    for y, weight_t, bias, scale in zip(actual, weights_t, biases, scales, strict=True):
         assert_close(y, x, weight_t, 0.4, bias, scale)
 
 
@@ -175,9 +175,9 @@ def test_dense_with_and_without_bfloat16_units(x_dtype, units):
     y, size = expected(x, weight_t, 0.5, bias)
     operands = (x, [weight_t], torch.tensor(0.5), [bias], [None])
     several_blocks = 7 * 30  # and a rest
-    (found,) = dense(*operands, bfloat16_units=units, block=several_blocks)
+    (actual,) = dense(*operands, bfloat16_units=units, block=several_blocks)
     rounding = 0 if x_dtype == torch.float32 else 2**-7  # twice: the product's and the output's
-    assert ((found.double() - y).abs() <= (1e-5 + rounding) * size).all()
+    assert ((actual.double() - y).abs() <= (1e-5 + rounding) * size).all()
     in_one_block = gather_linear(x, weight_t, 0.5, bias)  # as many rows always use it
     assert ((in_one_block.double() - y).abs() <= (1e-5 + rounding) * size).all()
 
@@ -206,8 +206,8 @@ def test_compiles_in_one_graph():
         return gather_linear(x * 2, weight_t, 0.5, bias).relu()
 
     x = torch.randn(2, 20)
-    found = torch.compile(function, fullgraph=True)(x)
-    torch.testing.assert_close(found, function(x))
+    actual = torch.compile(function, fullgraph=True)(x)
+    torch.testing.assert_close(actual, function(x))
 
 
 def test_a_gradient_is_rejected():

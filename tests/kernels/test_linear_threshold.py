@@ -58,12 +58,12 @@ def test_equals_the_reference(dtype, threads, rows, features, width, by, with_bi
     lower = -level if by == "magnitude" else torch.full_like(level, -math.inf)
     operands = (x, weight, bias, lower, level)
     with torch_threads(threads):
-        found = linear_threshold(x, weight, bias, level, by=by)
+        actual = linear_threshold(x, weight, bias, level, by=by)
         in_small_blocks = compiled.linear_threshold(*operands, least_rows=4, buffer_size=44)
     expected = reference.linear_threshold(*operands)
-    for result in (found, in_small_blocks):
+    for result in (actual, in_small_blocks):
         assert all(torch.equal(one, other) for one, other in zip(result, expected, strict=True))
-    assert found.values.dtype == in_small_blocks[0].dtype == dtype
+    assert actual.values.dtype == in_small_blocks[0].dtype == dtype
 
 
 @pytest.mark.parametrize("dtype", ALL_DTYPES, ids=str)
@@ -73,10 +73,10 @@ def test_equals_the_full_product_where_it_passes(dtype, by):
     x, weight, bias = (tensor.to(dtype) for tensor in inputs)
     wide = torch.promote_types(dtype, torch.float32)
     scores = F.linear(x.to(wide), weight.to(wide), bias.to(wide))
-    found = dense(linear_threshold(x, weight, bias, 4.0, by=by), 300)
+    actual = dense(linear_threshold(x, weight, bias, 4.0, by=by), 300)
     passed = (scores.abs() if by == "magnitude" else scores) > 4.0
     close = {"rtol": 1e-5, "atol": 1e-5} if wide == dtype else {}
-    torch.testing.assert_close(found, torch.where(passed, scores, 0).to(dtype), **close)
+    torch.testing.assert_close(actual, torch.where(passed, scores, 0).to(dtype), **close)
 
 
 @pytest.mark.parametrize("dtype", ALL_DTYPES, ids=str)
@@ -123,13 +123,13 @@ def test_gradients_equal_those_of_the_dense_layer(dtype):
     inputs = torch.randn(20, 13), torch.randn(50, 13), torch.randn(50)
     inputs = [tensor.to(dtype).requires_grad_() for tensor in inputs]
     entries = linear_threshold(*inputs, 1.0)
-    found = torch.autograd.grad(entries.values.float().square().sum(), inputs)
+    actual = torch.autograd.grad(entries.values.float().square().sum(), inputs)
     wide = [tensor.detach().float().requires_grad_() for tensor in inputs]
     product = F.linear(*wide)
     at = torch.repeat_interleave(entries.offsets.diff()) * 50 + entries.columns
     expected = torch.autograd.grad(product.flatten()[at].square().sum(), wide)
     tolerance = 1e-5 if dtype == torch.float32 else 5e-2
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(actual, expected, strict=True):
         size = float(theirs.abs().max())
         assert torch.allclose(ours.float(), theirs, rtol=tolerance, atol=tolerance * size)
 
@@ -137,11 +137,11 @@ def test_gradients_equal_those_of_the_dense_layer(dtype):
 def test_a_thresholded_layer_and_its_decoder_learn_as_dense_ones():
     x, weight = torch.randn(30, 8), torch.randn(40, 8, requires_grad=True)
     loss = csr_linear(linear_threshold(x, weight, None, 2.0), weight).square().sum()
-    (found,) = torch.autograd.grad(loss, weight)
+    (actual,) = torch.autograd.grad(loss, weight)
     product = x @ weight.T
     kept = torch.where(product > 2.0, product, 0.0)
     (expected,) = torch.autograd.grad((kept @ weight).square().sum(), weight)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("view", [lambda x: x.T, lambda x: x[::2], lambda x: x.flip(1)])
@@ -150,8 +150,8 @@ def test_strided_inputs_are_copied(view):
     x, weight = (view(small_integers(generator, 16, 16).float()) for _ in range(2))
     bias = small_integers(generator, 2 * len(weight)).float()[::2]
     expected = linear_threshold(x.contiguous(), weight.contiguous(), bias.contiguous(), 3)
-    found = linear_threshold(x, weight, bias, 3)
-    assert all(torch.equal(one, two) for one, two in zip(found, expected, strict=True))
+    actual = linear_threshold(x, weight, bias, 3)
+    assert all(torch.equal(one, two) for one, two in zip(actual, expected, strict=True))
 
 
 @pytest.mark.parametrize("dtype", ALL_DTYPES, ids=str)

@@ -147,11 +147,11 @@ def test_gradients_equal_those_of_the_dense_product(dtype, k):
     inputs = [tensor.to(dtype).requires_grad_() for tensor in inputs]
     values, indices = linear_topk(*inputs, k)
     grad = torch.randn(20, k).to(dtype)
-    found = torch.autograd.grad(values, inputs, grad)
+    actual = torch.autograd.grad(values, inputs, grad)
     wide = [tensor.detach().float().requires_grad_() for tensor in inputs]
     expected = torch.autograd.grad(F.linear(*wide).gather(1, indices), wide, grad.float())
     close = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {}
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(actual, expected, strict=True):
         torch.testing.assert_close(ours, theirs.to(dtype), **close)
 
 
@@ -159,11 +159,11 @@ def test_gradient_has_the_same_bits_for_any_number_of_threads():
     inputs = torch.randn(50, 13), torch.randn(40, 13), torch.randn(40)
     inputs = [tensor.requires_grad_() for tensor in inputs]
     values, _ = linear_topk(*inputs, 20)
-    found = []
+    actual = []
     for threads in (1, 2):
         with torch_threads(threads):
-            found.append(torch.autograd.grad(values.sum(), inputs, retain_graph=True))
-    assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
+            actual.append(torch.autograd.grad(values.sum(), inputs, retain_graph=True))
+    assert all(torch.equal(one, two) for one, two in zip(*actual, strict=True))
 
 
 def test_a_sparse_autoencoder_trains():
@@ -191,8 +191,8 @@ def test_strided_inputs_are_copied(view):
     bias = small_integers(generator, 2 * len(weight)).float()[::2]
     expected = linear_topk(x.contiguous(), weight.contiguous(), bias.contiguous(), 5)
     for select in (None, torch.bfloat16):
-        found = linear_topk(x, weight, bias, 5, select_dtype=select)
-        assert all(torch.equal(one, two) for one, two in zip(found, expected, strict=True))
+        actual = linear_topk(x, weight, bias, 5, select_dtype=select)
+        assert all(torch.equal(one, two) for one, two in zip(actual, expected, strict=True))
 
 
 @pytest.mark.parametrize("dtype", ALL_DTYPES, ids=str)
@@ -212,8 +212,8 @@ def test_under_compile():
         return csr_linear(linear_topk(x, weight, None, 3), weight).square().sum()
 
     expected = torch.autograd.grad(loss(x, weight), (x, weight))
-    found = torch.autograd.grad(torch.compile(loss, fullgraph=True)(x, weight), (x, weight))
-    for ours, theirs in zip(found, expected, strict=True):
+    actual = torch.autograd.grad(torch.compile(loss, fullgraph=True)(x, weight), (x, weight))
+    for ours, theirs in zip(actual, expected, strict=True):
         torch.testing.assert_close(ours, theirs)
 
 

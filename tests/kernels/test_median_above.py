@@ -21,19 +21,19 @@ def test_equals_numpy_and_the_reference(size, scale):
     x[1] = x[1].abs().round()  # ties
     x[2, ::2] = 0.0
     floor = scale * torch.tensor([0.0, 0.0, 0.0, 0.5, 9.0])
-    found = torch.ops.sparsact.median_above(x, floor)
-    for row, least, median in zip(x.abs().numpy(), floor.numpy(), found, strict=True):
+    actual = torch.ops.sparsact.median_above(x, floor)
+    for row, least, median in zip(x.abs().numpy(), floor.numpy(), actual, strict=True):
         above = row[row > least]
         expected = np.median(above) if len(above) else np.nan
         assert median.item() == pytest.approx(expected, rel=1e-6, nan_ok=True)
-    torch.testing.assert_close(found, reference.median_above(x, floor), equal_nan=True)
+    torch.testing.assert_close(actual, reference.median_above(x, floor), equal_nan=True)
 
 
 def test_special_values():
     nan, inf = float("nan"), float("inf")
     x = torch.tensor([[nan, -inf, 1.0, inf], [nan, nan, 2.0, -4.0], [inf, 1.0, 2.0, 3.0]])
-    found = torch.ops.sparsact.median_above(x, torch.zeros(3))
-    assert found.tolist() == [inf, 3.0, 2.5]
+    actual = torch.ops.sparsact.median_above(x, torch.zeros(3))
+    assert actual.tolist() == [inf, 3.0, 2.5]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

@@ -18,8 +18,8 @@ def test_equals_linear_behind_a_threshold(dtype, with_bias):
         return [y, x.grad, weight.grad] + ([bias.grad] if with_bias else [])
 
     tolerance = 5e-2 if dtype == torch.bfloat16 else 1e-5
-    for found, expected in zip(run(sparse_grad_linear), run(linear), strict=True):
-        assert torch.allclose(found, expected, rtol=tolerance, atol=tolerance)
+    for actual, expected in zip(run(sparse_grad_linear), run(linear), strict=True):
+        assert torch.allclose(actual, expected, rtol=tolerance, atol=tolerance)
 
 
 def test_gradients_of_any_order():

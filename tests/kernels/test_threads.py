@@ -40,8 +40,8 @@ def expected_sums(offset=0.0):
 def test_several_python_threads_at_once():
     offsets = [0.01 * step for step in range(200)]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(sums, offsets))
-    for pair, offset in zip(found, offsets, strict=True):
+        actual = list(pool.map(sums, offsets))
+    for pair, offset in zip(actual, offsets, strict=True):
         assert pair == expected_sums(offset)
 
 
@@ -59,9 +59,9 @@ def test_after_fork():
     child = context.Process(target=send_sums, args=(sender,))
     child.start()
     assert receiver.poll(60), "the child hangs"
-    found, child_threads = receiver.recv()
+    actual, child_threads = receiver.recv()
     child.join()
-    assert found == expected_sums()
+    assert actual == expected_sums()
     assert child_threads == 1
     assert sums() == expected_sums()  # and the parent continues
 
@@ -80,8 +80,8 @@ class Sums(Dataset):
 def test_in_the_workers_of_a_loader():
     assert sums() == expected_sums()
     loader = DataLoader(Sums(), num_workers=2, multiprocessing_context="fork", timeout=60)
-    for index, (found,) in enumerate(loader):
-        assert float(found) == expected_sums(0.1 * index)[0]
+    for index, (actual,) in enumerate(loader):
+        assert float(actual) == expected_sums(0.1 * index)[0]
 
 
 def test_as_many_threads_as_torch_has():
@@ -110,7 +110,7 @@ def test_other_threading_layers_from_several_threads(layer):
         "import numba\n"
         "x, weight_t = torch.ones(64, 3, 200), torch.ones(200, 400)\n"
         "with ThreadPoolExecutor(4) as pool:\n"
-        "    found = list(pool.map(lambda row: gather_linear(row, weight_t, 0.5).sum(), x))\n"
-        "print(numba.threading_layer(), {float(value) for value in found})\n"
+        "    actual = list(pool.map(lambda row: gather_linear(row, weight_t, 0.5).sum(), x))\n"
+        "print(numba.threading_layer(), {float(value) for value in actual})\n"
     )
     assert python(code, NUMBA_THREADING_LAYER=layer) == [f"{layer} {{240000.0}}"]

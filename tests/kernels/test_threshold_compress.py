@@ -23,8 +23,8 @@ def test_equals_the_reference(dtype, rows, columns, seed):
     x = torch.randn(rows, columns, generator=generator).to(dtype)
     level = torch.rand(columns, generator=generator)
     expected = reference.threshold_compress(x, level)
-    for found, reference_part in zip(parts(threshold_compress(x, level)), expected, strict=True):
-        assert torch.equal(found, reference_part)
+    for actual, reference_part in zip(parts(threshold_compress(x, level)), expected, strict=True):
+        assert torch.equal(actual, reference_part)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

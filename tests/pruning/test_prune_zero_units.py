@@ -1,4 +1,4 @@
-"""Zero units are removed, and the outputs stay."""
+"""Zero units are removed, and the outputs do not change."""
 
 import copy
 
@@ -19,12 +19,12 @@ def zero(tensor, index=slice(None)):
         tensor[index] = 0
 
 
-def check(model, example, other, removed, kept=()):
-    """Prune; the outputs on data that pruning has not seen stay as they were."""
+def check(model, example, unseen, removed, kept=()):
+    """Prune, and compare the outputs on data that pruning has not seen."""
     model.eval()
-    before, size = model(other), sum(p.numel() for p in model.parameters())
+    before, size = model(unseen), sum(p.numel() for p in model.parameters())
     report = sa.prune_zero_units(model, example)
-    torch.testing.assert_close(model(other), before, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(model(unseen), before, rtol=1e-5, atol=1e-5)
     assert report.removed == removed
     assert set(report.kept) == set(kept)
     assert report.parameters_before == size
@@ -49,14 +49,14 @@ def test_mlp(activation, bias):
     assert report.flops_after == 2 * 5 * (4 * 5 + 5 * 5 + 5 * 2)
 
 
-def test_a_unit_that_nothing_reads():
+def test_an_unread_unit():
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     zero(model[2].weight, (slice(None), [0, 7]))
     check(model, X, 2 * X, {"0": 2})
 
 
-def test_what_a_removal_leaves_behind():
-    """Row 3 of the second layer reads only a unit that goes: then it is zero, too."""
+def test_a_unit_that_becomes_zero_by_a_removal():
+    """Row 3 of the second layer reads only a removed unit: then it is zero too."""
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2))
     zero(model[0].weight, 0)
     zero(model[2].weight, (3, slice(1, None)))
@@ -89,7 +89,7 @@ def test_convolutions_with_batch_norm():
     check(model, IMAGES, -2 * IMAGES, {"first": 2, "second": 1})
     assert model.norm.num_features == model.norm.running_mean.numel() == 6
     assert model.head.in_features == 5 * 4
-    assert model.second.bias is not None  # it has taken up the constants
+    assert model.second.bias is not None  # it contains the constants
     model.train()(IMAGES).sum().backward()
 
 
@@ -123,7 +123,7 @@ class Residual(nn.Module):
         return self.head(x)
 
 
-def test_residual_units_go_only_together():
+def test_residual_units_are_removed_only_together():
     model = Residual()
     model(X)
     zero(model.stem.weight, [0, 1, 2])
@@ -145,7 +145,7 @@ class InputResidual(nn.Module):
         return self.head(x + self.outer(self.norm(torch.relu(self.inner(x)))))
 
 
-def test_units_that_are_added_to_the_input_stay():
+def test_units_added_to_the_input_are_kept():
     model = InputResidual()
     zero(model.outer.weight, 0)
     zero(model.outer.bias, 0)
@@ -155,14 +155,14 @@ def test_units_that_are_added_to_the_input_stay():
     assert "cannot be made smaller" in report.kept["outer"]
 
 
-def test_units_that_a_layer_norm_reads_stay():
+def test_units_read_by_a_layer_norm_are_kept():
     model = InputResidual(nn.LayerNorm(6))
     zero(model.inner.weight, 0)
     report = check(model, X, 2 * X, {}, kept=["inner"])
     assert "LayerNorm" in report.kept["inner"]
 
 
-def test_outputs_and_shared_weights_stay():
+def test_outputs_and_shared_weights_are_kept():
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
     zero(model[2].weight, 1)
     report = check(model, X, 2 * X, {}, kept=["2"])
@@ -173,7 +173,7 @@ def test_outputs_and_shared_weights_stay():
     assert "shares" in report.kept["0"]
 
 
-def test_a_layer_keeps_one_unit():
+def test_a_layer_keeps_at_least_one_unit():
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     zero(model[0].weight)
     check(model, X, 2 * X, {"0": 7}, kept=["0"])
@@ -188,7 +188,7 @@ class Softmaxed(nn.Module):
         return self.second(torch.softmax(self.first(x), -1))
 
 
-def test_a_mixing_that_layers_do_not_show_is_noticed():
+def test_mixing_of_units_outside_the_layers_is_detected():
     model = Softmaxed()
     zero(model.second.weight, (slice(None), 0))
     state = copy.deepcopy(model.state_dict())
@@ -230,7 +230,7 @@ def test_keywords_containers_frozen_parameters_modes_and_hooks():
 
 
 def test_after_group_lasso_on_units():
-    """From the training to the smaller model: exact zeros by the prox, then fewer units."""
+    """Training gives exact zeros by the prox; pruning then removes these units."""
     model = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 2))
     spec = {"0.weight": sa.GroupLasso(0.02, dim=1)}
     optimizer = Proximal(torch.optim.SGD(model.parameters(), lr=0.1), model, spec)
@@ -251,7 +251,7 @@ def test_after_group_lasso_on_units():
         lambda: sa.nn.GroupSoftshrink(0.1, group_size=4),
     ],
 )
-def test_what_follows_has_a_fixed_size(fixed):
+def test_a_later_module_of_fixed_size(fixed):
     model = nn.Sequential(nn.Linear(4, 8), fixed(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2))
     zero(model[0].weight, [1, 4, 5])
     zero(model[2].weight, [2])
@@ -267,7 +267,7 @@ class ByKeyword(nn.Module):
         return self.b(input=self.a(input=x).relu())
 
 
-def test_layers_that_are_called_by_keyword():
+def test_layers_called_by_keyword():
     model = ByKeyword()
     zero(model.a.weight, [1, 4])
     check(model, X, 2 * X, {"a": 2})

@@ -3,8 +3,8 @@
 Numba's own cache notices a change in the file of the compiled function only. The kernels here call
 functions from other files of the folder, which are compiled into them. Their cache is therefore
 valid for one state of all files in the folder: any change recompiles, and a new installation of
-the same files does not. The cache lies beside the kernels, or, where that folder cannot be written,
-in the user's cache directory. The variable NUMBA_CACHE_DIR chooses another place.
+the same files does not. The cache is in the folder's ``__pycache__`` or, if that cannot be written,
+in the user's cache directory. The variable NUMBA_CACHE_DIR selects another directory.
 """
 
 import hashlib
@@ -44,8 +44,8 @@ class _KernelCache(FunctionCache):
     """Numba's disk cache of one function, valid for one state of all files in this folder."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__(function)
-        self._cache_file = IndexDataCacheFile(
+        super().__init__(function)  # type: ignore[no-untyped-call]
+        self._cache_file = IndexDataCacheFile(  # type: ignore[no-untyped-call]
             cache_path=self.cache_path,
             filename_base=self._impl.filename_base,
             source_stamp=_SOURCES,
@@ -58,7 +58,7 @@ def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     def decorate(function: Callable[..., Any]) -> Any:
         compiled = numba.njit(nogil=True, error_model="numpy", **options)(function)
         if isinstance(compiled, Dispatcher):  # a plain function where NUMBA_DISABLE_JIT is set
-            compiled._cache = _KernelCache(function)
+            compiled._cache = _KernelCache(function)  # type: ignore[attr-defined]
         return compiled
 
     return decorate

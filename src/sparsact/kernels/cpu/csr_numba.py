@@ -214,8 +214,8 @@ def _sample_rows(
     for row in range(_row_at(start, offsets), _row_at(stop, offsets)):
         left_row = left[row]
         first, last = offsets[row], offsets[row + 1]
-        whole = last - (last - first) % 4
-        for place in range(first, whole, 4):
+        blocks_end = last - (last - first) % 4
+        for place in range(first, blocks_end, 4):
             row0, row1 = right[indices[place]], right[indices[place + 1]]
             row2, row3 = right[indices[place + 2]], right[indices[place + 3]]
             sum0, sum1, sum2, sum3 = zero, zero, zero, zero
@@ -228,7 +228,7 @@ def _sample_rows(
             like = values[place]
             values[place], values[place + 1] = narrow(sum0, like), narrow(sum1, like)
             values[place + 2], values[place + 3] = narrow(sum2, like), narrow(sum3, like)
-        for place in range(whole, last):
+        for place in range(blocks_end, last):
             row0, sum0 = right[indices[place]], zero
             for column in range(width):
                 sum0 += wide(left_row[column]) * wide(row0[column])

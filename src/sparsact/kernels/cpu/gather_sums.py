@@ -70,13 +70,13 @@ def sum_one_row(
     """Add the active rows of a weight to the sums of one row of x."""
     acc = acc[:size]
     line = LINE // weight.itemsize
-    whole = count - count % 8
-    for k in range(0, whole, 8):
+    blocks_end = count - count % 8
+    for k in range(0, blocks_end, 8):
         for ahead in range(k + 8, min(k + 16, count)):
             fetch(weight, index[ahead] * stride)
             fetch(weight, index[ahead] * stride + min(size - 1, line))
         _add_eight(acc, weight, stride, index[k : k + 8], values[0, k : k + 8])
-    for k in range(whole, count):
+    for k in range(blocks_end, count):
         _add_one(acc, weight[index[k] * stride :][:size], values[0, k])
 
 
@@ -85,13 +85,13 @@ def sum_rows(
     acc: Array, size: int, weight: Array, stride: int, count: int, index: Array, values: Array
 ) -> None:
     """Add the active rows of a weight to the sums of several rows of x, four at a time."""
-    whole = count - count % 4
-    for k in range(0, whole, 4):
+    blocks_end = count - count % 4
+    for k in range(0, blocks_end, 4):
         for row in range(0, len(values), 4):
             sums = acc[row * QUARTER :]
             factors = values[row : row + 4, k : k + 4]
             _add_four_to_four(sums, weight, stride, size, index[k : k + 4], factors)
-    for k in range(whole, count):
+    for k in range(blocks_end, count):
         for row in range(len(values)):
             sums = acc[row * QUARTER :][:size]
             _add_one(sums, weight[index[k] * stride :][:size], values[row, k])
