@@ -46,6 +46,7 @@ def save_saelens(
 
     Example:
         >>> import tempfile
+        >>> import torch
         >>> from sparsact.sae import SAEConfig, load_saelens
         >>> sae = SparseAutoencoder(SAEConfig(d_in=4, d_sae=16, k=2)).eval()
         >>> with tempfile.TemporaryDirectory() as path:
