@@ -89,8 +89,8 @@ class Softplus(nn.Module):
 
     def extra_repr(self) -> str:
         """β, and how it is held."""
-        level = float(self.beta.detach()) if isinstance(self.beta, Tensor) else self.beta
-        return f"beta={level:.4g}" + (", learnable=True" if self.learnable else "")
+        beta = float(self.beta.detach()) if isinstance(self.beta, Tensor) else self.beta
+        return f"beta={beta:.4g}" + (", learnable=True" if self.learnable else "")
 
 
 class _Softplus(Function):
