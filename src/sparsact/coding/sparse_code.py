@@ -262,8 +262,8 @@ def _start(signals: Tensor, operator: Operator, start: Tensor | None, x: Tensor)
 
 def _check_groups(penalty: Penalty, codes: Tensor) -> None:
     if isinstance(penalty, (GroupLasso, SparseGroupLasso)):
-        _, dims = split_groups(codes, penalty.dim, penalty.group_size)
-        if 0 in dims:
+        split, dims = split_groups(codes, penalty.dim, penalty.group_size)
+        if any(dim % split.ndim == 0 for dim in dims):
             raise InputError("a group of the penalty must lie within the code of one signal")
 
 

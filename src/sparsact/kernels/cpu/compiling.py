@@ -44,8 +44,8 @@ class _KernelCache(FunctionCache):
     """Numba's disk cache of one function, valid for one state of all files in this folder."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__(function)  # type: ignore[no-untyped-call]
-        self._cache_file = IndexDataCacheFile(  # type: ignore[no-untyped-call]
+        super().__init__(function)
+        self._cache_file = IndexDataCacheFile(
             cache_path=self.cache_path,
             filename_base=self._impl.filename_base,
             source_stamp=_SOURCES,
