@@ -1,8 +1,7 @@
 """The exceptions of this package; each also derives from what Python users expect."""
 
 import difflib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 
 class SparsactError(Exception):
@@ -45,14 +44,3 @@ def suggestion(name: str, known: Iterable[str], otherwise: str) -> str:
     """
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else otherwise
-
-
-@contextmanager
-def about_the_input() -> Iterator[None]:
-    """A block that only reads what the user gave: what it finds wrong is an InputError."""
-    try:
-        yield
-    except SparsactError:
-        raise
-    except (ValueError, OSError) as error:
-        raise InputError(str(error)) from error

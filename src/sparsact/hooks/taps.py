@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.hooks import RemovableHandle
 
+from sparsact._common.errors import InputError
 from sparsact.hooks.copies import CopyWithoutTaps
 from sparsact.hooks.tensors import first_tensor
 
@@ -63,7 +64,7 @@ class Taps(Removable):
         select: Callable[..., Tensor] | None = None,
     ) -> None:
         if on not in ("input", "output"):
-            raise ValueError(f"on must be 'input' or 'output', got {on!r}")
+            raise InputError(f"on must be 'input' or 'output', got {on!r}")
         self._held: list[tuple[nn.Module, RemovableHandle]] = []
         for name, module in modules.items():
             if on == "output":

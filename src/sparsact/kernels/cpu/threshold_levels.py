@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sparsact._common.errors import InputError
 from sparsact.kernels.cpu.compiling import Array, part, summing_part
 from sparsact.kernels.cpu.tensor_memory import array
 from sparsact.kernels.cpu.threads import run
@@ -77,7 +78,7 @@ def _cut(x: Tensor, levels: tuple[Tensor, ...]) -> tuple[int, int, int, int]:
     elif len(varying) == 1:
         channels, inner = shape[varying[0]], x.stride(varying[0])
     else:
-        raise ValueError(f"levels may vary along one dim only, got the shape {tuple(shape)}")
+        raise InputError(f"levels may vary along one dim only, got the shape {tuple(shape)}")
     if inner > 1:
         units = x.numel() // inner * -(-inner // LENGTH)
         return channels, inner, units, units

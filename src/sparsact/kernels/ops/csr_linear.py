@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sparsact._common.errors import InputError
 from sparsact.kernels.definition import define
 from sparsact.kernels.ops.operand_checks import check_dense
 from sparsact.kernels.reference import csr_reference as reference
@@ -70,7 +71,7 @@ def csr_linear(activations: Activations, weight_t: Tensor, bias: Tensor | None =
     values, offsets, indices = structure(activations)
     check_dense(weight_t, "weight_t", values, None)
     if isinstance(activations, Tensor) and activations.shape[1] != weight_t.shape[0]:
-        raise ValueError(
+        raise InputError(
             f"activations have {activations.shape[1]} features, weight_t "
             f"{weight_t.shape[0]} rows: they must be equal"
         )
@@ -86,17 +87,17 @@ def structure(activations: Activations) -> tuple[Tensor, Tensor, Tensor]:
         return _checked_entries(activations)
     if isinstance(activations, Tensor):
         if activations.layout != torch.sparse_csr or activations.ndim != 2:
-            raise ValueError(
+            raise InputError(
                 "activations must be a sparse CSR matrix or a pair (values, indices), got a "
                 f"tensor of layout {activations.layout} and shape {tuple(activations.shape)}"
             )
         if activations.values().ndim != 1:
-            raise ValueError("activations must not have dense dims")
+            raise InputError("activations must not have dense dims")
         if not activations.is_floating_point():
             raise TypeError(f"activations must be floating point, got {activations.dtype}")
         return activations.values(), activations.crow_indices(), activations.col_indices()
     if len(activations) != 2:
-        raise ValueError(
+        raise InputError(
             "activations must be a CSR tensor, Entries or a pair (values, indices), got "
             f"{len(activations)} parts"
         )
@@ -104,7 +105,7 @@ def structure(activations: Activations) -> tuple[Tensor, Tensor, Tensor]:
     if not values.is_floating_point():
         raise TypeError(f"values must be floating point, got {values.dtype}")
     if values.ndim != 2 or values.shape != indices.shape:
-        raise ValueError(
+        raise InputError(
             "values and indices must both be of shape (rows, k), got "
             f"{tuple(values.shape)} and {tuple(indices.shape)}"
         )
@@ -117,7 +118,7 @@ def _checked_entries(entries: Entries) -> Entries:
     if not values.is_floating_point():
         raise TypeError(f"values must be floating point, got {values.dtype}")
     if not values.ndim == offsets.ndim == columns.ndim == 1 or offsets.shape[0] == 0:
-        raise ValueError(
+        raise InputError(
             "values, offsets and columns must have one dim, and offsets at least one entry; got "
             f"the shapes {tuple(values.shape)}, {tuple(offsets.shape)}, {tuple(columns.shape)}"
         )
@@ -130,7 +131,7 @@ def _check_indices(indices: Tensor, values: Tensor) -> None:
     if indices.dtype not in (torch.int32, torch.int64):
         raise TypeError(f"indices must be int32 or int64, got {indices.dtype}")
     if indices.device != values.device:
-        raise ValueError(f"values are on {values.device}, indices on {indices.device}")
+        raise InputError(f"values are on {values.device}, indices on {indices.device}")
 
 
 def summed_by_feature(values: Tensor, columns: Tensor, features: int) -> Tensor:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from sparsact._common.errors import InputError
 from sparsact.kernels.definition import define
 from sparsact.kernels.ops.csr_linear import Entries, summed_by_feature
 from sparsact.kernels.ops.operand_checks import check_linear, per_column
@@ -56,7 +57,7 @@ def linear_threshold(
     """
     check_linear(x, weight, bias)
     if by not in ("value", "magnitude"):
-        raise ValueError(f"by must be 'value' or 'magnitude', got {by!r}")
+        raise InputError(f"by must be 'value' or 'magnitude', got {by!r}")
     upper = per_column(threshold, weight.T, signed=by == "value")
     lower = -upper if by == "magnitude" else torch.full_like(upper, -torch.inf)
     return Entries(*torch.ops.sparsact.linear_threshold(x, weight, bias, lower, upper))

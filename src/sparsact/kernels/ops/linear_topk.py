@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparsact._common.errors import InputError
 from sparsact.kernels.definition import define
 from sparsact.kernels.ops.csr_linear import summed_by_feature
 from sparsact.kernels.ops.operand_checks import check_linear
@@ -62,7 +63,7 @@ def linear_topk(
     if not isinstance(k, int | torch.SymInt):
         raise TypeError(f"k must be an integer, got {k!r}")
     if not 0 <= k <= weight.shape[0]:
-        raise ValueError(f"k must lie in 0 … {weight.shape[0]}, the features; got {k}")
+        raise InputError(f"k must lie in 0 … {weight.shape[0]}, the features; got {k}")
     if select_dtype not in (None, torch.bfloat16):
         raise TypeError(f"select_dtype must be torch.bfloat16 or None, got {select_dtype}")
     values, indices = torch.ops.sparsact.linear_topk(x, weight, bias, k, select_dtype)

@@ -5,15 +5,17 @@ import math
 import torch
 from torch import Tensor
 
+from sparsact._common.errors import InputError
+
 
 def check_matrix(tensor: Tensor, name: str) -> None:
     """Raise unless `tensor` is a dense floating-point matrix."""
     if tensor.layout != torch.strided:
-        raise ValueError(f"{name} must be a dense tensor, got the layout {tensor.layout}")
+        raise InputError(f"{name} must be a dense tensor, got the layout {tensor.layout}")
     if not tensor.is_floating_point():
         raise TypeError(f"{name} must be a floating-point tensor, got {tensor.dtype}")
     if tensor.ndim != 2:
-        raise ValueError(f"{name} must have 2 dims, got the shape {tuple(tensor.shape)}")
+        raise InputError(f"{name} must have 2 dims, got the shape {tuple(tensor.shape)}")
 
 
 def check_dense(tensor: Tensor, name: str, like: Tensor, shape: tuple[int, ...] | None) -> None:
@@ -26,13 +28,13 @@ def check_dense(tensor: Tensor, name: str, like: Tensor, shape: tuple[int, ...] 
             f"{name} is {tensor.dtype}, the other operands {like.dtype}: they must be equal"
         )
     if tensor.device != like.device:
-        raise ValueError(f"{name} is on {tensor.device}, the other operands on {like.device}")
+        raise InputError(f"{name} is on {tensor.device}, the other operands on {like.device}")
     if tensor.layout != torch.strided:
-        raise ValueError(f"{name} must be a dense tensor, got the layout {tensor.layout}")
+        raise InputError(f"{name} must be a dense tensor, got the layout {tensor.layout}")
     if shape is None and tensor.ndim != 2:
-        raise ValueError(f"{name} must have 2 dims, got the shape {tuple(tensor.shape)}")
+        raise InputError(f"{name} must have 2 dims, got the shape {tuple(tensor.shape)}")
     if shape is not None and tensor.shape != shape:
-        raise ValueError(f"{name} must be of shape {tuple(shape)}, got {tuple(tensor.shape)}")
+        raise InputError(f"{name} must be of shape {tuple(shape)}, got {tuple(tensor.shape)}")
 
 
 def check_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
@@ -48,7 +50,7 @@ def check_level(threshold: float, *, signed: bool = False) -> None:
     """Raise unless a number can be a threshold; only a signed one may be negative."""
     if not math.isfinite(threshold) or (threshold < 0 and not signed):
         least = "" if signed else " and at least 0"
-        raise ValueError(f"threshold must be finite{least}, got {threshold}")
+        raise InputError(f"threshold must be finite{least}, got {threshold}")
 
 
 def per_column(threshold: float | Tensor, x: Tensor, *, signed: bool = False) -> Tensor:
@@ -60,9 +62,9 @@ def per_column(threshold: float | Tensor, x: Tensor, *, signed: bool = False) ->
     if not threshold.is_floating_point():
         raise TypeError(f"threshold must be floating point, got {threshold.dtype}")
     if threshold.device != x.device:
-        raise ValueError(f"threshold is on {threshold.device}, the input on {x.device}")
+        raise InputError(f"threshold is on {threshold.device}, the input on {x.device}")
     if threshold.shape not in ((), x.shape[-1:]):
-        raise ValueError(
+        raise InputError(
             f"threshold must be a number or of shape ({x.shape[-1]},), one for each column; got "
             f"{tuple(threshold.shape)}"
         )

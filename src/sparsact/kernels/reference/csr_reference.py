@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from sparsact._common.errors import InputError
+
 
 def csr_linear(
     values: Tensor, offsets: Tensor, indices: Tensor, weight_t: Tensor, bias: Tensor | None
@@ -62,7 +64,7 @@ def check_structure(values: Tensor, offsets: Tensor, indices: Tensor, features: 
 def check_shape(tensor: Tensor, name: str, shape: tuple[int, ...]) -> None:
     """Raise unless `tensor` has the shape."""
     if tensor.shape != shape:
-        raise ValueError(f"{name} must be of shape {tuple(shape)}, got {tuple(tensor.shape)}")
+        raise InputError(f"{name} must be of shape {tuple(shape)}, got {tuple(tensor.shape)}")
 
 
 def check_bounds(
@@ -70,14 +72,14 @@ def check_bounds(
 ) -> None:
     """Raise unless indices from `low` to `high` are in range and the offsets are sound."""
     if indices.shape != values.shape:
-        raise ValueError(f"got {values.shape[0]} values and {indices.shape[0]} indices")
+        raise InputError(f"got {values.shape[0]} values and {indices.shape[0]} indices")
     if low < 0 or high >= features:
         raise IndexError(
             f"indices must lie in 0 … {features - 1}, the rows of the dense matrix; got indices "
             f"from {low} to {high}"
         )
     if not sound:
-        raise ValueError(
+        raise InputError(
             f"row offsets must ascend from 0 to the number of entries, {indices.shape[0]}"
         )
 

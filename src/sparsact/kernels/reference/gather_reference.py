@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from sparsact._common.errors import InputError
+
 _WEIGHTS = (torch.float32, torch.bfloat16, torch.int8)
 
 
@@ -45,9 +47,9 @@ def check(
     if x.dtype not in (torch.float32, torch.bfloat16):
         raise TypeError(f"x must be float32 or bfloat16, got {x.dtype}")
     if x.ndim == 0:
-        raise ValueError("the last dim of x must be the inputs, got a tensor without dims")
+        raise InputError("the last dim of x must be the inputs, got a tensor without dims")
     if not weights_t or not len(weights_t) == len(biases) == len(scales):
-        raise ValueError(
+        raise InputError(
             "at least one weight is needed, and a bias and a scale (or None) for each; got "
             f"{len(weights_t)} weights, {len(biases)} biases, {len(scales)} scales"
         )
@@ -55,11 +57,11 @@ def check(
     for weight_t, bias, scale in zip(weights_t, biases, scales, strict=True):
         _check_weight(weight_t, inputs, weights_t[0].dtype)
         if weight_t.device != device:
-            raise ValueError(f"weight_t is on {weight_t.device}, x on {device}")
+            raise InputError(f"weight_t is on {weight_t.device}, x on {device}")
         if scale is not None:
             _check_vector(scale, "scale", weight_t.shape[1:], device)
         elif weight_t.dtype is torch.int8:
-            raise ValueError("an int8 weight needs scale=, one factor for each output channel")
+            raise InputError("an int8 weight needs scale=, one factor for each output channel")
         if bias is not None:
             _check_vector(bias, "bias", weight_t.shape[1:], device)
     _check_vector(threshold, "threshold", () if threshold.ndim == 0 else (inputs,), device)
@@ -72,12 +74,12 @@ def _check_weight(weight_t: Tensor, inputs: int, dtype: torch.dtype) -> None:
             f"{'' if weight_t.dtype == dtype else f' and {dtype}'}"
         )
     if weight_t.ndim != 2 or weight_t.shape[0] != inputs:
-        raise ValueError(
+        raise InputError(
             f"weight_t must be of shape ({inputs}, outputs), the transpose of nn.Linear's weight; "
             f"got {tuple(weight_t.shape)}"
         )
     if not weight_t.is_contiguous():
-        raise ValueError(
+        raise InputError(
             "weight_t must be contiguous: compute weight.t().contiguous() once and keep it"
         )
 
@@ -86,6 +88,6 @@ def _check_vector(vector: Tensor, name: str, shape: tuple[int, ...], device: tor
     if not vector.is_floating_point():
         raise TypeError(f"{name} must be floating point, got {vector.dtype}")
     if vector.shape != shape:
-        raise ValueError(f"{name} must be of shape {tuple(shape)}, got {tuple(vector.shape)}")
+        raise InputError(f"{name} must be of shape {tuple(shape)}, got {tuple(vector.shape)}")
     if vector.device != device:
-        raise ValueError(f"{name} is on {vector.device}, x on {device}")
+        raise InputError(f"{name} is on {vector.device}, x on {device}")
