@@ -110,6 +110,7 @@ def test_a_language_model_is_left_as_it_was_and_sparsify_gives_the_simulation(ma
     torch.testing.assert_close(fast[kept], simulated[kept], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.versions
 def test_padding_and_first_tokens_do_not_count(monkeypatch):
     torch.manual_seed(0)
     model = tiny_models.llama()

@@ -15,5 +15,6 @@ def keep(ctx: Any, tensor: Tensor, *levels: Threshold) -> None:
 
 def kept(ctx: Any) -> tuple[Tensor, list[Any]]:
     """What :func:`keep` saved: the tensor, and the levels in their order."""
-    tensor, *tensors = ctx.saved_tensors
+    tensors = list(ctx.saved_tensors)  # torch 2.8 compiles `tensor, *tensors = …` to a tuple
+    tensor = tensors.pop(0)
     return tensor, [tensors.pop(0) if number is None else number for number in ctx.numbers]

@@ -74,8 +74,11 @@ def run(driver: Callable[..., Any], part: Callable[..., Any], rows: int, *args: 
 
 @functools.cache
 def multiplies_bfloat16() -> bool:
-    """Whether the CPU has units for it; without them torch.mm takes 7 times as long in bfloat16."""
-    found = torch.cpu.get_capabilities()
+    """Whether the CPU has units for it; without them torch.mm takes 7 times as long in bfloat16.
+
+    False too where torch is too old to say so: then float32 is used, which is slower and right.
+    """
+    found = getattr(torch.cpu, "get_capabilities", dict)()
     units = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")  # the last two are ARM's
     return any(found.get(unit) for unit in units)
 
