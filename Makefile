@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 PEERS := .venv-peers
+NEWEST := .venv-newest
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-models lint docs bench bench-peers clean
+.PHONY: demo test test-models test-newest lint docs bench bench-peers clean
 
 demo: $(VENV)/.demo
 	$(BIN)/sparsact compare
@@ -18,6 +19,10 @@ test-models: $(VENV)/.dev
 	$(BIN)/python scripts/fetch_models.py "$${SPARSACT_MODELS:-models}"
 	$(BIN)/python scripts/gather_text.py "$${SPARSACT_MODELS:-models}/docstrings"
 	$(BIN)/python -m pytest tests -m models
+
+# what depends on versions, on the newest of everything that pip finds today
+test-newest:
+	scripts/test_versions.sh --keep $(NEWEST) newest
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -49,7 +54,7 @@ bench-peers: $(PEERS)/.done models/docstrings
 	$(PEERS)/bin/python benchmarks/table.py
 
 clean:
-	rm -rf $(VENV) $(PEERS) site .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) $(NEWEST) site .mypy_cache .pytest_cache .ruff_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -204,6 +204,7 @@ def test_held_out_is_checked_before_the_work(held_out, message):
     assert not steps
 
 
+@pytest.mark.versions
 def test_a_compiled_model():
     model = tiny_models.mlp()
     with pytest.raises(RuntimeError, match="compiled already"):

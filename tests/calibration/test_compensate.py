@@ -111,6 +111,7 @@ def test_a_language_model_stays_unchanged_and_sparsify_equals_the_simulation(mak
     torch.testing.assert_close(fast[kept], simulated[kept], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.versions
 def test_padding_and_first_tokens_do_not_count():
     torch.manual_seed(0)
     model = tiny_models.llama()

@@ -203,6 +203,7 @@ def test_applied_leaves_no_hook():
     assert hooks_of(model) == 0
 
 
+@pytest.mark.versions
 def test_compiled_and_sparse_models():
     model, _, plan = simple()
     with pytest.raises(RuntimeError, match="compiled already"):
@@ -293,6 +294,7 @@ def reads_of(model, name, **inputs):
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 @pytest.mark.parametrize("side", ["none", "left", "right"])
+@pytest.mark.versions
 def test_keep_first_leaves_the_first_tokens_dense(kind, side):
     model, plan = first_tokens(kind)
     ids = torch.randint(4, tiny_models.VOCABULARY, (2, 9))
@@ -315,6 +317,7 @@ def test_keep_first_leaves_the_first_tokens_dense(kind, side):
 
 
 @pytest.mark.parametrize("padding", [0, 3])
+@pytest.mark.versions
 def test_keep_first_with_a_cache_is_as_without(padding):
     model, plan = first_tokens("llama")
     ids = torch.randint(4, tiny_models.VOCABULARY, (2, 6))
@@ -362,6 +365,7 @@ class Flattening(nn.Module):
         return self.layer(x.view(-1, 8)).view_as(x)
 
 
+@pytest.mark.versions
 def test_keep_first_where_tokens_are_flattened():
     model, ids = Flattening(), torch.randint(0, 20, (4, 5))
     plan = calibrate(model, [ids], 0.5, score="weight", keep_first=1)
@@ -373,6 +377,7 @@ def test_keep_first_where_tokens_are_flattened():
     assert plan.achieved_sparsity == pytest.approx(0.5, abs=0.02)
 
 
+@pytest.mark.versions
 def test_keep_first_in_generate_from_embeddings():
     """Which gives input_ids too, as None."""
     torch.manual_seed(0)
@@ -388,6 +393,7 @@ def test_keep_first_in_generate_from_embeddings():
     assert torch.equal(actual, expected)
 
 
+@pytest.mark.versions
 def test_keep_first_in_an_encoder_and_decoder():
     from transformers import T5Config, T5ForConditionalGeneration
 
@@ -406,6 +412,7 @@ def test_keep_first_in_an_encoder_and_decoder():
     assert whole.first.tolist() == [[True], [True]]
 
 
+@pytest.mark.versions
 def test_keep_first_with_a_cache_that_counts_nothing():
     from transformers import MambaConfig, MambaForCausalLM
 
@@ -458,6 +465,7 @@ def test_models_that_have_the_length_first(keep_first):
 
 
 @pytest.mark.parametrize("x", [torch.randn(20, 16), torch.randn(2, 3, 4, 16)], ids=["2", "4"])
+@pytest.mark.versions
 def test_keep_first_without_sequences(x):
     model = tiny_models.mlp()
     with pytest.raises(ValueError, match="keep_first= needs a model that reads sequences"):
@@ -466,6 +474,7 @@ def test_keep_first_without_sequences(x):
 
 
 @pytest.mark.parametrize("score", ["loss", "weight"])
+@pytest.mark.versions
 def test_keep_first_of_all_tokens(score):
     model = tiny_models.gpt2()
     with pytest.raises(ValueError, match=r"no token counts: all are .* the first 9"):

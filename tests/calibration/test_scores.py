@@ -133,6 +133,7 @@ def test_padding_does_not_count():
         torch.testing.assert_close(among[name], scale, rtol=2e-3, atol=1e-5)
 
 
+@pytest.mark.versions
 def test_the_first_tokens_do_not_count():
     model, batch = tiny_models.gpt2(), torch.randint(0, tiny_models.VOCABULARY, (3, 8))
     all_of, later = (scales_of(model, [batch], drawn_label_loss, keep) for keep in (0, 1))

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.metadata
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 import sparsact
 from sparsact._common.private_names import PRIVATE_NAMES
+from sparsact._common.tested_versions import _minor
 
 pytestmark = pytest.mark.versions
 
@@ -55,10 +57,8 @@ def look_up(path: str) -> object:
 def test_is_still_there(entry):
     package = entry.name.partition(".")[0]
     pytest.importorskip(package)
-    if entry.name.startswith("torch._dynamo.config"):
-        importlib.import_module("torch._dynamo.config")
-        if torch.__version__.startswith("2.8."):
-            pytest.skip(f"seen from {entry.seen[0]} on")
+    if _minor(importlib.metadata.version(package)) < _minor(entry.seen[0]):
+        pytest.skip(f"seen from {package} {entry.seen[0]} on")
     if entry.name == "transformers.integrations.WandbCallback()._wandb":
         # set where a run is at work: `__init__` needs the package and no network
         pytest.importorskip("wandb")

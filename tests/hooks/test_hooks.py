@@ -11,6 +11,8 @@ from torch import nn
 import sparsact as sa
 from sparsact.hooks import Taps, assign_modules, assign_parameters, first_tensor, select_modules
 
+pytestmark = pytest.mark.versions
+
 
 class Block(nn.Module):
     def __init__(self):

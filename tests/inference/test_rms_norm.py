@@ -48,6 +48,7 @@ def test_rows_with_gaps_between_them():
     torch.testing.assert_close(swapped(norm)(x), norm(x))
 
 
+@pytest.mark.versions
 def test_nan_stays_in_its_row():
     x = torch.randn(2, 8)
     x[0, 3] = torch.nan

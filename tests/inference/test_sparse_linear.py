@@ -144,6 +144,7 @@ def test_a_real_measurement_gives_a_density():
     assert 0 <= density <= 1
 
 
+@pytest.mark.versions
 def test_compiles_in_one_graph_without_measuring():
     layer, x = SparseLinear(nn.Linear(8, 5), 0.5), torch.randn(2, 8)
     actual = torch.compile(layer, fullgraph=True)(x)

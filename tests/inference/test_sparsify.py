@@ -128,6 +128,7 @@ def test_saved_weights_load_into_the_stock_class(dtype, tied, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.versions
 def test_a_dense_checkpoint_loads(kind):
     model, plan = planned(kind)
     other = getattr(tiny_models, kind)()
@@ -239,6 +240,7 @@ def test_two_threads(keep_first):
     assert not wrong
 
 
+@pytest.mark.versions
 def test_compiles_in_one_graph():
     model, x = tiny_models.mlp(), torch.randn(4, 16)
     plan = calibrate(model, [x], 0.4, score="weight")
@@ -246,6 +248,7 @@ def test_compiles_in_one_graph():
     torch.testing.assert_close(torch.compile(sparse, fullgraph=True)(x), sparse(x))
 
 
+@pytest.mark.versions
 def test_compiled_layers_of_a_site_compute_together():
     model, plan = planned("llama")
     sparse, inputs, calls = sparsify(model, plan, "float32"), inputs_of(2, 5), []

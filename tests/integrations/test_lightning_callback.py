@@ -20,6 +20,7 @@ X = torch.randn(COUNT, 4, generator=torch.Generator().manual_seed(5))
 Y = X[:, :2] ** 2
 SPEC = {"1": sa.L1(sa.LinearWarmup(0.3, steps=4)), "2": sa.L2(0.2)}
 pytestmark = [
+    pytest.mark.versions,
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:The number of training batches"),
     pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning"),  # Lightning's

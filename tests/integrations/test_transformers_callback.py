@@ -18,6 +18,8 @@ X = torch.randn(COUNT, 4, generator=torch.Generator().manual_seed(5))
 Y = X[:, :2] ** 2
 SPEC = {"net.1": sa.L1(sa.LinearWarmup(0.3, steps=4)), "net.2": sa.L2(0.2)}
 
+pytestmark = pytest.mark.versions
+
 
 class Model(nn.Module):
     def __init__(self):

@@ -72,6 +72,7 @@ def test_a_package_that_cannot_be_written_uses_the_users_cache(package, tmp_path
     assert count_large(package, **users_cache)[:2] == (1, False)
 
 
+@pytest.mark.versions
 def test_a_second_process_compiles_nothing(tmp_path):
     code = (
         "import torch; torch.set_num_threads(2)\n"

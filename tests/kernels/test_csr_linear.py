@@ -163,6 +163,7 @@ def test_reaches_the_dense_input_through_threshold_compress():
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", ["csr_linear", "csr_linear without bias", "sddmm", "weight_grad"])
+@pytest.mark.versions
 def test_opcheck(dtype, name):
     offsets, indices = torch.tensor([0, 2, 2, 5]), torch.tensor([1, 3, 0, 2, 0])
     values = torch.randn(5).to(dtype).requires_grad_()
@@ -213,6 +214,7 @@ def test_strided_operands_are_copied():
     )
 
 
+@pytest.mark.versions
 def test_under_compile():
     values = torch.randn(4, 3, requires_grad=True)
     weight, indices = torch.randn(9, 5, requires_grad=True), torch.randint(9, (4, 3))

@@ -53,6 +53,7 @@ def test_transposed(shape, stride, dilation, length, start, samples, seed):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.versions
 def test_opcheck(dtype):
     x, taps = torch.randn(2, 8, 3, dtype=dtype), [0.5, 0.25]
     tests = ["test_schema", "test_faketensor"]  # there is no gradient

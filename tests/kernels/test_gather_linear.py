@@ -184,6 +184,7 @@ def test_dense_with_and_without_bfloat16_units(x_dtype, units):
 
 @pytest.mark.parametrize("dtype", WEIGHT_DTYPES, ids=str)
 @pytest.mark.parametrize("per_input", [False, True])
+@pytest.mark.versions
 def test_opcheck(dtype, per_input):
     weight_t = weight(6, 5, dtype)
     threshold = torch.rand(6) if per_input else torch.tensor(0.5)
@@ -199,6 +200,7 @@ def test_opcheck(dtype, per_input):
     torch.library.opcheck(torch.ops.sparsact.gather_linear, arguments)
 
 
+@pytest.mark.versions
 def test_compiles_in_one_graph():
     weight_t, bias = torch.randn(20, 30), torch.randn(30)
 

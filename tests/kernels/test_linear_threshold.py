@@ -155,6 +155,7 @@ def test_strided_inputs_are_copied(view):
 
 
 @pytest.mark.parametrize("dtype", ALL_DTYPES, ids=str)
+@pytest.mark.versions
 def test_opcheck(dtype):
     inputs = torch.randn(5, 4), torch.randn(9, 4), torch.randn(9)
     x, weight, bias = (tensor.to(dtype).requires_grad_() for tensor in inputs)

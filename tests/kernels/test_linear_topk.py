@@ -197,6 +197,7 @@ def test_strided_inputs_are_copied(view):
 
 @pytest.mark.parametrize("dtype", ALL_DTYPES, ids=str)
 @pytest.mark.parametrize("select", [None, torch.bfloat16])
+@pytest.mark.versions
 def test_opcheck(dtype, select):
     inputs = torch.randn(5, 4), torch.randn(9, 4), torch.randn(9)
     x, weight, bias = (tensor.to(dtype).requires_grad_() for tensor in inputs)
@@ -205,6 +206,7 @@ def test_opcheck(dtype, select):
         torch.library.opcheck(torch.ops.sparsact.linear_topk, arguments)
 
 
+@pytest.mark.versions
 def test_under_compile():
     x, weight = torch.randn(6, 4, requires_grad=True), torch.randn(20, 4, requires_grad=True)
 

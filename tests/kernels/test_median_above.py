@@ -37,6 +37,7 @@ def test_special_values():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.versions
 def test_opcheck(dtype):
     arguments = torch.randn(3, 8, dtype=dtype), torch.zeros(3, dtype=dtype)
     tests = ["test_schema", "test_faketensor"]  # there is no gradient

@@ -61,6 +61,7 @@ def test_gradient_reaches_the_kept_entries():
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.versions
 def test_opcheck(dtype):
     x = torch.randn(5, 4).to(dtype).requires_grad_()
     level = torch.full((4,), 0.3, dtype=torch.float64 if dtype == torch.float64 else torch.float32)

@@ -209,6 +209,7 @@ class Checkpointed(nn.Module):
 
 
 @pytest.mark.parametrize("penalised", [sa.L1(0.5), sa.L2(0.5), sa.ElasticNet(0.5)])
+@pytest.mark.versions
 def test_checkpointing_counts_once_and_gives_equal_gradients(penalised):
     results = []
     plain = Checkpointed(False)
@@ -226,6 +227,7 @@ def test_checkpointing_counts_once_and_gives_equal_gradients(penalised):
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.versions
 def test_checkpointing_of_the_model_itself():
     model = net()
     penalty = sa.ActivationPenalty(model, {"1": sa.L1(0.5)}, "sum", accumulate=True)

@@ -74,6 +74,7 @@ def test_both_modes_give_the_gradients_of_the_sum(mode, checkpointed):
     assert_all_close(train(model, attach(model, mode=mode)), reference(model))
 
 
+@pytest.mark.versions
 def test_inject_under_reentrant_checkpointing():
     model = Net("reentrant")
     penalty = attach(model, mode="inject")
@@ -81,6 +82,7 @@ def test_inject_under_reentrant_checkpointing():
     assert_all_close(train(model, penalty, x), reference(model))
 
 
+@pytest.mark.versions
 def test_reentrant_checkpointing_is_refused_with_advice():
     model = Net("reentrant")
     attach(model)
@@ -88,6 +90,7 @@ def test_reentrant_checkpointing_is_refused_with_advice():
         model(X.clone().requires_grad_())
 
 
+@pytest.mark.versions
 def test_a_forward_without_gradients_is_not_taken_for_a_reentrant_checkpoint():
     model = Net("reentrant").eval()
     penalty = attach(model)
@@ -249,6 +252,7 @@ def test_float16_sums_beyond_its_range(mode):
 # torch.compile leaves the hooks of the outermost module out of the graph; when it looks at their
 # arguments it warns about .grad, and hides that warning unless warnings are errors
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+@pytest.mark.versions
 def test_compiled_in_one_graph(mode):
     torch._dynamo.reset()
     model = Net()
@@ -275,6 +279,7 @@ def test_compiled_in_one_graph(mode):
 
 @pytest.mark.parametrize("build", [Net, lambda: Net().first])
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+@pytest.mark.versions
 def test_hooks_added_after_the_first_compiled_call_raise(build):
     torch._dynamo.reset()
     model = build()
@@ -291,6 +296,7 @@ def test_hooks_added_after_the_first_compiled_call_raise(build):
 @MODES
 @pytest.mark.parametrize("fullgraph", [False, True])
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+@pytest.mark.versions
 def test_checkpointing_inside_a_compiled_model(mode, fullgraph):
     """The penalty counts once; with ``fullgraph=True`` torch requires a flag for this."""
     torch._dynamo.reset()
@@ -314,6 +320,7 @@ def test_checkpointing_inside_a_compiled_model(mode, fullgraph):
                 penalty()  # the recomputation in backward left nothing behind
 
 
+@pytest.mark.versions
 def test_compiled_with_a_mask_and_several_penalties():
     torch._dynamo.reset()
     model = nn.Sequential(nn.Linear(6, 6), nn.Sigmoid())

@@ -11,6 +11,8 @@ from torch import Tensor
 import sparsact as sa
 from cases import DTYPES, PENALTIES, PenaltyCase, by_name
 
+pytestmark = pytest.mark.versions
+
 
 def rows(keep: Callable[[PenaltyCase], bool] = lambda case: True) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("case", [c for c in PENALTIES if keep(c)], ids=by_name)

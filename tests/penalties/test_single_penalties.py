@@ -217,6 +217,7 @@ def test_group_shrinkage_by_entry_with_steps_far_apart():
 
 
 @pytest.mark.parametrize("penalty", [sa.LogSum(0.5), sa.L0(0.5, threshold=0.3)], ids=repr)
+@pytest.mark.versions
 def test_under_vmap(penalty):
     x = 0.3 + 0.02 * torch.randn(4, 5)
     result = torch.func.vmap(torch.func.grad(penalty))(x)

@@ -55,6 +55,7 @@ def test_masked_entries_are_not_tracked():
     assert layer.running_threshold == 5
 
 
+@pytest.mark.versions
 def test_compiled_moves_the_threshold_as_eager_does():
     torch._dynamo.reset()
     eager, layer = sa.nn.BatchTopK(2), sa.nn.BatchTopK(2)

@@ -58,6 +58,7 @@ def wide(x: Tensor) -> Tensor:
 @dtypes
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("form", ["float", "tensor"])
+@pytest.mark.versions
 def test_matches_the_formula_at_the_kinks(case, dtype, length, form):
     x = kinks(dtype, length)
     lambd = LAMBDA if form == "float" else torch.tensor(LAMBDA, dtype=wide(x).dtype)
@@ -80,6 +81,7 @@ def test_matches_the_formula_at_the_kinks(case, dtype, length, form):
 @thresholds
 @dtypes
 @pytest.mark.parametrize("form", ["float", "tensor"])
+@pytest.mark.versions
 def test_forward_and_backward_agree_on_the_support(case, dtype, form):
     if case.dead is None:
         pytest.skip("no dead band")
@@ -93,6 +95,7 @@ def test_forward_and_backward_agree_on_the_support(case, dtype, form):
 
 @functions
 @dtypes
+@pytest.mark.versions
 def test_nan_stays_nan(case, dtype):
     x = torch.full((5, 33), math.nan, dtype=dtype)
     assert call(case, x).isnan().all()
@@ -158,6 +161,7 @@ def test_refuses_a_threshold_that_does_not_broadcast(case):
 
 
 @thresholds
+@pytest.mark.versions
 def test_gradcheck_off_the_kinks(case):
     x = torch.tensor([-1.3, -0.7, 0.02, 0.2, 0.9, 2.0], dtype=torch.float64, requires_grad=True)
     lambd = torch.tensor(0.4, dtype=torch.float64, requires_grad=not case.straight_through)
@@ -246,6 +250,7 @@ def test_unknown_side(case):
 
 
 @functions
+@pytest.mark.versions
 def test_compiled_equals_eager(case):
     torch._dynamo.reset()
     x = torch.randn(4, 33, requires_grad=True)
@@ -259,6 +264,7 @@ def test_compiled_equals_eager(case):
 
 
 @thresholds
+@pytest.mark.versions
 def test_compiled_with_a_learned_threshold_in_bfloat16(case):
     torch._dynamo.reset()
     x = kinks(torch.bfloat16, 1000)
@@ -276,6 +282,7 @@ def test_compiled_with_a_learned_threshold_in_bfloat16(case):
 
 
 @functions
+@pytest.mark.versions
 def test_vmap_and_grad_of_torch_func(case):
     x = torch.randn(3, 9)
     mapped = torch.func.vmap(lambda row: call(case, row))(x)
@@ -287,6 +294,7 @@ def test_vmap_and_grad_of_torch_func(case):
 
 
 @thresholds
+@pytest.mark.versions
 def test_vmap_over_the_threshold(case):
     x, lambd = torch.randn(9), torch.rand(3)
     mapped = torch.func.vmap(lambda t: case(x, t))(lambd)

@@ -31,6 +31,8 @@ LAYOUTS = [
     lambda x: x[:1].expand(x.shape),
 ]
 
+pytestmark = pytest.mark.versions
+
 
 class Calls(TorchDispatchMode):
     """Records which operations of this library run."""

@@ -184,6 +184,7 @@ def test_backward_keeps_only_the_output(function):
 
 
 @pytest.mark.parametrize("form", ["group", "sparse"])
+@pytest.mark.versions
 def test_compiled_with_learned_thresholds(form):
     torch._dynamo.reset()
     x = torch.randn(6, 8, requires_grad=True)
@@ -205,6 +206,7 @@ def test_compiled_with_learned_thresholds(form):
         torch.testing.assert_close(a, b, equal_nan=True)
 
 
+@pytest.mark.versions
 def test_vmap_over_the_threshold():
     x, lambd = torch.randn(5, 8), torch.rand(3)
     mapped = torch.func.vmap(lambda t: SF.group_softshrink(x, t, group_size=4))(lambd)

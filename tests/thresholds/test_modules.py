@@ -44,6 +44,7 @@ def test_copies_and_pickles(case):
 
 
 @modules
+@pytest.mark.versions
 def test_compiled_equals_eager(case):
     torch._dynamo.reset()
     module = case.build()
@@ -58,6 +59,7 @@ def test_compiled_equals_eager(case):
 
 
 @modules
+@pytest.mark.versions
 def test_exports(case):
     module = case.build().eval()
     program = torch.export.export(nn.Sequential(nn.Identity(), module), (X,))

@@ -20,6 +20,8 @@ POINTS = torch.tensor(
 POINTS = torch.cat([POINTS, -POINTS])
 GRID = torch.linspace(-5, 5, 20_001, dtype=torch.float64)
 
+pytestmark = pytest.mark.versions
+
 
 def mcp(u: Tensor, alpha: float, gamma: float) -> Tensor:
     inner = alpha * u.abs() - u * u / (2 * gamma)

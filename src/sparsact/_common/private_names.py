@@ -40,7 +40,7 @@ PRIVATE_NAMES = (
     PrivateName(
         "torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint",
         "a docstring names it: users set it",
-        ("2.9", "2.15"),
+        ("2.13", "2.15"),
     ),
     PrivateName("torch.utils._pytree.tree_flatten", _TREES, _TORCH),
     PrivateName("torch.utils._pytree.tree_leaves", _TREES, _TORCH),

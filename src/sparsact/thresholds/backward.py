@@ -16,7 +16,8 @@ def keep(ctx: Any, tensor: Tensor, *levels: float | Tensor) -> None:
 
 def kept(ctx: Any) -> tuple[Tensor, list[Any]]:
     """Return what :func:`keep` saved: the tensor, and the levels in their order."""
-    tensor, *tensors = ctx.saved_tensors
+    tensors = list(ctx.saved_tensors)  # torch 2.8 compiles `tensor, *tensors = …` to a tuple
+    tensor = tensors.pop(0)
     return tensor, [tensors.pop(0) if number is None else number for number in ctx.numbers]
 
 
