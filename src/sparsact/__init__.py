@@ -29,6 +29,7 @@ from sparsact.penalties import (
 from sparsact.pruning import PruningReport, prune_zero_units
 
 if TYPE_CHECKING:
+    from sparsact import calibration, coding, denoise, inference, sae
     from sparsact.calibration import ThresholdPlan, calibrate, compensate, tune
     from sparsact.denoise import denoise_wavelet
     from sparsact.inference import sparsify
@@ -61,13 +62,18 @@ __all__ = [
     "WeightPenalty",
     "__version__",
     "calibrate",
+    "calibration",
+    "coding",
     "compensate",
+    "denoise",
     "denoise_wavelet",
     "functional",
+    "inference",
     "integrations",
     "nn",
     "optim",
     "prune_zero_units",
+    "sae",
     "sparsify",
     "swap",
     "tune",
@@ -85,12 +91,14 @@ _LAZY = {  # loaded when first asked for
     "sparsify": "sparsact.inference",
     "tune": "sparsact.calibration",
 }
-
+_LAZY_ROOMS = ("calibration", "coding", "denoise", "inference", "sae")
 
 warn_if_untested("torch")
 
 
 def __getattr__(name: str) -> Any:
+    if name in _LAZY_ROOMS:
+        return importlib.import_module(f"sparsact.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_LAZY[name]), name)
