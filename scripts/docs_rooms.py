@@ -24,11 +24,7 @@ def enforced_rooms() -> Rooms:
     spec.loader.exec_module(module)
     source = ROOT / "src" / "sparsact"
     there = {path.name.removesuffix(".py") for path in source.iterdir()}
-    rooms = {room: below & there for room, below in module.ROOMS.items() if room in there}
-    return {  # two rooms that may import each other stand side by side
-        room: {other for other in below if room not in rooms[other]}
-        for room, below in rooms.items()
-    }
+    return {room: below & there for room, below in module.ROOMS.items() if room in there}
 
 
 def drawing(rooms: Rooms) -> str:
