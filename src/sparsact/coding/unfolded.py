@@ -38,10 +38,10 @@ class _Unfolded(nn.Module):
             )
         if steps < 1:
             raise InputError(f"steps= must be at least 1, got {steps}")
-        self.steps = steps
+        self.steps, self.atoms = steps, len(dictionary)
         self.step_size = 1 / largest_eigenvalue(MatrixDictionary(dictionary), dictionary)
         self.thresholds = nn.ModuleList(
-            threshold(lambd * self.step_size, len(dictionary)) for _ in range(steps)
+            threshold(lambd * self.step_size, self.atoms) for _ in range(steps)
         )
         factors = fista_momenta(steps) if momentum else []
         self.momenta = nn.Parameter(torch.tensor(factors, dtype=dictionary.dtype))
@@ -58,7 +58,7 @@ class _Unfolded(nn.Module):
             sigma: the noise's standard deviation, a number or (…, 1): the thresholds are for unit
                 noise then, and are multiplied by it. By default they are taken as they are.
         """
-        codes = x.new_zeros(*x.shape[:-1], self.thresholds_per_step)
+        codes = x.new_zeros(*x.shape[:-1], self.atoms)
         ahead = codes
         for number, threshold in enumerate(self.thresholds):
             raised = ahead + self._ascent(number, ahead, x)
@@ -68,18 +68,13 @@ class _Unfolded(nn.Module):
             codes = new
         return codes
 
-    @property
-    def thresholds_per_step(self) -> int:
-        """The number of atoms."""
-        raise NotImplementedError
-
 
 class LISTA(_Unfolded):
     """Learned ISTA: ``z ← T_k(z + (x − z·D_k)·W_kᵀ)`` for steps k.
 
     Untrained, with ``D_k = D`` and ``W_k = D/L``, it computes `steps` steps of ISTA (of FISTA with
-    `momentum`) on the lasso with penalty `lambd`; a thousand times fewer steps than a solver needs
-    can be trained to do its work on signals of one kind.
+    `momentum`) on the lasso with penalty `lambd`; after training on signals of one kind, its
+    few steps do the work of many.
 
     Args:
         dictionary: atoms (atoms, dim), copied into parameters.
@@ -119,11 +114,6 @@ class LISTA(_Unfolded):
         self.encoders = nn.ParameterList(
             nn.Parameter(atoms * self.step_size) for _ in range(copies)
         )
-
-    @property
-    def thresholds_per_step(self) -> int:
-        """The number of atoms."""
-        return len(self.decoders[0])
 
     def _ascent(self, number: int, codes: Tensor, x: Tensor) -> Tensor:
         shared = number % len(self.decoders)
@@ -169,11 +159,6 @@ class ALISTA(_Unfolded):
         self.register_buffer("encoder", _analytic_weights(dictionary.detach()))
         initial = 1 / float(torch.linalg.eigvals(self.encoder @ self.decoder.t()).abs().max())
         self.step_sizes = nn.Parameter(torch.full((steps,), initial, dtype=dictionary.dtype))
-
-    @property
-    def thresholds_per_step(self) -> int:
-        """The number of atoms."""
-        return len(self.decoder)
 
     def _ascent(self, number: int, codes: Tensor, x: Tensor) -> Tensor:
         residual = x - codes @ self.decoder
