@@ -158,7 +158,6 @@ def test_with_numba_that_is_broken_nothing_falls_back():
     assert python(code) == ["raised"]
 
 
-@pytest.mark.versions
 def test_a_second_process_compiles_nothing(tmp_path):
     code = (
         "import torch; torch.set_num_threads(2)\n"

@@ -62,7 +62,7 @@ def linear_topk(
     check_dense(weight, "weight", x, (weight.shape[0], x.shape[1]))
     if bias is not None:
         check_dense(bias, "bias", x, weight.shape[:1])
-    if not isinstance(k, int | torch.SymInt):
+    if not isinstance(k, (int, torch.SymInt)):
         raise TypeError(f"k must be an integer, got {k!r}")
     if not 0 <= k <= weight.shape[0]:
         raise ValueError(f"k must lie in 0 … {weight.shape[0]}, the features; got {k}")
