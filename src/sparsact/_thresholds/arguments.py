@@ -66,6 +66,11 @@ def values_can_be_read(tensor: Tensor) -> bool:
     )
 
 
+def holds_everywhere(comparison: Tensor | bool) -> bool:
+    """Whether a comparison of two thresholds holds for every entry."""
+    return bool(comparison.all()) if isinstance(comparison, Tensor) else comparison
+
+
 def broadcast_threshold(value: Threshold, x: Tensor, name: str = "lambd") -> Threshold:
     """Check a threshold against the input it is for.
 

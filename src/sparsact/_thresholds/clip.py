@@ -12,6 +12,7 @@ from sparsact._thresholds.arguments import (
     broadcast_threshold,
     check_broadcast,
     check_input,
+    holds_everywhere,
     level_like,
     restrict,
     sum_to,
@@ -93,7 +94,7 @@ def _as_bound(value: Threshold, x: Tensor, name: str) -> Threshold:
 
 def _check_order(lo: Threshold, hi: Threshold) -> None:
     readable = all(values_can_be_read(bound) for bound in (lo, hi) if isinstance(bound, Tensor))
-    if readable and not bool(torch.as_tensor(lo <= hi).all()):
+    if readable and not holds_everywhere(lo <= hi):
         raise ValueError(f"clip needs lo <= hi everywhere, got lo={lo}, hi={hi}")
 
 

@@ -13,6 +13,7 @@ from sparsact._thresholds.arguments import (
     broadcast_threshold,
     check_broadcast,
     check_input,
+    holds_everywhere,
     level_like,
     restrict,
     sum_to,
@@ -137,7 +138,7 @@ def _check_upper(upper: Threshold, lambd: Threshold, x: Tensor) -> Threshold:
         upper = float(upper)
     tensors = [level for level in (lambd, upper) if isinstance(level, Tensor)]
     readable = all(values_can_be_read(level) for level in tensors)
-    if readable and not bool(torch.as_tensor(upper >= lambd).all()):
+    if readable and not holds_everywhere(upper >= lambd):
         raise ValueError(f"firmshrink needs upper >= lambd everywhere, got {upper} and {lambd}")
     return upper
 
