@@ -3,6 +3,7 @@
 import inspect
 from itertools import pairwise
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -38,6 +39,19 @@ def vit() -> nn.Module:
     return spread(
         ViTForImageClassification(ViTConfig(image_size=16, patch_size=4, num_labels=5, **SIZES))
     )
+
+
+def mamba() -> nn.Module:
+    """Or a skip, where the cache of Mamba is of a kind of its own, which `keep_first` refuses."""
+    from transformers import MambaConfig, MambaForCausalLM
+    from transformers.models.mamba import modeling_mamba
+
+    if hasattr(modeling_mamba, "MambaCache"):
+        pytest.skip("an old transformers: Mamba's cache does not say how many tokens it holds")
+    config = MambaConfig(
+        vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, state_size=4, **SPECIAL
+    )
+    return spread(MambaForCausalLM(config))
 
 
 def mlp(*widths: int) -> nn.Sequential:

@@ -28,15 +28,6 @@ def bloom():
     return tiny_models.spread(BloomForCausalLM(config))
 
 
-def mamba():
-    from transformers import MambaConfig, MambaForCausalLM
-
-    config = MambaConfig(
-        vocab_size=61, hidden_size=32, num_hidden_layers=2, state_size=4, **tiny_models.SPECIAL
-    )
-    return tiny_models.spread(MambaForCausalLM(config))
-
-
 def mistral():
     from transformers import MistralConfig, MistralForCausalLM
 
@@ -60,7 +51,7 @@ KINDS = {
     "gpt2": tiny_models.gpt2,
     "mistral": mistral,
     "bloom": bloom,  # gets no position_ids
-    "mamba": mamba,  # has a cache that does not count
+    "mamba": tiny_models.mamba,  # has a cache that does not count
     "t5": t5,
 }
 STATIC = [kind for kind in KINDS if kind != "mamba"]
@@ -331,6 +322,14 @@ def test_positions_from_a_mask_with_four_dims(kind, padding_sees, width):
 def test_what_is_not_recognised_is_refused(inputs, message):
     with pytest.raises(InputError, match=message):
         positions(4, **inputs)
+
+
+def test_a_cache_that_says_nothing_is_refused_by_its_name():
+    class MambaCache:
+        """As in transformers 5.0."""
+
+    with pytest.raises(InputError, match="cannot read cache_params, a MambaCache that does not"):
+        positions(4, cache_params=MambaCache())
 
 
 def test_a_cache_that_is_empty_again_counts_from_zero():

@@ -414,11 +414,8 @@ def test_keep_first_in_an_encoder_and_decoder():
 
 @pytest.mark.versions
 def test_keep_first_with_a_cache_that_counts_nothing():
-    from transformers import MambaConfig, MambaForCausalLM
-
     torch.manual_seed(0)
-    config = MambaConfig(vocab_size=61, hidden_size=16, num_hidden_layers=2, state_size=4)
-    model = tiny_models.spread(MambaForCausalLM(config))
+    model = tiny_models.mamba()
     ids = torch.randint(4, 61, (2, 9))
     plan = calibrate(model, [{"input_ids": ids}], 0.6, score="weight", keep_first=1)
     zeros = []

@@ -161,7 +161,6 @@ def test_refuses_a_threshold_that_does_not_broadcast(case):
 
 
 @thresholds
-@pytest.mark.versions
 def test_gradcheck_off_the_kinks(case):
     x = torch.tensor([-1.3, -0.7, 0.02, 0.2, 0.9, 2.0], dtype=torch.float64, requires_grad=True)
     lambd = torch.tensor(0.4, dtype=torch.float64, requires_grad=not case.straight_through)

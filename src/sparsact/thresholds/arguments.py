@@ -68,6 +68,11 @@ def values_can_be_read(tensor: Tensor) -> bool:
     )
 
 
+def holds_everywhere(comparison: Tensor | bool) -> bool:
+    """Whether a comparison of two thresholds holds for every entry."""
+    return bool(comparison.all()) if isinstance(comparison, Tensor) else comparison
+
+
 def broadcast_threshold(value: float | Tensor, x: Tensor, name: str = "lambd") -> float | Tensor:
     """Check the value of a threshold, and its shape against the input `x`.
 

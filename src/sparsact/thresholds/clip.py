@@ -13,6 +13,7 @@ from sparsact.thresholds.arguments import (
     broadcast_threshold,
     check_broadcast,
     check_input,
+    holds_everywhere,
     restrict,
     values_can_be_read,
     widen,
@@ -137,7 +138,7 @@ def _as_bound(value: float | Tensor, x: Tensor, name: str) -> float | Tensor:
 
 def _check_order(lo: float | Tensor, hi: float | Tensor) -> None:
     readable = all(values_can_be_read(bound) for bound in (lo, hi) if isinstance(bound, Tensor))
-    if readable and not bool(torch.as_tensor(lo <= hi).all()):
+    if readable and not holds_everywhere(lo <= hi):
         raise InputError(f"clip needs lo <= hi everywhere, got lo={lo}, hi={hi}")
 
 

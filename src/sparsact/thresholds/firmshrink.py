@@ -13,6 +13,7 @@ from sparsact.thresholds.arguments import (
     broadcast_threshold,
     check_broadcast,
     check_input,
+    holds_everywhere,
     restrict,
     values_can_be_read,
     widen,
@@ -161,7 +162,7 @@ def _check_upper(upper: float | Tensor, lambd: float | Tensor, x: Tensor) -> flo
         upper = float(upper)
     tensors = [level for level in (lambd, upper) if isinstance(level, Tensor)]
     readable = all(values_can_be_read(level) for level in tensors)
-    if readable and not bool(torch.as_tensor(upper >= lambd).all()):
+    if readable and not holds_everywhere(upper >= lambd):
         raise _upper_below_lambd(upper, lambd)
     return upper
 

@@ -19,7 +19,7 @@ def multiplies_bfloat16() -> bool:
 
     False too where torch is too old to know: then float32 is used, which is slower and right.
     """
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     units = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")  # the last two are ARM's
     return any(capabilities.get(unit) for unit in units)
 

@@ -60,7 +60,7 @@ def linear_topk(
         (tensor([[2.]]), tensor([[1]]))
     """
     check_linear(x, weight, bias)
-    if not isinstance(k, int | torch.SymInt):
+    if not isinstance(k, (int, torch.SymInt)):
         raise TypeError(f"k must be an integer, got {k!r}")
     if not 0 <= k <= weight.shape[0]:
         raise InputError(f"k must lie in 0 … {weight.shape[0]}, the features; got {k}")
