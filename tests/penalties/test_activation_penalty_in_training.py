@@ -303,12 +303,16 @@ def test_checkpointing_inside_a_compiled_model(mode, fullgraph):
     model = Net("non-reentrant")
     penalty = attach(model, mode=mode)
     compiled = torch.compile(model, fullgraph=fullgraph)
+    flag = "skip_fwd_side_effects_in_bwd_under_checkpoint"
+    known = hasattr(torch._dynamo.config, flag)  # torch 2.8 refuses such a model in one graph
     if fullgraph:
-        with pytest.raises(Exception, match="skip_fwd_side_effects_in_bwd_under_checkpoint"):
+        with pytest.raises(torch._dynamo.exc.TorchDynamoException, match=flag if known else None):
             compiled(X)
+    if fullgraph and not known:
+        return
     hidden = model.first(X)
     want = (0.3 * hidden.abs().sum() + 0.2 * model.second(hidden).square().sum()) / len(X)
-    with torch._dynamo.config.patch(skip_fwd_side_effects_in_bwd_under_checkpoint=fullgraph):
+    with torch._dynamo.config.patch({flag: fullgraph} if known else {}):
         for _ in range(2):
             model.zero_grad()
             loss = compiled(X).square().mean()
