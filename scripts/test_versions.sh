@@ -27,7 +27,7 @@ python-3.13      | 3.13 |
 python-3.14      | 3.14 |'
 
 TESTS=(tests/calibration tests/common tests/hooks tests/inference tests/integrations tests/kernels
-  tests/meters tests/nn tests/penalties tests/thresholds)
+  tests/penalties tests/thresholds)
 
 keep=
 if [ "${1-}" = --keep ]; then

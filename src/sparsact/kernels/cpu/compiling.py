@@ -44,7 +44,7 @@ class _KernelCache(FunctionCache):
     """Numba's disk cache of one function, valid for one state of all files in this folder."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__(function)
+        super().__init__(function)  # type: ignore[no-untyped-call]
         self._cache_file = IndexDataCacheFile(
             cache_path=self.cache_path,
             filename_base=self._impl.filename_base,
