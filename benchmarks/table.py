@@ -18,85 +18,85 @@ EAGER = "composite / ours learned"
 # claim, against what, script, file of results, the way to the number
 ROWS: list[tuple[str, str, str, str, tuple[str, ...]]] = [
     (
-        "linear layer 4096→14336, batch 1, half of the inputs zero, bfloat16 weights",
+        "linear layer 4096→14336, batch 1, bfloat16 weights, 50% of the inputs zero",
         "best dense `F.linear`",
         "gather_linear",
         "gather_linear_4096x14336",
         (FAST, "bfloat16, 50% zeros"),
     ),
     (
-        "the same with 90% zeros",
+        "linear layer 4096→14336, batch 1, bfloat16 weights, 90% of the inputs zero",
         "best dense `F.linear`",
         "gather_linear",
         "gather_linear_4096x14336",
         (FAST, "bfloat16, 90% zeros"),
     ),
     (
-        "the same with 75% zeros, int8 weights",
+        "linear layer 4096→14336, batch 1, int8 weights, 75% of the inputs zero",
         "best dense `F.linear`",
         "gather_linear",
         "gather_linear_4096x14336",
         (FAST, "int8, 75% zeros"),
     ),
     (
-        "decoder of a sparse autoencoder, backward (2048 × 32 of 12288 latents, width 768)",
+        "autoencoder's decoder, backward (32 of 12288 latents, width 768, batch 2048)",
         "dense matmuls",
         "sparse_training",
         "sparse_decoder",
         ("csr_linear backward", "dense / ours"),
     ),
     (
-        "its encoder with top-k, forward",
+        "autoencoder's encoder with top-k, forward (same sizes)",
         "matmul and `torch.topk`",
         "sparse_training",
         "sparse_encoder",
         ("linear_topk", "matmul and torch.topk / ours"),
     ),
     (
-        "a whole step of a top-k autoencoder, 576 → 8192, k = 32",
+        "training step of a top-k autoencoder, 576 → 8192, k = 32",
         "the same step, dense",
         "sae",
         "sae_topk",
         ("trained", "ratio"),
     ),
     (
-        "the same of a jumprelu autoencoder, L0 = 64",
+        "training step of a jumprelu autoencoder, L0 = 64",
         "the same step, dense",
         "sae",
         "sae_jumprelu",
         ("trained", "ratio"),
     ),
     (
-        "the same of relu with an L1 penalty, L0 = 64",
+        "training step of a relu autoencoder with an L1 penalty, L0 = 64",
         "the same step, dense",
         "sae",
         "sae_relu",
         ("trained", "ratio"),
     ),
     (
-        "the step of the top-k one on activations of SmolLM2, batch 2048",
-        "sparsify's",
+        "training step of a top-k autoencoder on activations of SmolLM2, batch 2048",
+        "sparsify",
         "sae_peers",
         "sae_peers_steps",
         ("sparsify / ours",),
     ),
     (
-        "the same",
-        "SAELens'",
+        "training step of a top-k autoencoder on activations of SmolLM2, batch 2048",
+        "SAELens",
         "sae_peers",
         "sae_peers_steps",
         ("SAELens / ours",),
     ),
     (
-        'the same with selection in bfloat16 (`mixed_precision="bf16"`)',
-        "sparsify's",
+        'the same step, selection in bfloat16 (`mixed_precision="bf16"`)',
+        "sparsify",
         "sae_peers",
         "sae_peers_steps",
         ("sparsify / ours, bf16 selection",),
     ),
     (
-        "the same with selection in bfloat16",
-        "SAELens'",
+        "the same step, selection in bfloat16",
+        "SAELens",
         "sae_peers",
         "sae_peers_steps",
         ("SAELens / ours, bf16 selection",),
@@ -109,43 +109,43 @@ ROWS: list[tuple[str, str, str, str, tuple[str, ...]]] = [
         ("softshrink float32", EAGER),
     ),
     (
-        "hardshrink with a learned λ, the same",
-        "the same in plain operations",
+        "hardshrink with a learned λ per channel, forward and backward, float32",
+        "its formula in plain torch operations",
         "thresholds",
         "thresholds_eager",
         ("hardshrink float32", EAGER),
     ),
     (
-        "batch of 16 images denoised, 512×512",
+        "denoising of 16 images, 512×512",
         "scikit-image",
         "denoise",
         "denoise_speed",
         ("ratio", "our images per second / scikit-image's"),
     ),
     (
-        "a token of a random Llama of 1B shapes, half of the weights skipped, bfloat16",
-        "the best dense of float32 and bfloat16",
+        "token of a random Llama with the shapes of 1B, 50% of the weights skipped, bfloat16",
+        "the faster of dense float32 and dense bfloat16",
         "language",
         "language_llama1b",
         (FAST, "sparse bfloat16"),
     ),
     (
-        "the same in int8",
-        "the same",
+        "token of a random Llama with the shapes of 1B, 50% of the weights skipped, int8",
+        "the faster of dense float32 and dense bfloat16",
         "language",
         "language_llama1b",
         (FAST, "sparse int8"),
     ),
     (
-        "a token of SmolLM2-135M, half of the weights skipped, bfloat16",
-        "the same",
+        "token of SmolLM2-135M, 50% of the weights skipped, bfloat16",
+        "the faster of dense float32 and dense bfloat16",
         "language",
         "language_decode",
         (FAST, "sparse 50%"),
     ),
     (
-        "the same in int8",
-        "the same",
+        "token of SmolLM2-135M, 50% of the weights skipped, int8",
+        "the faster of dense float32 and dense bfloat16",
         "language",
         "language_decode",
         (FAST, "sparse 50%, int8"),
@@ -154,18 +154,20 @@ ROWS: list[tuple[str, str, str, str, tuple[str, ...]]] = [
 
 
 def read(file: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((RESULTS / f"{file}.json").read_text())
-    return found
+    results: dict[str, Any] = json.loads((RESULTS / f"{file}.json").read_text())
+    return results
 
 
 def machines() -> str:
     """What the figures were measured on."""
     environments = [read(file)["environment"] for _, _, _, file, _ in ROWS]
-    names = [f"{found['threads']} cores of {found['cpu']}" for found in environments]
+    names = [
+        f"{environment['threads']} cores of {environment['cpu']}" for environment in environments
+    ]
     return " or ".join(dict.fromkeys(names))
 
 
-def found(file: str, way: tuple[str, ...]) -> float:
+def figure(file: str, way: tuple[str, ...]) -> float:
     value: Any = read(file)["results"]
     for key in way:
         value = value[key]
@@ -175,7 +177,7 @@ def found(file: str, way: tuple[str, ...]) -> float:
 def table() -> str:
     lines = ["| what | against | times faster | script |", "|---|---|---|---|"]
     for claim, other, script, file, way in ROWS:
-        lines.append(f"| {claim} | {other} | {found(file, way):.1f} | `{script}.py` |")
+        lines.append(f"| {claim} | {other} | {figure(file, way):.1f} | `{script}.py` |")
     return "\n".join(lines)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sparsact.cli.denoise import DenoiseFlags, denoise
+from sparsact.cli.denoise_command import DenoiseFlags, denoise
 
 
 def scene(planes: int = 0, top: int = 255, size: tuple[int, int] = (48, 56)) -> np.ndarray:

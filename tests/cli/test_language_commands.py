@@ -12,7 +12,7 @@ from transformers import MambaConfig, MambaForCausalLM
 from sparsact.calibration import ThresholdPlan, calibrate, compensate, tune
 from sparsact.calibration.allocations import ALLOCATIONS
 from sparsact.calibration.scores import SCORES
-from sparsact.cli.calibrate import CalibrateFlags
+from sparsact.cli.calibrate_command import CalibrateFlags
 from sparsact.evaluation import BenchConfig
 from sparsact.inference.sparse_linear import DTYPES
 from sparsact.text.windows import as_batches, choose, read_rows, split

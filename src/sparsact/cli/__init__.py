@@ -7,10 +7,10 @@ from typing import Any
 import tyro
 
 from sparsact._common.errors import SparsactError
-from sparsact.cli.bench import bench
-from sparsact.cli.calibrate import calibrate
-from sparsact.cli.compare import compare
-from sparsact.cli.denoise import denoise
+from sparsact.cli.bench_command import bench
+from sparsact.cli.calibrate_command import calibrate
+from sparsact.cli.compare_command import compare
+from sparsact.cli.denoise_command import denoise
 from sparsact.cli.error_lines import FAILED, INTERRUPTED, error_line, print_error
 from sparsact.cli.sae import sae
 

@@ -34,7 +34,7 @@ def test_activations_of_the_text_without_bos_and_padding(layer_model, tokens, tm
 def test_an_interrupted_harvest_is_resumed(layer_model, tokens, tmp_path):
     model = layer_model()
 
-    def full_after_two(done, total):
+    def full_after_two(done, total, label):
         if done == 8:
             raise OSError(28, "No space left on device")
 

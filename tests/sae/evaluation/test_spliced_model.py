@@ -111,7 +111,7 @@ def test_equals_the_model_run_by_hand(model, kind, sae, tokens, batch_rows):
     assert sae.activation.num_batches_tracked == 0
     assert not model.get_submodule(LAYERS[kind])._forward_hooks
     rows = len(tokens.ids)
-    assert seen[-1] == (2 * rows, 2 * rows)
+    assert seen[-1] == (2 * rows, 2 * rows, "spliced into the model")
     assert not tokens.mask.all()
     expected = by_hand(model, kind, sae, tokens)
     assert len({round(value, 3) for value in expected.values()}) == len(expected)  # all differ

@@ -14,7 +14,7 @@ from sparsact.sae.data.activation_source import ActivationSource
 from sparsact.sae.reporting import write_report
 from sparsact.sae.reporting.latent_records import choose_latents, make_groups
 from sparsact.sae.reporting.latent_statistics import Passages, describe, fired_on
-from sparsact.sae.reporting.sae_report import DashboardChoice
+from sparsact.sae.reporting.report_writing import DashboardChoice
 from sparsact.sae.reporting.token_pieces import split_pieces
 from sparsact.sae.reporting.training_curves import make_densities, make_figures, make_panels, thin
 from sparsact.sae.training.training_run import SAERun, train_run

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sparsact._common.errors import InputError
 from sparsact._common.progress import Progress
-from sparsact.cli.progress import progress
+from sparsact.cli.progress_bar import progress
 from sparsact.cli.sae.figures import show_figures
 from sparsact.sae import (
     SAEMetrics,
@@ -82,6 +82,6 @@ def _in_model(
         autoencoder,
         tokens,
         batch_rows=reading.batch_rows,
-        progress=lambda done, total: update(done, total, "spliced into the model"),
+        progress=update,
     )
     return evaluate(autoencoder, stream(model, layer, tokens, reading.batch_rows)), spliced

@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 import tyro
 from rich.console import Console
 
-from sparsact.cli.progress import progress
+from sparsact.cli.progress_bar import progress
 from sparsact.cli.sae.figures import show_line
 from sparsact.sae.reporting import write_report
-from sparsact.sae.reporting.sae_report import DashboardChoice
+from sparsact.sae.reporting.report_writing import DashboardChoice
 
 
 @dataclass(frozen=True)

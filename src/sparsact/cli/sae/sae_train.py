@@ -6,11 +6,11 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from sparsact.cli.progress import progress
+from sparsact.cli.progress_bar import progress
 from sparsact.cli.sae.figures import show_figures, show_line
 from sparsact.sae.kinds import PresetName, kinds_help
 from sparsact.sae.reporting import write_report
-from sparsact.sae.reporting.sae_report import DashboardChoice
+from sparsact.sae.reporting.report_writing import DashboardChoice
 from sparsact.sae.training.training_run import SAERun, train_run
 
 OFF_TARGET = 0.05

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sparsact._common.atomic import write_tensors, write_text, writing
 from sparsact._common.errors import InputError
+from sparsact._common.progress import Progress
 from sparsact.hooks import Taps, select_modules
 from sparsact.hooks.early_stop import stop_after
 from sparsact.sae.data.activation_rows import Rows, open_rows
@@ -34,7 +35,7 @@ def harvest(
     batch_rows: int = 8,
     shard_rows: int = 64,
     dtype: torch.dtype = torch.float32,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     accelerator: "Accelerator | None" = None,
 ) -> Rows:
     """Run a model over text up to one layer, and store the output of that layer.
@@ -50,7 +51,7 @@ def harvest(
         batch_rows: rows of tokens in a forward.
         shard_rows: rows of tokens in a shard. A multiple of `batch_rows` fills every forward.
         dtype: dtype of the stored activations.
-        progress: called with the number of rows done and their total.
+        progress: called with the rows of tokens done, their total, and what is being done.
         accelerator: if there are several processes, each computes its share of the shards. All
             must call this function, and see the same directory.
 
@@ -96,7 +97,7 @@ def harvest(
             ]
             write_tensors(file, {"activations": torch.cat(parts).to(dtype)})
         if progress is not None:
-            progress(stop, total)
+            progress(stop, total, "activations")
     if accelerator is not None:
         accelerator.wait_for_everyone()
     return open_rows(folder)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sparsact._common.errors import InputError
-from sparsact.sae.data.batches import Batch, as_pair
+from sparsact.sae.data.activation_batches import Batch, as_pair
 from sparsact.sae.sae_model import SparseAutoencoder, evaluating
 
 

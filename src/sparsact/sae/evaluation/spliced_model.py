@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
+from sparsact._common.progress import Progress
 from sparsact.hooks import Taps, first_tensor
 from sparsact.sae.data.harvesting import one_module
 from sparsact.sae.sae_model import SparseAutoencoder, evaluating
@@ -58,7 +59,7 @@ def evaluate_spliced(
     tokens: Tokens,
     *,
     batch_rows: int = 2,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> SpliceMetrics:
     """Measure how a model predicts text when one layer's output is reconstructed.
 
@@ -74,7 +75,7 @@ def evaluate_spliced(
         sae: an autoencoder for activations of that layer.
         tokens: text on which neither the model nor the autoencoder was trained.
         batch_rows: rows of tokens in a forward.
-        progress: called with the rows done and their total, over two rounds.
+        progress: called with the rows done, their total over two rounds, and what is being done.
 
     Raises:
         InputError: a ValueError: no layer of that name, or several, or of another width than the
@@ -109,7 +110,7 @@ class _Rounds:
         sae: SparseAutoencoder,
         tokens: Tokens,
         batch_rows: int,
-        progress: Callable[[int, int], None] | None,
+        progress: Progress | None,
     ) -> None:
         self.model, self.layers, self.sae = model, layers, sae
         self.tokens, self.batch_rows, self.progress = tokens, batch_rows, progress
@@ -145,7 +146,7 @@ class _Rounds:
             yield ids.to(self.device), mask.to(self.device), kept.to(self.device)
             if self.progress is not None:
                 done = min(start + self.batch_rows, rows)
-                self.progress(done if first else rows + done, 2 * rows)
+                self.progress(done if first else rows + done, 2 * rows, "spliced into the model")
 
     def _logits(self, ids: Tensor, mask: Tensor, kept: Tensor, replace: Replacement) -> Tensor:
         """The model's predictions with the layer's activations at `kept` replaced."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sparsact._common.errors import InputError
 from sparsact.penalties import Penalty
-from sparsact.sae.data.batches import Batch, as_pair
+from sparsact.sae.data.activation_batches import Batch, as_pair
 from sparsact.sae.geometry import normalize_rows_, remove_parallel_
 from sparsact.sae.kinds import KINDS, SparsityTerm, sparsity_term
 from sparsact.sae.sae_config import SAETrainConfig

@@ -227,7 +227,7 @@ def _rows(config: SAERun, folder: Path, progress: Progress, accelerator: "Accele
         tokens,
         source.cache or folder / ACTIVATIONS,
         batch_rows=source.batch_rows,
-        progress=lambda done, total: progress(done, total, "activations"),
+        progress=progress,
         accelerator=accelerator,
     )
 

@@ -16,7 +16,7 @@ from sparsact._common.run_directory import output_directory
 from sparsact.calibration.allocations import ALLOCATIONS
 from sparsact.calibration.calibrate import check_sparsity
 from sparsact.calibration.scores import SCORES
-from sparsact.cli.progress import progress
+from sparsact.cli.progress_bar import progress
 from sparsact.cli.tables import say, show
 from sparsact.evaluation.site_kinds import TOTAL, kind_rows, site_rows
 from sparsact.report.language.language_tables import KINDS, kind_cells

@@ -142,7 +142,7 @@ def _dashboards(
             tokens,
             folder,
             batch_rows=source.batch_rows,
-            progress=lambda done, total: progress(done, total, "activations"),
+            progress=progress,
         )
         if rows.width != sae.config.d_in:
             raise InputError(

@@ -8,7 +8,7 @@ import tyro
 from rich.console import Console
 
 from sparsact.cli.error_lines import INTERRUPTED
-from sparsact.cli.progress import progress
+from sparsact.cli.progress_bar import progress
 from sparsact.cli.tables import say, show
 from sparsact.compare import CompareConfig, Comparison, Outcome
 from sparsact.compare.compared_activations import ACTIVATIONS

@@ -3,7 +3,7 @@
 import tyro
 from rich.console import Console
 
-from sparsact.cli.progress import progress
+from sparsact.cli.progress_bar import progress
 from sparsact.cli.tables import say, show
 from sparsact.evaluation import Bench, BenchConfig
 from sparsact.evaluation.site_kinds import TOTAL

@@ -11,7 +11,7 @@ from rich.progress import MofNCompleteColumn
 
 from sparsact._common.errors import InputError, SparsactError
 from sparsact.cli.error_lines import error_line, print_error
-from sparsact.cli.progress import progress
+from sparsact.cli.progress_bar import progress
 from sparsact.cli.tables import say
 from sparsact.denoise.file_denoising import Denoised, FileOptions, denoise_files
 from sparsact.denoise.file_paths import paths_of
