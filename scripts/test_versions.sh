@@ -36,10 +36,15 @@ if [ "${1-}" = --keep ]; then
 fi
 names=("$@")
 
-python_of() { # a Python of this version: on the PATH, or of pyenv
-  command -v "python$1" && return
-  ls -d ~/.pyenv/versions/"$1".*/bin/python 2>/dev/null | tail -1 | grep . && return
-  python3 -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$1')" && command -v python3
+python_of() { # a Python of this version that runs: on the PATH, or of pyenv
+  for candidate in "$(command -v "python$1")" ~/.pyenv/versions/"$1".*/bin/python python3; do
+    if [ "$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = "$1" ]
+    then
+      echo "$candidate"
+      return
+    fi
+  done
+  return 1
 }
 
 wanted() { # whether a row was named, or none was
