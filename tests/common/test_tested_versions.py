@@ -29,17 +29,15 @@ def test_a_newer_minor_version_warns_once_and_names_both(monkeypatch, version):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_if_untested("torch")
-    assert f"torch {version} is newer than {TESTED['torch'][1]}" in str(caught[0].message)
+    assert f"torch {version} is newer than {TESTED['torch']}" in str(caught[0].message)
 
 
-@pytest.mark.parametrize("patch", ["", ".0", ".7", ".0rc1", ".1+cu130"])
-def test_a_tested_version_does_not_warn(monkeypatch, patch):
-    for oldest_and_newest in TESTED["torch"]:
-        monkeypatch.setattr(importlib.metadata, "version", lambda _, v=oldest_and_newest: v + patch)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            warn_if_untested("torch")
-        warn_if_untested.cache_clear()
+@pytest.mark.parametrize("version", ["2.8.0", TESTED["torch"], f"{TESTED['torch']}.7+cu130"])
+def test_a_tested_version_does_not_warn(monkeypatch, version):
+    monkeypatch.setattr(importlib.metadata, "version", lambda package: version)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_if_untested("torch")
 
 
 def test_a_package_that_is_missing_or_not_declared_does_not_warn(monkeypatch):

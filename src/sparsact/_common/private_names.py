@@ -21,7 +21,7 @@ class PrivateName(NamedTuple):
     seen: tuple[str, str]
 
 
-_TORCH, _TRANSFORMERS, _NUMBA = ("2.8", "2.15"), ("5.0", "5.24"), ("0.61", "0.68")
+_TORCH, _TRANSFORMERS, _NUMBA = ("2.8", "2.15"), ("5.0", "5.24"), ("0.68", "0.68")
 _HOOKS = "copies of a hooked module leave its hooks out"
 _TABLES = "a module is replaced, or shared parameters are found, under every name"
 _STATE = "a sparse layer saves and loads the state of the dense one"

@@ -6,15 +6,12 @@ import re
 import warnings
 
 TESTED = {
-    "torch": ("2.8", "2.15"),
-    "transformers": ("5.0", "5.24"),
-    "accelerate": ("1.10", "1.15"),
-    "lightning": ("2.5", "2.6"),
-    "numba": ("0.61", "0.68"),
-    "numpy": ("1.26", "2.4"),
-    "scikit-learn": ("1.4", "1.9"),
+    "torch": "2.15",
+    "transformers": "5.24",
+    "lightning": "2.6",
+    "numba": "0.68",
 }
-"""Package → (oldest, newest) minor version. `docs/versions.md` shows what ran on which."""
+"""Package → the newest minor version tested. `docs/versions.md` shows what ran on which."""
 
 
 class UntestedVersionWarning(UserWarning):
@@ -30,7 +27,7 @@ def warn_if_untested(package: str) -> None:
         installed = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return
-    newest = TESTED[package][1]
+    newest = TESTED[package]
     if _minor(installed) > _minor(newest):
         warnings.warn(
             f"{package} {installed} is newer than {newest}, the newest version that sparsact was "
