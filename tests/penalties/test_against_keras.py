@@ -5,12 +5,13 @@ import os
 
 os.environ["KERAS_BACKEND"] = "torch"
 
-import keras
 import pytest
 import torch
 from torch import nn
 
 import sparsact as sa
+
+keras = pytest.importorskip("keras", reason="Keras 3.13 needs Python 3.11")
 
 X = torch.randn(6, 4, generator=torch.Generator().manual_seed(5))
 WIDTHS = [4, 8, 5, 3]
