@@ -21,7 +21,7 @@ class PrivateName(NamedTuple):
     seen: tuple[str, str]
 
 
-_TORCH, _TRANSFORMERS, _NUMBA = ("2.8", "2.15"), ("5.0", "5.24"), ("0.68", "0.68")
+_TORCH, _TRANSFORMERS, _NUMBA = ("2.8", "2.14"), ("5.0", "5.24"), ("0.68", "0.68")
 _HOOKS = "copies of a hooked module leave its hooks out"
 _TABLES = "a module is replaced, or shared parameters are found, under every name"
 _STATE = "a sparse layer saves and loads the state of the dense one"
@@ -40,7 +40,7 @@ PRIVATE_NAMES = (
     PrivateName(
         "torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint",
         "a docstring names it: users set it",
-        ("2.13", "2.15"),
+        ("2.13", "2.14"),
     ),
     PrivateName("torch.utils._pytree.tree_flatten", _TREES, _TORCH),
     PrivateName("torch.utils._pytree.tree_leaves", _TREES, _TORCH),

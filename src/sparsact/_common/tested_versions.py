@@ -6,7 +6,7 @@ import re
 import warnings
 
 TESTED = {
-    "torch": "2.15",
+    "torch": "2.14",
     "transformers": "5.24",
     "lightning": "2.6",
     "numba": "0.68",
