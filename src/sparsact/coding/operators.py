@@ -1,6 +1,6 @@
 """Dictionaries as linear operators: a matrix, a convolution, or a module with an adjoint."""
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,6 @@ _CONVOLUTIONS = {
 }
 
 
-@runtime_checkable
 class Operator(Protocol):
     """What a dictionary must do; an ``nn.Module`` with a method ``adjoint`` does."""
 
