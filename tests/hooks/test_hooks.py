@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import sparsact as sa
-from sparsact.hooks import Taps, assign_modules, assign_parameters, first_tensor, select_modules
+from sparsact.hooks import Taps, assign_calls, assign_parameters, first_tensor, select_modules
 
 pytestmark = pytest.mark.versions
 
@@ -86,17 +86,17 @@ def test_rejects_other_types_as_selectors():
 
 def test_assigns_each_module_once():
     model = net()
-    assigned = assign_modules(model, {"first.*": "a", "second.act": "b"})
-    assert {name: value for name, (_, value) in assigned.items()} == {
+    assigned = assign_calls(model, {"first.*": "a", "second.act": "b"})
+    assert {pattern.text: value for pattern, value in assigned} == {
         "first.lin": "a",
         "first.act": "a",
         "second.act": "b",
     }
     with pytest.raises(ValueError, match=r"'first.act' is matched by '\*.act' and by type ReLU"):
-        assign_modules(model, {"*.act": "a", nn.ReLU: "b"})
+        assign_calls(model, {"*.act": "a", nn.ReLU: "b"})
     model.second.act = model.first.act
     with pytest.raises(ValueError, match="one module takes one pattern"):
-        assign_modules(model, {"first.act": "a", "second.act": "b"})
+        assign_calls(model, {"first.act": "a", "second.act": "b"})
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_assigns_each_module_once():
 )
 def test_assign_rejects_a_wrong_mapping(spec, error):
     with pytest.raises(error):
-        assign_modules(net(), spec)
+        assign_calls(net(), spec)
 
 
 def test_assigns_parameters_by_name():

@@ -385,9 +385,9 @@ def test_holds_no_tensor_that_autograd_does_not_keep():
 def test_errors_of_penalties_name_the_module():
     model = nn.Sequential(nn.Linear(4, 6), nn.Tanh())
     sa.ActivationPenalty(model, {"1": sa.KLSparsity(0.1)})
-    with pytest.raises(ValueError, match=r"at module '1': KLSparsity expects values in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"at '1': KLSparsity expects values in \[0, 1\]"):
         model(X)
     odd = nn.Sequential(nn.Linear(4, 6))
     sa.ActivationPenalty(odd, {"0": sa.GroupLasso(1.0, group_size=4)})
-    with pytest.raises(ValueError, match="at module '0': group_size=4 does not divide"):
+    with pytest.raises(ValueError, match="at '0': group_size=4 does not divide"):
         odd(X)

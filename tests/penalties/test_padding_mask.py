@@ -98,7 +98,7 @@ def test_bad_masks():
     with pytest.raises(TypeError, match="a tensor or a callable, got list"):
         penalty.set_mask([1, 0])
     penalty.set_mask(MASK.T)
-    with pytest.raises(ValueError, match=r"at module 'act': mask= of shape \(4, 2\).*\(2, 4, 6\)"):
+    with pytest.raises(ValueError, match=r"at 'act': mask= of shape \(4, 2\).*\(2, 4, 6\)"):
         model(X)
 
 

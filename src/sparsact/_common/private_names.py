@@ -25,6 +25,7 @@ _TORCH, _TRANSFORMERS, _NUMBA = ("2.8", "2.14"), ("5.0", "5.24"), ("0.68", "0.68
 _HOOKS = "copies of a hooked module leave its hooks out"
 _TABLES = "a module is replaced, or shared parameters are found, under every name"
 _STATE = "a sparse layer saves and loads the state of the dense one"
+_MODES = "functions called in a forward are seen, but not those called in its children"
 _TREES = "tensors are found and replaced in nested outputs"
 
 PRIVATE_NAMES = (
@@ -42,6 +43,10 @@ PRIVATE_NAMES = (
         "a docstring names it: users set it",
         ("2.13", "2.14"),
     ),
+    PrivateName("torch.nn.Module()._call_impl", "a call in a checkpoint is recognised", _TORCH),
+    PrivateName("torch.overrides._get_current_function_mode_stack", _MODES, _TORCH),
+    PrivateName("torch.overrides._pop_mode", _MODES, _TORCH),
+    PrivateName("torch.overrides._push_mode", _MODES, _TORCH),
     PrivateName("torch.utils._pytree.tree_flatten", _TREES, _TORCH),
     PrivateName("torch.utils._pytree.tree_leaves", _TREES, _TORCH),
     PrivateName("torch.utils._pytree.tree_map", _TREES, _TORCH),

@@ -3,7 +3,7 @@
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import nn
@@ -83,9 +83,34 @@ class CopyWithoutTaps:
         finally:
             own.update({key: tapped[key] for key in (*_HOOK_TABLES, *self.replaced)})
 
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """In this block, calls of the module run no tap."""
+        module = self.module()
+        own: dict[str, Any] = {} if module is None else vars(module)
+        tapped = {table: own[table] for table in _HOOK_TABLES if table in own}
+        own.update({table: self._bare_table(hooks) for table, hooks in tapped.items()})
+        try:
+            yield
+        finally:
+            own.update(tapped)
+
+    def _bare_table(self, hooks: Mapping[int, Any]) -> "OrderedDict[int, Any]":
+        return OrderedDict((id, hook) for id, hook in hooks.items() if id not in self.ids)
+
     def _without(self, state: Mapping[str, Any]) -> dict[str, Any]:
         bare = {key: value for key, value in state.items() if key not in self.replaced}
         for table in _HOOK_TABLES:
-            kept = ((id, hook) for id, hook in state[table].items() if id not in self.ids)
-            bare[table] = OrderedDict(kept)
+            bare[table] = self._bare_table(state[table])
         return bare
+
+
+@contextmanager
+def without_taps(module: nn.Module) -> Iterator[None]:
+    """In this block, `module` and the modules inside it run without their taps."""
+    with ExitStack() as hidden:
+        for part in module.modules():
+            copies = vars(part).get("__getstate__")
+            if isinstance(copies, CopyWithoutTaps):
+                hidden.enter_context(copies.hidden())
+        yield

@@ -32,42 +32,28 @@ def select_modules(model: nn.Module, selector: Selector) -> dict[str, nn.Module]
     return _select(dict(model.named_modules(remove_duplicate=False)), selector, "module")
 
 
-def assign_modules(model: nn.Module, spec: Mapping[Selector, T]) -> dict[str, tuple[nn.Module, T]]:
-    """Turn selector → value into name → (module, value).
-
-    Raises:
-        InputError: a selector matches nothing, or two selectors match the same module.
-    """
-    return _assign(dict(model.named_modules(remove_duplicate=False)), spec, "module")
-
-
 def assign_parameters(model: nn.Module, spec: Mapping[str, T]) -> dict[str, tuple[nn.Parameter, T]]:
     """Turn glob on parameter names → value into name → (parameter, value).
 
     Raises:
         InputError: a glob matches nothing, or two globs match the same parameter.
     """
-    return _assign(dict(model.named_parameters(remove_duplicate=False)), spec, "parameter")
-
-
-def _assign(
-    candidates: Mapping[str, Any], spec: Mapping[Any, T], kind: str
-) -> dict[str, tuple[Any, T]]:
     if not isinstance(spec, Mapping):
-        raise TypeError(f"expected a mapping from {kind} patterns, got {type(spec).__name__}")
+        raise TypeError(f"expected a mapping from parameter patterns, got {type(spec).__name__}")
     if not spec:
-        raise InputError(f"expected at least one {kind} pattern, got an empty mapping")
-    assigned: dict[str, tuple[Any, T]] = {}
-    owner: dict[int, Any] = {}
-    for selector, value in spec.items():
-        for name, target in _select(candidates, selector, kind).items():
-            if id(target) in owner:
+        raise InputError("expected at least one parameter pattern, got an empty mapping")
+    candidates = dict(model.named_parameters(remove_duplicate=False))
+    assigned: dict[str, tuple[nn.Parameter, T]] = {}
+    owner: dict[int, str] = {}
+    for glob, value in spec.items():
+        for name, parameter in _select(candidates, glob, "parameter").items():
+            if id(parameter) in owner:
                 raise InputError(
-                    f"{kind} {name!r} is matched by {describe(owner[id(target)])} and by "
-                    f"{describe(selector)}; one {kind} takes one pattern"
+                    f"parameter {name!r} is matched by {owner[id(parameter)]!r} and by {glob!r}; "
+                    "one parameter takes one pattern"
                 )
-            owner[id(target)] = selector
-            assigned[name] = (target, value)
+            owner[id(parameter)] = glob
+            assigned[name] = (parameter, value)
     return assigned
 
 

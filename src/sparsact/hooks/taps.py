@@ -85,6 +85,19 @@ class Taps(Removable):
         for handle in around_forward(module, start, end):
             self._hold(module, handle)
 
+    def replace_output(self, module: nn.Module, replace: Callable[..., Any]) -> None:
+        """Call `replace` after the forward of `module` and the taps that it has so far.
+
+        `replace` gets the module, its positional and its keyword inputs, and the output; it
+        returns another output, or None.
+        """
+        self._hold(module, module.register_forward_hook(replace, with_kwargs=True))
+
+    @property
+    def modules(self) -> set[nn.Module]:
+        """The modules that have a hook."""
+        return {module for module, _ in self._held}
+
     @classmethod
     def on_calls(cls, modules: Mapping[str, nn.Module], callback: CallCallback) -> "Taps":
         """Make taps that pass the input and the output of each call to a callback.
@@ -156,9 +169,8 @@ def _output_hook(
     name: str, callback: TapCallback, select: Callable[..., Tensor] | None
 ) -> Callable[..., Any]:
     def hook(module: nn.Module, args: object, output: object) -> Any:
-        _check_not_replica(module)
-        chosen = first_tensor(output) if select is None else select(output)
-        tensor = _require_tensor(name, "output", chosen, output)
+        check_not_replica(module)
+        tensor = passed_tensor(name, "output", output, select)
         new = callback(name, tensor)
         return None if new is None else _replace(name, output, tensor, new)
 
@@ -167,7 +179,7 @@ def _output_hook(
 
 def _all_inputs_hook(name: str, callback: InputsCallback) -> Callable[..., None]:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        _check_not_replica(module)
+        check_not_replica(module)
         callback(name, args, kwargs)
 
     return hook
@@ -175,7 +187,7 @@ def _all_inputs_hook(name: str, callback: InputsCallback) -> Callable[..., None]
 
 def _call_hook(name: str, callback: CallCallback) -> Callable[..., Any]:
     def hook(module: nn.Module, args: tuple[object, ...], output: object) -> Any:
-        _check_not_replica(module)
+        check_not_replica(module)
         x = _require_tensor(name, "input", first_tensor(args), args)
         return callback(name, x, _require_tensor(name, "output", output, output))
 
@@ -186,17 +198,34 @@ def _input_hook(
     name: str, callback: TapCallback, select: Callable[..., Tensor] | None
 ) -> Callable[..., Any]:
     def hook(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
-        _check_not_replica(module)
+        check_not_replica(module)
         inputs = (args, kwargs)
-        chosen = first_tensor(inputs) if select is None else select(*args, **kwargs)
-        tensor = _require_tensor(name, "input", chosen, inputs)
+        tensor = passed_tensor(name, "input", inputs, select)
         new = callback(name, tensor)
         return None if new is None else _replace(name, inputs, tensor, new)
 
     return hook
 
 
-def _check_not_replica(module: nn.Module) -> None:
+def passed_tensor(
+    name: str, site: Site, value: Any, select: Callable[..., Tensor] | None
+) -> Tensor:
+    """Return the tensor that a callback gets.
+
+    Args:
+        name: the name of the module or call, for errors.
+        site: ``"input"`` or ``"output"``.
+        value: the output, or the pair of positional and keyword inputs.
+        select: chooses the tensor; None chooses the first.
+    """
+    if select is None:
+        return _require_tensor(name, site, first_tensor(value), value)
+    chosen = select(value) if site == "output" else select(*value[0], **value[1])
+    return _require_tensor(name, site, chosen, value)
+
+
+def check_not_replica(module: nn.Module) -> None:
+    """Raise RuntimeError in a forward of a copy made by ``nn.DataParallel``."""
     if getattr(module, "_is_replica", False):
         raise RuntimeError(_DATA_PARALLEL)
 

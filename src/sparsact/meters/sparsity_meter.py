@@ -1,5 +1,6 @@
 """Statistics of how sparse the activations of selected modules are, per layer and per unit."""
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -8,13 +9,16 @@ from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
 from sparsact.hooks import (
+    CallSelector,
+    CallTaps,
     Removable,
-    Selector,
     Site,
-    Taps,
+    call_patterns,
     check_hookable,
+    explain_missing,
+    guessed_channel_dim,
     in_backward,
-    select_modules,
+    unseen,
 )
 from sparsact.meters.streaming_histogram import Histogram, StreamingHistogram
 
@@ -54,15 +58,20 @@ class LayerStats:
 
 
 class SparsityMeter(Removable):
-    """Streaming statistics of selected modules, in constant memory.
+    """Streaming statistics of selected activations, in constant memory.
+
+    Each call site has its own statistics: the second call of ``block.act`` within one forward of
+    the modules around it is ``block.act#2``. Measuring changes no result of the model.
 
     Args:
         model: the model; its code does not change.
-        selectors: one selector or several; see :data:`sparsact.hooks.Selector`.
-        on: measure the ``"output"`` or the ``"input"`` of each module.
-        unit_dim: the dim of the units. By default it is dim 1 of an activation with four dims or
-            more (images, volumes), and otherwise the last dim.
-        gradients: also count zero gradients at each module's input, in eager mode only.
+        selectors: one selector of modules or calls, or several; see
+            :data:`sparsact.hooks.CallSelector`. :func:`sparsact.activations` lists what there is.
+        on: measure the ``"output"`` or the ``"input"`` of each call.
+        unit_dim: the dim of the units. By default it is the channel dim of a selected
+            :class:`~sparsact.CallSite`, and else dim 1 of an activation with four dims or more
+            (images, volumes), and otherwise the last dim.
+        gradients: also count zero gradients at the input of each call, in eager mode only.
 
     Raises:
         ValueError: a selector matches nothing. At a forward: an activation has no dim `unit_dim`.
@@ -80,63 +89,78 @@ class SparsityMeter(Removable):
     def __init__(
         self,
         model: nn.Module,
-        selectors: Selector | Iterable[Selector],
+        selectors: CallSelector | Iterable[CallSelector],
         *,
         on: Site = "output",
         unit_dim: int | None = None,
         gradients: bool = False,
     ) -> None:
         check_hookable(model)
-        modules = _select_all(model, selectors)
+        self._model = model
+        self._patterns = call_patterns(model, selectors)
         self.unit_dim = unit_dim
-        self._layers = {name: _Layer() for name in modules}
-        self._taps = [Taps(modules, self._see, on)]
+        self._layers: dict[str, _Layer] = {}
+        self._has_warned = False
+        self._taps = [CallTaps(model, self._patterns, self._see, on)]
         if gradients:
-            self._taps.append(Taps(modules, self._watch_gradient, "input"))
+            watch = self._watch_gradient
+            self._taps.append(CallTaps(model, self._patterns, watch, "input"))
 
     def compute(self) -> dict[str, LayerStats]:
-        """Layer name → statistics of all forwards since the start or the last reset.
+        """Call site → statistics of all forwards since the start or the last reset.
 
-        Layers that have not run are omitted.
+        Sites that have not run are omitted; those that never ran are named in a warning, once.
 
         Raises:
-            RuntimeError: none of the modules has run.
+            RuntimeError: none of the selected calls has run.
         """
         stats = {name: layer.compute() for name, layer in self._layers.items() if layer.samples}
+        missing = unseen(self._patterns, self._taps[0].ran)
         if not stats:
-            raise RuntimeError("none of the metered modules has run: call the model first")
+            explanation = explain_missing(self._model, missing)
+            raise RuntimeError(
+                f"none of the metered calls has run: call the model first{explanation}"
+            )
+        if missing and not self._has_warned:
+            self._has_warned = True
+            explanation = explain_missing(self._model, missing)
+            warnings.warn(f"the meter saw a part of what it names{explanation}", stacklevel=2)
         return stats
 
     def reset(self) -> None:
         """Clear the statistics; the hooks remain."""
-        self._layers = {name: _Layer() for name in self._layers}
+        self._layers.clear()
 
     def remove(self) -> None:
         """Remove the hooks; the statistics so far can still be computed."""
         for taps in self._taps:
             taps.remove()
 
-    def _see(self, name: str, activation: Tensor) -> None:
+    def _see(self, site: str, index: int, activation: Tensor) -> None:
         if not in_backward():
-            unit_dim = self._find_unit_dim(name, activation)
-            self._layers[name].update(activation.detach(), unit_dim)
+            unit_dim = self._find_unit_dim(site, index, activation)
+            self._layer(site).update(site, activation.detach(), unit_dim)
 
-    def _watch_gradient(self, name: str, activation: Tensor) -> None:
+    def _watch_gradient(self, site: str, index: int, activation: Tensor) -> None:
         if activation.requires_grad and not in_backward():
-            layer = self._layers[name]
-            activation.register_hook(layer.count_gradient)
+            activation.register_hook(self._layer(site).count_gradient)
 
-    def _find_unit_dim(self, name: str, activation: Tensor) -> int:
-        if self.unit_dim is None:
-            return 1 if activation.ndim >= 4 else -1
+    def _layer(self, site: str) -> "_Layer":
+        return self._layers.setdefault(site, _Layer())
+
+    def _find_unit_dim(self, site: str, index: int, activation: Tensor) -> int:
+        unit_dim = self.unit_dim
+        if unit_dim is None:
+            unit_dim = self._patterns[index].channel_dim
+        if unit_dim is None:
+            return guessed_channel_dim(activation)
         rank = max(activation.ndim, 1)
-        if not -rank <= self.unit_dim < rank:
+        if not -rank <= unit_dim < rank:
             raise InputError(
-                f"unit_dim={self.unit_dim} does not exist at module {name!r}, whose activation has "
-                f"shape {tuple(activation.shape)}; omit such modules, or use a second meter for "
-                "them"
+                f"unit_dim={unit_dim} does not exist at {site!r}, whose activation has shape "
+                f"{tuple(activation.shape)}; omit such calls, or use a second meter for them"
             )
-        return self.unit_dim
+        return unit_dim
 
 
 class _Layer:
@@ -149,12 +173,18 @@ class _Layer:
         self.gradients_seen = 0
         self.gradients_zero = 0
         self.histogram = StreamingHistogram()
+        self.has_warned = False
 
-    def update(self, x: Tensor, unit_dim: int) -> None:
+    # it depends on data, and would be compiled again and again
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def update(self, site: str, x: Tensor, unit_dim: int) -> None:
         if x.numel() == 0:
             return
         if x.ndim < 2:
             x, unit_dim = x.reshape(1, -1), 1
+        if self.active is not None and x.shape[unit_dim] != self.active.numel():
+            self._omit(site, x.shape[unit_dim])
+            return
         sample_dims = [dim for dim in range(x.ndim) if dim != unit_dim % x.ndim]
         samples = x.numel() // x.shape[unit_dim]
         size = x.abs()
@@ -166,6 +196,17 @@ class _Layer:
         self.active = active if self.active is None else self.active + active
         self.magnitude = magnitude if self.magnitude is None else self.magnitude + magnitude
         self.histogram.update(x)
+
+    def _omit(self, site: str, units: int) -> None:
+        """Leave out a call with another number of units; warn once."""
+        assert self.active is not None
+        if not self.has_warned:
+            self.has_warned = True
+            warnings.warn(
+                f"{site!r} had {self.active.numel()} units, and now has {units}: the meter leaves "
+                "out calls of another width; set unit_dim= to the dim whose size stays the same",
+                stacklevel=2,
+            )
 
     def count_gradient(self, gradient: Tensor) -> None:
         self.gradients_seen += gradient.numel()
@@ -192,12 +233,3 @@ class _Layer:
             ),
             histogram=self.histogram.compute(),
         )
-
-
-def _select_all(model: nn.Module, selectors: Selector | Iterable[Selector]) -> dict[str, nn.Module]:
-    if isinstance(selectors, (list, tuple, set, frozenset)):
-        modules: dict[str, nn.Module] = {}
-        for selector in selectors:
-            modules.update(select_modules(model, selector))
-        return modules
-    return select_modules(model, selectors)  # type: ignore[arg-type]

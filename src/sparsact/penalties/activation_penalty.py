@@ -1,6 +1,7 @@
 """Penalties on the activations of a model."""
 
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
@@ -10,13 +11,17 @@ from torch.utils.checkpoint import CheckpointFunction
 
 from sparsact._common.errors import InputError
 from sparsact.hooks import (
+    CallSelector,
+    CallTaps,
     Removable,
-    Selector,
     Site,
-    Taps,
-    assign_modules,
+    assign_calls,
+    call_patterns,
     check_hookable,
+    explain_missing,
     in_backward,
+    replaced_modules,
+    unseen,
 )
 from sparsact.penalties.activity_layer import inject
 from sparsact.penalties.base_penalty import Penalty
@@ -37,7 +42,7 @@ class ActivationPenalty(Removable):
     The penalty is computed inside the hook, so it holds no activation that autograd does not keep
     anyway. Its value belongs to the last forward of the model. A module that is called outside a
     forward of the model counts with its own last call. A module that runs several times in one
-    forward counts each time.
+    forward counts each time, unless the pattern selects a call, as ``block.act#2`` does.
 
     In mode ``"loss"``, you add ``penalty()`` to the loss. In mode ``"inject"``, the gradient joins
     the backward pass by itself, so the training loop does not change, and ``penalty()`` is a
@@ -51,8 +56,9 @@ class ActivationPenalty(Removable):
 
     Args:
         model: the model; its code and its modules do not change.
-        spec: selector → penalty; see :data:`sparsact.hooks.Selector`. A coefficient may be a
-            schedule, that is any callable of the step: call :meth:`step` once per optimizer step.
+        spec: selector of modules or calls → penalty; see :data:`sparsact.hooks.CallSelector`. A
+            coefficient may be a schedule, that is any callable of the step: call :meth:`step` once
+            per optimizer step.
         reduction: ``"batch_mean"`` divides the sum by the size of dim 0, ``"token_mean"`` by the
             number of positions (every dim but the last), ``"mean"`` by the number of entries, and
             ``"sum"`` by nothing. DistributedDataParallel averages the gradients of equal shards:
@@ -71,9 +77,10 @@ class ActivationPenalty(Removable):
             only. Mode ``"loss"`` keeps their graphs until then.
 
     Raises:
-        ValueError: a selector matches nothing, or two selectors match the same module.
+        ValueError: a selector matches nothing, or two selectors match the same call.
         RuntimeError: the model is already compiled, or contains ``nn.DataParallel``. At a forward
-            in mode ``"loss"``: a penalised module runs inside reentrant checkpointing.
+            in mode ``"loss"``: a penalised module runs inside reentrant checkpointing. At the
+            first reading: nothing that a selector selects has run.
 
     Example:
         >>> import sparsact as sa
@@ -87,7 +94,7 @@ class ActivationPenalty(Removable):
     def __init__(
         self,
         model: nn.Module,
-        spec: Mapping[Selector, Penalty],
+        spec: Mapping[CallSelector, Penalty],
         reduction: Reduction = "batch_mean",
         *,
         on: Site = "output",
@@ -100,8 +107,8 @@ class ActivationPenalty(Removable):
         if mode not in get_args(Mode):
             raise InputError(f"mode= must be one of {get_args(Mode)}, got {mode!r}")
         check_hookable(model)
-        assigned = assign_modules(model, spec)
-        self.penalties = {name: penalty for name, (_, penalty) in assigned.items()}
+        assigned = assign_calls(model, spec)
+        self.penalties = {pattern.text: penalty for pattern, penalty in assigned}
         self.reduction: Reduction = reduction
         self.mode: Mode = mode
         self.scale = scale
@@ -112,11 +119,13 @@ class ActivationPenalty(Removable):
         self._values: dict[str, Tensor] = {}
         self._has_run = False
         self._inside = False
-        self._seen = False
+        self._seen: set[str] = set()
+        self._has_warned = False
         self._compiled = False
         self._set_step(0)
-        modules = {name: module for name, (module, _) in assigned.items()}
-        self._taps = Taps(modules, self._see, on, select)
+        self._selected = call_patterns(model, list(spec))
+        self._patterns = [pattern for pattern, _ in assigned]
+        self._taps = CallTaps(model, self._patterns, self._see, on, select)
         self._taps.around(model, self._start, self._end)
 
     def __call__(self) -> Tensor:
@@ -127,7 +136,8 @@ class ActivationPenalty(Removable):
 
         Raises:
             RuntimeError: the model has not run since the value was last read, or was compiled
-                before the penalty was attached.
+                before the penalty was attached; or nothing that a selector selects has ever run;
+                or a selected module is no longer in the model.
         """
         if not self._has_run:
             raise RuntimeError(
@@ -135,6 +145,7 @@ class ActivationPenalty(Removable):
             )
         if self._compiled and not self._seen:
             raise RuntimeError(f"no penalised module ran its hook in the compiled forward{_LATE}")
+        self._check_seen()
         values = list(self._values.values())
         self._clear()
         if not values:
@@ -160,7 +171,7 @@ class ActivationPenalty(Removable):
 
     @property
     def coefficients(self) -> dict[str, float]:
-        """Module name → its coefficient at this step."""
+        """Name of the module, or pattern of calls → its coefficient at this step."""
         return {name: float(value) for name, value in self._coefficients.items()}
 
     def state_dict(self) -> dict[str, Any]:
@@ -187,7 +198,29 @@ class ActivationPenalty(Removable):
 
     def _clear(self) -> None:
         self._values.clear()
+        self._seen.clear()
         self._has_run = False
+
+    def _check_seen(self) -> None:
+        """Raise if a penalty is 0 because what it names was not there; warn of a part, once."""
+        if len(self._seen) == len(self._patterns):
+            return
+        missing = [pattern for pattern in self._patterns if pattern.text not in self._seen]
+        if replaced := replaced_modules(self._model, missing):
+            raise RuntimeError(
+                f"the penalty does not see {', '.join(map(repr, replaced))}, replaced in the model "
+                "after the penalty was attached: attach it to the final model"
+            )
+        never = unseen(self._selected, self._taps.ran)
+        if absent := [pattern for pattern in self._selected if pattern.is_unseen(self._taps.ran)]:
+            raise RuntimeError(
+                "the penalty is on calls that have not run"
+                f"{explain_missing(self._model, absent)}: it would be 0"
+            )
+        if never and not self._has_warned:
+            self._has_warned = True
+            explanation = explain_missing(self._model, never)
+            warnings.warn(f"the penalty saw a part of what it names{explanation}", stacklevel=3)
 
     def _set_step(self, step: int) -> None:
         """Set the coefficients; they are tensors so that a compiled model is not compiled again."""
@@ -206,7 +239,7 @@ class ActivationPenalty(Removable):
         if in_backward():
             return
         self._inside = True
-        self._seen = False
+        self._seen.clear()
         self._compiled = torch.compiler.is_compiling()
         if not self.accumulate:
             self._values.clear()
@@ -218,8 +251,9 @@ class ActivationPenalty(Removable):
     def _end(self, module: nn.Module, args: object, output: object) -> None:
         self._inside = False
 
-    def _see(self, name: str, activation: Tensor) -> Tensor | None:
-        self._seen = True
+    def _see(self, site: str, index: int, activation: Tensor) -> Tensor | None:
+        name = self._patterns[index].text
+        self._seen.add(name)
         recomputing = in_backward()  # a checkpoint recomputes; the first pass counted
         if not self._model.training or not torch.is_grad_enabled():
             self._skip(name, recomputing)
@@ -235,7 +269,7 @@ class ActivationPenalty(Removable):
     def _skip(self, name: str, recomputing: bool) -> None:
         if self.mode == "loss" and self._model.training and _inside_reentrant_checkpoint():
             raise RuntimeError(
-                f"module {name!r} runs inside reentrant checkpointing, where a penalty computed "
+                f"{name!r} runs inside reentrant checkpointing, where a penalty computed "
                 "in forward has no gradient: pass use_reentrant=False to the checkpoint, or "
                 'mode="inject" to the penalty'
             )
@@ -251,7 +285,7 @@ class ActivationPenalty(Removable):
                 total = penalty.masked(activation, mask)
                 value = total / kept_divisor(activation, mask, self.reduction)
         except ValueError as error:
-            raise InputError(f"at module {name!r}: {error}") from error
+            raise InputError(f"at {name!r}: {error}") from error
         if penalty is self.penalties[name]:
             return value
         return value * self._coefficients[name].to(value.dtype)

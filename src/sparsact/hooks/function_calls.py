@@ -1,0 +1,151 @@
+"""Seeing, and replacing, calls of activation functions in the forward of modules."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.overrides import (
+    TorchFunctionMode,
+    _get_current_function_mode_stack,
+    _pop_mode,
+    _push_mode,
+)
+from torch.utils import checkpoint
+
+from sparsact.hooks.activation_functions import name_of_call
+
+
+class OnCall(Protocol):
+    """What is done in place of a call: `base` names it, such as ``block.relu()``."""
+
+    def __call__(
+        self, base: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Return the output of the call."""
+
+
+class FunctionCalls:
+    """Passes calls of activation functions, written in the forward of their owners, to `on_call`.
+
+    Calls inside the children of an owner are not its own: while a child runs, the mode is left, so
+    that torch chooses the same kernels as without it.
+
+    Args:
+        bases: the names of the calls to pass, such as ``block.relu()``.
+        on_call: called in place of each.
+    """
+
+    def __init__(self, bases: frozenset[str], on_call: OnCall) -> None:
+        self.bases = bases
+        self.on_call = on_call
+        self._mode = _Mode(self)
+        self._running: list[str | None] = []  # the modules that run; None if it is no owner
+        self._left: list[bool] = []  # for each of them, whether the mode was left for it
+
+    def enter(self, owner: str | None) -> None:
+        """A module begins its forward: an owner, by its name, or a module that is none."""
+        self._left.append(self._leave())
+        self._running.append(owner)
+        if owner is not None:
+            self._mode.__enter__()  # type: ignore[no-untyped-call]
+
+    def exit(self) -> None:
+        """The module that began last ends its forward."""
+        if self._running.pop() is not None:
+            self._leave()
+        if self._left.pop():
+            self._mode.__enter__()  # type: ignore[no-untyped-call]
+
+    def call(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Compute a call of any function of torch, or pass it on."""
+        name = name_of_call(function, args, kwargs)
+        owner = self._running[-1] if self._running else None
+        if name is None or owner is None:
+            return function(*args, **kwargs)
+        base = f"{owner}.{name}()" if owner else f"{name}()"
+        if base not in self.bases:
+            return function(*args, **kwargs)
+        return self.on_call(base, function, args, kwargs)
+
+    def _leave(self) -> bool:
+        """Remove the mode, if it is active, and keep those that were entered later."""
+        modes = _get_current_function_mode_stack()
+        if self._mode not in modes:
+            return False
+        later = modes[modes.index(self._mode) + 1 :]
+        for _ in (self._mode, *later):
+            _pop_mode()
+        for mode in later:
+            _push_mode(mode)
+        return True
+
+
+class _Mode(TorchFunctionMode):
+    def __init__(self, calls: FunctionCalls) -> None:
+        super().__init__()
+        self.calls = calls
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        return self.calls.call(func, args, kwargs or {})
+
+
+@contextmanager
+def without_function_calls() -> Iterator[None]:
+    """In this block, no function call is passed anywhere."""
+    modes = [mode for mode in _get_current_function_mode_stack() if isinstance(mode, _Mode)]
+    for mode in modes:
+        mode.calls.enter(None)
+    try:
+        yield
+    finally:
+        for mode in reversed(modes):
+            mode.calls.exit()
+
+
+class Entrance:
+    """The hooks of one module that runs inside the model; they are copied with the module.
+
+    Args:
+        calls: informed of the begin and the end of the forward.
+        owner: the name of the module if it is an owner.
+    """
+
+    def __init__(self, calls: FunctionCalls, owner: str | None) -> None:
+        self.calls = calls
+        self.owner = owner
+
+    def start(self, *_: object) -> None:
+        """Before the forward of the module."""
+        self.calls.enter(self.owner)
+
+    def end(self, *_: object) -> None:
+        """After the forward of the module."""
+        self.calls.exit()
+
+
+def check_not_in_checkpoint(base: str) -> None:
+    """Raise RuntimeError if a call runs inside a checkpointed part of its owner's forward.
+
+    Backward recomputes that part alone, without the owner's hooks, and would miss the call.
+    """
+    if torch.compiler.is_compiling():
+        return
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code is not nn.Module._call_impl.__code__:
+        if frame.f_code.co_filename == checkpoint.__file__:
+            raise RuntimeError(
+                f"{base!r} runs inside a checkpoint that covers a part of a module's forward, and "
+                "backward recomputes this part alone: checkpoint the module, not a part of it"
+            )
+        frame = frame.f_back
