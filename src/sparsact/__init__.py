@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from sparsact import functional, integrations, nn, optim
 from sparsact._common.tested_versions import warn_if_untested
 from sparsact._version import __version__
-from sparsact.hooks import swap
+from sparsact.hooks import CallSite, CallSites, activations, swap
 from sparsact.meters import LayerStats, SparsityMeter
 from sparsact.penalties import (
     L0,
@@ -40,6 +40,8 @@ __all__ = [
     "L1",
     "L2",
     "ActivationPenalty",
+    "CallSite",
+    "CallSites",
     "CosineSchedule",
     "ElasticNet",
     "GroupLasso",
@@ -61,6 +63,7 @@ __all__ = [
     "ThresholdPlan",
     "WeightPenalty",
     "__version__",
+    "activations",
     "calibrate",
     "calibration",
     "coding",

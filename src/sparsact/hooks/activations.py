@@ -17,6 +17,7 @@ from sparsact.hooks.call_kinds import (
     calls_functions,
     is_activation_module,
     is_known_activation,
+    named_hookable_modules,
 )
 from sparsact.hooks.call_sites import CallSite, CallSites
 from sparsact.hooks.channel_dims import ChannelDims
@@ -133,7 +134,7 @@ class _Recorder:
         self._channel_dims = ChannelDims()
         self._paths = SitePaths(model)
         self._others = others
-        for name, module in model.named_modules():
+        for name, module in named_hookable_modules(model):
             self.taps.around(module, functools.partial(self._start, name), self._end)
             self.taps.replace_output(module, self._see_module)
 

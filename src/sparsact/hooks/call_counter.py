@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 from torch import nn
 
+from sparsact.hooks.call_kinds import named_hookable_modules
+
 
 class CallCounter:
     """Numbers the calls of each site, from 1, within a forward of the modules that enclose it.
@@ -83,6 +85,6 @@ def enclosing_modules(model: nn.Module, sites: Iterable[str]) -> list[tuple[nn.M
     paths, sites = SitePaths(model), tuple(sites)
     enclosing = (
         (module, [site for site in sites if paths.is_inside(site, module)])
-        for module in model.modules()
+        for _, module in named_hookable_modules(model)
     )
     return [(module, inside) for module, inside in enclosing if inside]

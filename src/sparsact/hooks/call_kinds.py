@@ -1,6 +1,16 @@
 """What a module is to the search for activations: one itself, or a caller of functions."""
 
+from collections.abc import Iterator
+
+import torch
 from torch import nn
+
+
+def named_hookable_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The names and modules of a model, without TorchScript, which takes no hooks."""
+    for name, module in model.named_modules():
+        if not isinstance(module, torch.jit.ScriptModule):
+            yield name, module
 
 
 def is_known_activation(module: nn.Module) -> bool:

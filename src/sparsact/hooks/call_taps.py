@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sparsact.hooks.activation_functions import changes_its_input
 from sparsact.hooks.call_counter import CallCounter, Scope, enclosing_modules
-from sparsact.hooks.call_kinds import calls_functions
+from sparsact.hooks.call_kinds import calls_functions, named_hookable_modules
 from sparsact.hooks.call_patterns import CallPattern
 from sparsact.hooks.call_sites import site_name
 from sparsact.hooks.fast_path import keep_fast_path
@@ -80,7 +80,7 @@ class CallTaps(Removable):
     def _enter_forwards(self, model: nn.Module, bases: frozenset[str]) -> None:
         calls = FunctionCalls(bases, self._call_function)
         owners = {base.rpartition(".")[0] for base in bases}
-        for name, module in model.named_modules():
+        for name, module in named_hookable_modules(model):
             owner = name if name in owners and calls_functions(name, module) else None
             entrance = Entrance(calls, owner)
             self._taps.around(module, entrance.start, entrance.end)

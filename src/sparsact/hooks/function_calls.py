@@ -43,21 +43,22 @@ class FunctionCalls:
         self.on_call = on_call
         self._mode = _Mode(self)
         self._running: list[str | None] = []  # the modules that run; None if it is no owner
-        self._left: list[bool] = []  # for each of them, whether the mode was left for it
+        self._left: list[int | None] = []  # for each of them, below how many modes it was left
 
     def enter(self, owner: str | None) -> None:
         """A module begins its forward: an owner, by its name, or a module that is none."""
         self._left.append(self._leave())
         self._running.append(owner)
         if owner is not None:
-            self._mode.__enter__()  # type: ignore[no-untyped-call]
+            _push_mode(self._mode)
 
     def exit(self) -> None:
         """The module that began last ends its forward."""
         if self._running.pop() is not None:
             self._leave()
-        if self._left.pop():
-            self._mode.__enter__()  # type: ignore[no-untyped-call]
+        later = self._left.pop()
+        if later is not None:
+            _push_below(self._mode, later)
 
     def call(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -72,17 +73,25 @@ class FunctionCalls:
             return function(*args, **kwargs)
         return self.on_call(base, function, args, kwargs)
 
-    def _leave(self) -> bool:
-        """Remove the mode, if it is active, and keep those that were entered later."""
+    def _leave(self) -> int | None:
+        """Remove the mode; return how many modes were entered later, or None if it is not there."""
         modes = _get_current_function_mode_stack()
         if self._mode not in modes:
-            return False
+            return None
         later = modes[modes.index(self._mode) + 1 :]
         for _ in (self._mode, *later):
             _pop_mode()
         for mode in later:
             _push_mode(mode)
-        return True
+        return len(later)
+
+
+def _push_below(mode: TorchFunctionMode, count: int) -> None:
+    """Put a mode below the `count` innermost ones, which other code expects to find innermost."""
+    later = [_pop_mode() for _ in range(count)]
+    _push_mode(mode)
+    for other in reversed(later):
+        _push_mode(other)
 
 
 class _Mode(TorchFunctionMode):

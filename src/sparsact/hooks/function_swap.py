@@ -9,6 +9,7 @@ from torch.utils.hooks import RemovableHandle
 
 from sparsact.hooks.activation_functions import changes_its_input
 from sparsact.hooks.call_counter import CallCounter, Scope, enclosing_modules
+from sparsact.hooks.call_kinds import named_hookable_modules
 from sparsact.hooks.function_calls import Entrance, FunctionCalls, check_not_in_checkpoint
 from sparsact.hooks.taps import around_forward, check_not_replica
 
@@ -116,7 +117,7 @@ class FunctionSwap:
     def install(self) -> list[RemovableHandle]:
         """Install the hooks on the owner and on the modules inside it; return their handles."""
         handles = [self.owner.register_forward_pre_hook(self.check_compiled)]
-        for module in self.owner.modules():
+        for _, module in named_hookable_modules(self.owner):
             entrance = Entrance(self.calls, self.name if module is self.owner else None)
             handles += around_forward(module, entrance.start, entrance.end)
         return handles

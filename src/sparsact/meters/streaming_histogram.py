@@ -34,7 +34,7 @@ class StreamingHistogram:
 
     def __init__(self) -> None:
         self.limit = 0.0
-        self.counts = torch.zeros(BINS, dtype=torch.int64)
+        self.counts = torch.zeros(BINS, dtype=torch.int64, device="cpu")
 
     def update(self, x: Tensor) -> None:
         """Count a sample of the entries of `x`."""

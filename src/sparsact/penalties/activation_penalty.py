@@ -227,7 +227,7 @@ class ActivationPenalty(Removable):
         self._step = step
         present = {name: penalty.at(step) for name, penalty in self.penalties.items()}
         self._coefficients = {
-            name: torch.tensor(penalty.coefficient, dtype=torch.float64)
+            name: torch.tensor(penalty.coefficient, dtype=torch.float64, device="cpu")
             for name, penalty in present.items()
         }
         self._units = {
