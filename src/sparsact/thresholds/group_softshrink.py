@@ -8,6 +8,7 @@ from torch.autograd import Function
 
 from sparsact.thresholds.arguments import check_input, restrict, widen
 from sparsact.thresholds.backward import keep, kept
+from sparsact.thresholds.complex_modulus import is_complex
 from sparsact.thresholds.groups import Dims, Groups, zero_outside
 from sparsact.thresholds.threshold_module import BandModule
 
@@ -24,7 +25,7 @@ def group_softshrink(
     """Group soft shrinkage: ``max(1 − λ/‖x_g‖₂, 0)·x_g``, the proximal operator of ``λΣ‖x_g‖₂``.
 
     Args:
-        x: any shape, floating point.
+        x: any shape, floating point or complex. Complex entries add their modulus to a norm.
         lambd: λ ≥ 0, a float or a tensor that broadcasts to the shape of the group norms. That is
             the shape of `x` with the number of groups along `dim` in place of the size of `dim`.
         dim: the dim, or dims, along which entries form groups.
@@ -42,7 +43,7 @@ def group_softshrink(
         both are 0 for ``n ≤ λ``. Only the output is kept for backward.
 
     Raises:
-        TypeError: `x` is not floating point.
+        TypeError: `x` is neither floating point nor complex.
         ValueError: λ is negative or not finite, or does not broadcast; `group_size` does not
             divide the size of `dim`, or comes with several dims.
 
@@ -55,12 +56,17 @@ def group_softshrink(
         Yuan & Lin, "Model selection and estimation in regression with grouped variables", JRSS
         B 68 (2006), eq. 2.4, without its factor √p.
     """
-    check_input(x, "group_softshrink")
+    if not is_complex(x):
+        check_input(x, "group_softshrink")
     groups = Groups(x, dim, group_size)
     lambd = groups.broadcast(lambd, "lambd")
     if x.numel() == 0:
         return x.clone()
-    shrunk: Tensor = _GroupSoftshrink.apply(zero_outside(x, mask), lambd, groups)
+    inside = zero_outside(x, mask)
+    if x.is_complex():
+        shrunk = groups.shrink_complex(inside, lambd)
+    else:
+        shrunk = _GroupSoftshrink.apply(inside, lambd, groups)
     return restrict(x, shrunk, "both", mask, zero_other)
 
 

@@ -6,6 +6,8 @@ from torch import Tensor
 from sparsact._common.errors import InputError
 from sparsact.thresholds.arguments import broadcasts_to, check_mask, check_threshold, widen_like
 from sparsact.thresholds.backward import sum_to
+from sparsact.thresholds.complex_modulus import moduli, ratio, scale
+from sparsact.thresholds.softshrink import softshrink
 
 Dims = int | tuple[int, ...]
 
@@ -92,6 +94,12 @@ class Groups:
         unit = torch.where((peak > 0) & (peak < torch.inf), peak, 1.0)
         norm: Tensor = torch.linalg.vector_norm(wide / unit, dim=self.dims, keepdim=True)
         return unit * norm
+
+    def shrink_complex(self, x: Tensor, lambd: float | Tensor) -> Tensor:
+        """Group soft shrinkage of a complex tensor, by the norms of the moduli."""
+        norm = self.norm(self.split(moduli(x)))
+        shrunk = softshrink(norm, self.widen_lambd(lambd, norm))
+        return self.join(scale(self.split(x), ratio(shrunk, norm)))
 
     def sum_to(self, gradient: Tensor, like: Tensor) -> Tensor:
         """Sum a gradient of the shape of a split tensor's norms to the shape of λ."""

@@ -1,5 +1,6 @@
 """Soft shrinkage of entries and of groups: function, autograd function and module."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,9 +17,10 @@ from sparsact.thresholds.arguments import (
     widen_like,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
+from sparsact.thresholds.complex_modulus import by_modulus, is_complex
 from sparsact.thresholds.group_softshrink import group_gradients, shrink_groups
 from sparsact.thresholds.groups import Dims, Groups, zero_outside
-from sparsact.thresholds.softshrink import soft_part
+from sparsact.thresholds.softshrink import soft_part, softshrink
 from sparsact.thresholds.threshold_module import BandModule, magnitude, mean_text
 
 
@@ -37,7 +39,7 @@ def sparse_group_softshrink(
     The proximal operator of ``λ₁‖x‖₁ + λ₂Σ‖x_g‖₂``.
 
     Args:
-        x: any shape, floating point.
+        x: any shape, floating point or complex. Complex entries are shrunk by modulus.
         lambd: λ₁ ≥ 0, a float or a tensor that broadcasts to the shape of `x`.
         group_lambd: λ₂ ≥ 0, a float or a tensor that broadcasts to the shape of the group norms,
             as in :func:`group_softshrink`.
@@ -55,7 +57,7 @@ def sparse_group_softshrink(
         Only the output is kept for backward.
 
     Raises:
-        TypeError: `x` is not floating point.
+        TypeError: `x` is neither floating point nor complex.
         ValueError: as for :func:`group_softshrink`.
 
     Example:
@@ -67,13 +69,19 @@ def sparse_group_softshrink(
         Simon et al., "A sparse-group lasso", JCGS 22 (2013), sec. 3; Friedman et al., "A note
         on the group lasso and a sparse group lasso" (2010).
     """
-    check_input(x, "sparse_group_softshrink")
+    if not is_complex(x):
+        check_input(x, "sparse_group_softshrink")
     groups = Groups(x, dim, group_size)
     lambd = broadcast_threshold(lambd, x)
     group_lambd = groups.broadcast(group_lambd, "group_lambd")
     if x.numel() == 0:
         return x.clone()
-    shrunk: Tensor = _SparseGroupSoftshrink.apply(zero_outside(x, mask), lambd, group_lambd, groups)
+    inside = zero_outside(x, mask)
+    if x.is_complex():
+        soft = by_modulus(inside, partial(softshrink, lambd=lambd))
+        shrunk = groups.shrink_complex(soft, group_lambd)
+    else:
+        shrunk = _SparseGroupSoftshrink.apply(inside, lambd, group_lambd, groups)
     return restrict(x, shrunk, "both", mask, zero_other)
 
 
