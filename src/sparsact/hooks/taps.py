@@ -50,9 +50,11 @@ class Taps(Removable):
         on: ``"output"`` or ``"input"``.
         select: chooses the tensor; called with the module's output, or with its positional and
             keyword inputs. By default the first tensor is chosen.
+        takes_complex: whether the callback can handle complex tensors.
 
     Raises:
-        TypeError: in a forward, if there is no floating-point tensor.
+        TypeError: in a forward, if there is no floating-point tensor, or no complex one where
+            these are taken.
         RuntimeError: in a forward of a copy made by ``nn.DataParallel``.
     """
 
@@ -62,15 +64,19 @@ class Taps(Removable):
         callback: TapCallback,
         on: Site = "output",
         select: Callable[..., Tensor] | None = None,
+        *,
+        takes_complex: bool = False,
     ) -> None:
         if on not in ("input", "output"):
             raise InputError(f"on must be 'input' or 'output', got {on!r}")
         self._held: list[tuple[nn.Module, RemovableHandle]] = []
         for name, module in modules.items():
             if on == "output":
-                handle = module.register_forward_hook(_output_hook(name, callback, select))
+                handle = module.register_forward_hook(
+                    _output_hook(name, callback, select, takes_complex)
+                )
             else:
-                hook = _input_hook(name, callback, select)
+                hook = _input_hook(name, callback, select, takes_complex)
                 handle = module.register_forward_pre_hook(hook, with_kwargs=True)
             self._hold(module, handle)
 
@@ -153,12 +159,15 @@ def check_hookable(model: nn.Module) -> None:
 
 
 def _output_hook(
-    name: str, callback: TapCallback, select: Callable[..., Tensor] | None
+    name: str,
+    callback: TapCallback,
+    select: Callable[..., Tensor] | None,
+    takes_complex: bool,
 ) -> Callable[..., Any]:
     def hook(module: nn.Module, args: object, output: object) -> Any:
         _check_not_replica(module)
         chosen = first_tensor(output) if select is None else select(output)
-        tensor = _require_tensor(name, "output", chosen, output)
+        tensor = _require_tensor(name, "output", chosen, output, takes_complex)
         new = callback(name, tensor)
         return None if new is None else _replace(name, output, tensor, new)
 
@@ -183,13 +192,16 @@ def _call_hook(name: str, callback: CallCallback) -> Callable[..., Any]:
 
 
 def _input_hook(
-    name: str, callback: TapCallback, select: Callable[..., Tensor] | None
+    name: str,
+    callback: TapCallback,
+    select: Callable[..., Tensor] | None,
+    takes_complex: bool,
 ) -> Callable[..., Any]:
     def hook(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
         _check_not_replica(module)
         inputs = (args, kwargs)
         chosen = first_tensor(inputs) if select is None else select(*args, **kwargs)
-        tensor = _require_tensor(name, "input", chosen, inputs)
+        tensor = _require_tensor(name, "input", chosen, inputs, takes_complex)
         new = callback(name, tensor)
         return None if new is None else _replace(name, inputs, tensor, new)
 
@@ -201,10 +213,12 @@ def _check_not_replica(module: nn.Module) -> None:
         raise RuntimeError(_DATA_PARALLEL)
 
 
-def _require_tensor(name: str, site: Site, tensor: object, source: object) -> Tensor:
+def _require_tensor(
+    name: str, site: Site, tensor: object, source: object, takes_complex: bool = False
+) -> Tensor:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"the {site} of {name!r} contains no tensor: {type(source).__name__}")
-    if not tensor.is_floating_point():
+    if not (tensor.is_floating_point() or (takes_complex and tensor.is_complex())):
         raise TypeError(f"the {site} of {name!r} must be floating point, got {tensor.dtype}")
     return tensor
 

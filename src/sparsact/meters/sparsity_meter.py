@@ -56,6 +56,8 @@ class LayerStats:
 class SparsityMeter(Removable):
     """Streaming statistics of selected modules, in constant memory.
 
+    Of complex activations the moduli are measured.
+
     Args:
         model: the model; its code does not change.
         selectors: one selector or several; see :data:`sparsact.hooks.Selector`.
@@ -90,9 +92,9 @@ class SparsityMeter(Removable):
         modules = _select_all(model, selectors)
         self.unit_dim = unit_dim
         self._layers = {name: _Layer() for name in modules}
-        self._taps = [Taps(modules, self._see, on)]
+        self._taps = [Taps(modules, self._see, on, takes_complex=True)]
         if gradients:
-            self._taps.append(Taps(modules, self._watch_gradient, "input"))
+            self._taps.append(Taps(modules, self._watch_gradient, "input", takes_complex=True))
 
     def compute(self) -> dict[str, LayerStats]:
         """Layer name → statistics of all forwards since the start or the last reset.
@@ -153,6 +155,8 @@ class _Layer:
     def update(self, x: Tensor, unit_dim: int) -> None:
         if x.numel() == 0:
             return
+        if x.is_complex():
+            x = x.abs()
         if x.ndim < 2:
             x, unit_dim = x.reshape(1, -1), 1
         sample_dims = [dim for dim in range(x.ndim) if dim != unit_dim % x.ndim]

@@ -116,7 +116,7 @@ class ActivationPenalty(Removable):
         self._compiled = False
         self._set_step(0)
         modules = {name: module for name, (module, _) in assigned.items()}
-        self._taps = Taps(modules, self._see, on, select)
+        self._taps = Taps(modules, self._see, on, select, takes_complex=True)
         self._taps.around(model, self._start, self._end)
 
     def __call__(self) -> Tensor:

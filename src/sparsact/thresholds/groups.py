@@ -1,5 +1,7 @@
 """How the entries of a tensor form groups, and the norms of these groups."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -87,6 +89,31 @@ class Groups:
         if self.group_size is None or wide_lambd.ndim < -self.dims[0]:
             return wide_lambd
         return wide_lambd.unsqueeze(self.dims[0])
+
+    def members(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
+        """The entries that `mask` selects and that belong to a group; None for all."""
+        return mask
+
+    def entries(self, split: Tensor) -> int | Tensor:
+        """The number of entries of a group of a split tensor."""
+        return math.prod([split.shape[d] for d in self.dims])
+
+    def sum(self, split: Tensor) -> Tensor:
+        """The sum over each group of a split tensor; it broadcasts against the split tensor."""
+        return split.sum(self.dims, keepdim=True)
+
+    def amax(self, split: Tensor) -> Tensor:
+        """The largest entry of each group of a split tensor, as in :meth:`sum`."""
+        return split.amax(self.dims, keepdim=True)
+
+    def length(self, split: Tensor) -> Tensor:
+        """The norm of each group of a split tensor whose squares stay in range."""
+        norm: Tensor = torch.linalg.vector_norm(split, 2, self.dims, keepdim=True)
+        return norm
+
+    def per_group(self, spread: Tensor) -> Tensor:
+        """A result of :meth:`sum` or :meth:`norm` in the shape of the norms."""
+        return spread.reshape(self.norm_shape)
 
     def norm(self, wide: Tensor) -> Tensor:
         """The norms of the groups of a split tensor; `dims` keep the size 1."""

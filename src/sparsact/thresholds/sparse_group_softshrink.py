@@ -20,6 +20,7 @@ from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
 from sparsact.thresholds.complex_modulus import by_modulus, is_complex
 from sparsact.thresholds.group_softshrink import group_gradients, shrink_groups
 from sparsact.thresholds.groups import Dims, Groups, zero_outside
+from sparsact.thresholds.index_groups import IndexLists, check_index_lists, make_groups
 from sparsact.thresholds.softshrink import soft_part, softshrink
 from sparsact.thresholds.threshold_module import BandModule, magnitude, mean_text
 
@@ -31,6 +32,7 @@ def sparse_group_softshrink(
     dim: Dims = -1,
     group_size: int | None = None,
     *,
+    groups: IndexLists | None = None,
     mask: Tensor | None = None,
     zero_other: bool = False,
 ) -> Tensor:
@@ -45,6 +47,8 @@ def sparse_group_softshrink(
             as in :func:`group_softshrink`.
         dim: the dim, or dims, along which entries form groups.
         group_size: the size of the groups, as in :func:`group_softshrink`.
+        groups: lists of indices, as in :func:`group_softshrink`. Entries in no group are only
+            shrunk by λ₁.
         mask: boolean, broadcasts to `x`; entries where it is False belong to no group.
         zero_other: entries outside `mask` become 0 instead of passing unchanged.
 
@@ -71,17 +75,21 @@ def sparse_group_softshrink(
     """
     if not is_complex(x):
         check_input(x, "sparse_group_softshrink")
-    groups = Groups(x, dim, group_size)
+    grouping = make_groups(x, dim, group_size, groups)
     lambd = broadcast_threshold(lambd, x)
-    group_lambd = groups.broadcast(group_lambd, "group_lambd")
+    group_lambd = grouping.broadcast(group_lambd, "group_lambd")
     if x.numel() == 0:
         return x.clone()
-    inside = zero_outside(x, mask)
+    members = grouping.members(x, mask)
+    inside = zero_outside(x, members)
     if x.is_complex():
         soft = by_modulus(inside, partial(softshrink, lambd=lambd))
-        shrunk = groups.shrink_complex(soft, group_lambd)
+        shrunk = grouping.shrink_complex(soft, group_lambd)
     else:
-        shrunk = _SparseGroupSoftshrink.apply(inside, lambd, group_lambd, groups)
+        shrunk = _SparseGroupSoftshrink.apply(inside, lambd, group_lambd, grouping)
+    if groups is not None:
+        x = softshrink(x, lambd, mask=mask, zero_other=zero_other)
+        return restrict(x, shrunk, "both", members, False)
     return restrict(x, shrunk, "both", mask, zero_other)
 
 
@@ -96,6 +104,7 @@ class SparseGroupSoftshrink(BandModule):
             one.
         dim: the dim, or dims, along which entries form groups.
         group_size: the size of the groups, as in the function.
+        groups: lists of indices along `dim`, as in the function.
         zero_other: entries outside the mask become 0 instead of passing unchanged.
 
     ``init_from`` multiplies λ₁ and λ₂ by one factor, so that the share `sparsity` of the
@@ -123,6 +132,7 @@ class SparseGroupSoftshrink(BandModule):
         group_lambd: float = 0.5,
         dim: Dims = -1,
         group_size: int | None = None,
+        groups: IndexLists | None = None,
         zero_other: bool = False,
     ) -> None:
         super().__init__(lambd, learnable, num_parameters, channel_dim, zero_other=zero_other)
@@ -131,6 +141,7 @@ class SparseGroupSoftshrink(BandModule):
         self.group_lambd = torch.nn.Parameter(start) if learnable else float(group_lambd)
         self.dim = dim
         self.group_size = group_size
+        self.groups = None if groups is None else check_index_lists(groups, group_size)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`; only entries where `mask` is True belong to groups."""
@@ -149,6 +160,7 @@ class SparseGroupSoftshrink(BandModule):
             group_lambd,
             self.dim,
             self.group_size,
+            groups=self.groups,
             mask=mask,
             zero_other=self.zero_other,
         )
@@ -175,7 +187,8 @@ class SparseGroupSoftshrink(BandModule):
         """Both λ, and the groups."""
         size = "" if self.group_size is None else f", group_size={self.group_size}"
         group = f", group_lambd={mean_text(self.group_lambd)}, dim={self.dim}"
-        return super().extra_repr() + group + size
+        lists = "" if self.groups is None else f", {len(self.groups)} groups of indices"
+        return super().extra_repr() + group + size + lists
 
 
 class _SparseGroupSoftshrink(Function):
