@@ -88,13 +88,14 @@ class SparsityMeter(Removable):
         unit_dim: int | None = None,
         gradients: bool = False,
     ) -> None:
-        check_hookable(model)
-        modules = _select_all(model, selectors)
+        self._model = model
+        self._modules = _select_all(model, selectors)
+        self._on: Site = on
+        self._gradients = gradients
         self.unit_dim = unit_dim
-        self._layers = {name: _Layer() for name in modules}
-        self._taps = [Taps(modules, self._see, on, takes_complex=True)]
-        if gradients:
-            self._taps.append(Taps(modules, self._watch_gradient, "input", takes_complex=True))
+        self._layers = {name: _Layer() for name in self._modules}
+        self._taps: list[Taps] = []
+        self.attach()
 
     def compute(self) -> dict[str, LayerStats]:
         """Layer name → statistics of all forwards since the start or the last reset.
@@ -113,10 +114,29 @@ class SparsityMeter(Removable):
         """Clear the statistics; the hooks remain."""
         self._layers = {name: _Layer() for name in self._layers}
 
+    def attach(self) -> None:
+        """Install the hooks again after :meth:`remove`; while they are installed, do nothing.
+
+        Raises:
+            RuntimeError: the model is compiled meanwhile, or contains an ``nn.DataParallel``.
+        """
+        if self._taps:
+            return
+        check_hookable(self._model)
+        self._taps = [Taps(self._modules, self._see, self._on, takes_complex=True)]
+        if self._gradients:
+            watch = Taps(self._modules, self._watch_gradient, "input", takes_complex=True)
+            self._taps.append(watch)
+
     def remove(self) -> None:
         """Remove the hooks; the statistics so far can still be computed."""
         for taps in self._taps:
             taps.remove()
+        self._taps = []
+
+    def watches(self, model: nn.Module) -> bool:
+        """Whether all measured modules belong to `model`."""
+        return set(self._modules.values()) <= set(model.modules())
 
     def _see(self, name: str, activation: Tensor) -> None:
         if not in_backward():

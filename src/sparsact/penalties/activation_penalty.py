@@ -99,7 +99,6 @@ class ActivationPenalty(Removable):
         check_reduction(reduction)
         if mode not in get_args(Mode):
             raise InputError(f"mode= must be one of {get_args(Mode)}, got {mode!r}")
-        check_hookable(model)
         assigned = assign_modules(model, spec)
         self.penalties = {name: penalty for name, (_, penalty) in assigned.items()}
         self.reduction: Reduction = reduction
@@ -115,9 +114,11 @@ class ActivationPenalty(Removable):
         self._seen = False
         self._compiled = False
         self._set_step(0)
-        modules = {name: module for name, (module, _) in assigned.items()}
-        self._taps = Taps(modules, self._see, on, select, takes_complex=True)
-        self._taps.around(model, self._start, self._end)
+        self._modules = {name: module for name, (module, _) in assigned.items()}
+        self._on: Site = on
+        self._select = select
+        self._taps: Taps | None = None
+        self.attach()
 
     def __call__(self) -> Tensor:
         """Return the penalty of the last forward, a float32 scalar to add to the loss; clear it.
@@ -180,10 +181,28 @@ class ActivationPenalty(Removable):
             )
         self._set_step(int(state["step"]))
 
+    def attach(self) -> None:
+        """Install the hooks again after :meth:`remove`; while they are installed, do nothing.
+
+        Raises:
+            RuntimeError: the model is compiled meanwhile, or contains ``nn.DataParallel``.
+        """
+        if self._taps is not None:
+            return
+        check_hookable(self._model)
+        self._taps = Taps(self._modules, self._see, self._on, self._select, takes_complex=True)
+        self._taps.around(self._model, self._start, self._end)
+
     def remove(self) -> None:
         """Remove the hooks; the model is unchanged."""
-        self._taps.remove()
+        if self._taps is not None:
+            self._taps.remove()
+        self._taps = None
         self._clear()
+
+    def watches(self, model: nn.Module) -> bool:
+        """Whether all penalised modules belong to `model`."""
+        return set(self._modules.values()) <= set(model.modules())
 
     def _clear(self) -> None:
         self._values.clear()
