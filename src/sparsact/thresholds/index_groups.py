@@ -133,7 +133,7 @@ def make_groups(x: Tensor, dim: Dims, group_size: int | None, groups: IndexLists
 
 
 def check_index_lists(
-    groups: IndexLists | None, group_size: int | None = None
+    groups: IndexLists, group_size: int | None = None
 ) -> tuple[tuple[int, ...], ...]:
     """`groups` as tuples.
 
@@ -145,7 +145,7 @@ def check_index_lists(
     if group_size is not None:
         raise InputError("groups= and group_size= exclude each other")
     try:
-        lists = tuple(tuple(index.__index__() for index in group) for group in groups or ())
+        lists = tuple(tuple(index.__index__() for index in group) for group in groups)
     except (AttributeError, TypeError):
         raise TypeError("groups= must be lists of indices, such as [[0, 1, 2], [3, 4]]") from None
     if not lists or not all(lists):
