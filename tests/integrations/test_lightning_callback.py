@@ -177,3 +177,57 @@ def test_refuses_a_penalty_in_mode_loss():
     penalty = sa.ActivationPenalty(Module().net, SPEC)
     with pytest.raises(ValueError, match="mode='inject', got mode='loss'"):
         LightningCallback(penalty)
+
+
+class TestAgain:
+    """One callback in several trainings."""
+
+    def test_a_second_trainer_starts_its_schedule_again(self, tmp_path):
+        module = Module()
+        used = callback(module)
+        for _ in range(2):
+            expected = train_by_hand(module)
+            trainer = fit(module, used, tmp_path, logger=CSVLogger(tmp_path), log_every_n_steps=1)
+            assert_equal_weights(module, expected)
+            assert "sparsity/1/density" in trainer.logger.experiment.metrics_keys
+            assert not hooks(module.net)
+
+    def test_a_second_fit_of_a_trainer_continues_its_schedule(self, tmp_path):
+        module = Module()
+        used = callback(module)
+        (penalty,) = used._instruments.penalties
+        trainer = fit(module, used, tmp_path)
+        trainer.fit_loop.max_epochs = 2 * EPOCHS
+        steps = trainer.global_step
+        assert penalty.state_dict()["step"] == steps
+        batches = DataLoader(TensorDataset(X, Y), BATCH)
+        trainer.fit(module, batches, batches)
+        assert penalty.state_dict()["step"] == trainer.global_step == 2 * steps
+        assert not hooks(module.net)
+
+    def test_after_a_training_that_failed(self, tmp_path):
+        module = Module()
+        used = callback(module)
+        module.configure_gradient_clipping = lambda *args, **kwargs: 1 / 0
+        with pytest.raises(ZeroDivisionError):
+            fit(module, used, tmp_path)
+        assert not hooks(module.net)
+        del module.configure_gradient_clipping
+        expected = train_by_hand(module)
+        fit(module, used, tmp_path)
+        assert_equal_weights(module, expected)
+
+    def test_steps_end_before_the_first_log(self, tmp_path):
+        module = Module()
+        used = callback(module)
+        for _ in range(2):
+            fit(module, used, tmp_path, logger=CSVLogger(tmp_path), max_steps=1)
+            assert not hooks(module.net)
+
+    def test_another_model_is_refused(self, tmp_path):
+        used = callback(Module())
+        with pytest.raises(ValueError, match="ActivationPenalty of this callback was built for an"):
+            fit(Module(), used, tmp_path)
+        used = LightningCallback((), sa.SparsityMeter(Module().net, nn.Tanh))
+        with pytest.raises(ValueError, match="SparsityMeter of this callback was built for an"):
+            fit(Module(), used, tmp_path)

@@ -176,3 +176,68 @@ def test_refuses_a_penalty_in_mode_loss():
     penalty = sa.ActivationPenalty(Model(), SPEC)
     with pytest.raises(ValueError, match="mode='inject', got mode='loss'"):
         TransformersCallback(penalty)
+
+
+def used_callback(model):
+    penalty = sa.ActivationPenalty(model, SPEC, mode="inject")
+    return TransformersCallback(penalty, sa.SparsityMeter(model, nn.Tanh))
+
+
+class TestAgain:
+    """One callback in several trainings."""
+
+    def test_a_second_training_starts_its_schedule_again(self, tmp_path):
+        model = Model()
+        used = used_callback(model)
+        trainer = build_trainer(model, tmp_path, logging_steps=1)
+        for _ in range(2):
+            used.attach(trainer)  # again, which changes nothing
+            expected = train_by_hand(model)
+            trainer.train()
+            assert_equal_weights(model, expected)
+            assert "sparsity/net.1/density" in trainer.state.log_history[0]
+
+    def test_folds_with_a_trainer_each(self, tmp_path):
+        model = Model()
+        used = used_callback(model)
+        trainers = [build_trainer(model, tmp_path / str(i), logging_steps=1) for i in range(3)]
+        for trainer in trainers:
+            expected = train_by_hand(model)
+            used.attach(trainer).train()
+            assert_equal_weights(model, expected)
+            assert "penalty/value" in trainer.state.log_history[0]
+        with pytest.raises(RuntimeError, match="to return to an earlier trainer, attach it again"):
+            trainers[0].train()
+
+    def test_after_a_training_that_failed(self, tmp_path):
+        model = Model()
+        used = used_callback(model)
+        trainer = used.attach(build_trainer(model, tmp_path))
+        failing = model.net[2].register_forward_hook(lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            trainer.train()
+        failing.remove()
+        expected = train_by_hand(model)
+        trainer.train()
+        assert_equal_weights(model, expected)
+
+    def test_steps_end_before_the_first_log(self, tmp_path):
+        model = Model()
+        trainer = used_callback(model).attach(build_trainer(model, tmp_path, max_steps=1))
+        for _ in range(2):
+            trainer.train()
+
+    def test_an_evaluation_just_before_a_log(self, tmp_path):
+        class Evaluate(transformers.TrainerCallback):
+            def on_step_end(self, args, state, control, **kwargs):
+                trainer.evaluate()
+
+        model = Model()
+        trainer = used_callback(model).attach(build_trainer(model, tmp_path, logging_steps=1))
+        trainer.add_callback(Evaluate())
+        trainer.train()
+
+    def test_another_model_is_refused(self, tmp_path):
+        trainer = used_callback(Model()).attach(build_trainer(Model(), tmp_path))
+        with pytest.raises(ValueError, match="ActivationPenalty of this callback was built for an"):
+            trainer.train()

@@ -19,6 +19,8 @@ def duality_gap(penalty: Penalty, positive: bool) -> Gap | None:
 
     A dual point is the residual, scaled into the dual's feasible set.
     """
+    if any(getattr(penalty, name, None) is not None for name in ("weights", "groups")):
+        return None
     if isinstance(penalty, L1):
         return _elastic_gap(fixed(penalty.coef), 0.0, positive)
     if isinstance(penalty, ElasticNet):

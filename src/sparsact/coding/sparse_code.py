@@ -72,8 +72,8 @@ def sparse_code(
         method: ``"fista"``, with momentum and restart, or ``"ista"``.
         steps: the most steps that are taken.
         tol: a signal is done when its duality gap is at most ``tol·½‖x‖²``. Where the gap is not
-            known (penalties other than L1, ElasticNet and GroupLasso) it is done when a step moves
-            the code by at most `tol` of its size.
+            known (penalties other than L1, ElasticNet and GroupLasso, or with weights or index
+            lists) it is done when a step moves the code by at most `tol` of its size.
         positive: codes must not be negative.
         start: codes to start from; zeros by default.
         gradient: how codes are differentiated where `x`, the dictionary or a tensor coefficient of

@@ -12,7 +12,7 @@ from sparsact.hooks.call_patterns import CallPattern
 from sparsact.hooks.call_sites import site_name
 from sparsact.hooks.fast_path import keep_fast_path
 from sparsact.hooks.function_calls import Entrance, FunctionCalls, check_not_in_checkpoint
-from sparsact.hooks.taps import Removable, Site, Taps, passed_tensor
+from sparsact.hooks.taps import Removable, Site, Taps, check_hookable, passed_tensor
 from sparsact.hooks.tensors import in_backward
 
 SiteCallback = Callable[[str, int, Tensor], Tensor | None]
@@ -30,10 +30,11 @@ class CallTaps(Removable):
         model: the model.
         patterns: the selected calls.
         callback: called with the name of the call, the index of the pattern that selects it and
-            the tensor; once for each such pattern. If it returns a tensor, this replaces the
-            original.
+            the tensor, real or complex; once for each such pattern. If it returns a tensor, this
+            replaces the original.
         on: ``"output"`` or ``"input"``.
         select: chooses the tensor, as in :class:`Taps`.
+        around: called before and after each forward of the model, as in :meth:`Taps.around`.
 
     Attributes:
         ran: the modules and functions of which a call was seen.
@@ -46,44 +47,61 @@ class CallTaps(Removable):
         callback: SiteCallback,
         on: Site = "output",
         select: Callable[..., Tensor] | None = None,
+        around: tuple[Callable[..., None], Callable[..., None]] | None = None,
     ) -> None:
+        self._model = model
+        self._callback = callback
+        self._is_inside_callback = False
+        self._on: Site = on
+        self._select = select
+        self._around = around
+        self.ran: set[str] = set()
+        self._taps: Taps | None = None
+        self._modules = {name: m for pattern in patterns for name, m in pattern.modules.items()}
+        self._functions = frozenset[str]().union(*(pattern.functions for pattern in patterns))
         self._patterns: dict[str, list[tuple[int, int | None]]] = {}
         for index, pattern in enumerate(patterns):
             for base in (*pattern.modules, *pattern.functions):
                 self._patterns.setdefault(base, []).append((index, pattern.number))
-        self._callback = callback
-        self._is_inside_callback = False
-        self._on = on
-        self._select = select
+        self.attach()
+
+    def attach(self) -> None:
+        """Install the hooks again after `remove`; while they are installed, do nothing.
+
+        Raises:
+            RuntimeError: the model is compiled already, or contains an ``nn.DataParallel``.
+        """
+        if self._taps is not None:
+            return
+        check_hookable(self._model)
         self._counter = CallCounter()
-        self.ran: set[str] = set()
-        modules = {name: module for pattern in patterns for name, module in pattern.modules.items()}
-        functions = frozenset[str]().union(*(pattern.functions for pattern in patterns))
-        self._taps = Taps(modules, self._see, on, select)
-        for module, sites in enclosing_modules(model, (*modules, *functions)):
+        self._taps = Taps(self._modules, self._see, self._on, self._select, takes_complex=True)
+        for module, sites in enclosing_modules(self._model, (*self._modules, *self._functions)):
             scope = Scope(self._counter, sites)
             self._taps.around(module, scope.start, scope.end)
-        if functions:
-            self._enter_forwards(model, functions)
-        keep_fast_path(model, self._taps)
-
-    def around(
-        self, module: nn.Module, start: Callable[..., None], end: Callable[..., None]
-    ) -> None:
-        """Call `start` before and `end` after the forward of `module`, as :meth:`Taps.around`."""
-        self._taps.around(module, start, end)
+        if self._functions:
+            self._enter_forwards(self._taps)
+        keep_fast_path(self._model, self._taps)
+        if self._around is not None:
+            self._taps.around(self._model, *self._around)
 
     def remove(self) -> None:
         """Remove all hooks; a second call does nothing."""
-        self._taps.remove()
+        if self._taps is not None:
+            self._taps.remove()
+        self._taps = None
 
-    def _enter_forwards(self, model: nn.Module, bases: frozenset[str]) -> None:
-        calls = FunctionCalls(bases, self._call_function)
-        owners = {base.rpartition(".")[0] for base in bases}
-        for name, module in named_hookable_modules(model):
+    def watches(self, model: nn.Module) -> bool:
+        """Whether the hooks are on `model`, on a part of it, or on a model that contains it."""
+        return self._model in model.modules() or model in self._model.modules()
+
+    def _enter_forwards(self, taps: Taps) -> None:
+        calls = FunctionCalls(self._functions, self._call_function)
+        owners = {base.rpartition(".")[0] for base in self._functions}
+        for name, module in named_hookable_modules(self._model):
             owner = name if name in owners and calls_functions(name, module) else None
             entrance = Entrance(calls, owner)
-            self._taps.around(module, entrance.start, entrance.end)
+            taps.around(module, entrance.start, entrance.end)
 
     def _call_function(
         self, base: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -91,14 +109,17 @@ class CallTaps(Removable):
         if self._is_inside_callback:
             return function(*args, **kwargs)
         if self._on == "input":
-            new = self._see(base, passed_tensor(base, "input", (args, kwargs), self._select))
+            new = self._see(base, passed_tensor(base, "input", (args, kwargs), self._select, True))
             return function(*args, **kwargs) if new is None else function(new, *args[1:], **kwargs)
         output = function(*args, **kwargs)
-        new = self._see(base, passed_tensor(base, "output", output, self._select))
+        new = self._see(base, self._passed(base, output))
         if new is None:
             return output
         check_not_in_checkpoint(base)
         return args[0].copy_(new) if changes_its_input(function, args, kwargs) else new
+
+    def _passed(self, base: str, value: Any) -> Tensor:
+        return passed_tensor(base, self._on, value, self._select, takes_complex=True)
 
     def _see(self, base: str, tensor: Tensor) -> Tensor | None:
         if not in_backward():

@@ -50,9 +50,11 @@ class Taps(Removable):
         on: ``"output"`` or ``"input"``.
         select: chooses the tensor; called with the module's output, or with its positional and
             keyword inputs. By default the first tensor is chosen.
+        takes_complex: whether the callback can handle complex tensors.
 
     Raises:
-        TypeError: in a forward, if there is no floating-point tensor.
+        TypeError: in a forward, if there is no floating-point tensor, or no complex one where
+            these are taken.
         RuntimeError: in a forward of a copy made by ``nn.DataParallel``.
     """
 
@@ -62,15 +64,19 @@ class Taps(Removable):
         callback: TapCallback,
         on: Site = "output",
         select: Callable[..., Tensor] | None = None,
+        *,
+        takes_complex: bool = False,
     ) -> None:
         if on not in ("input", "output"):
             raise InputError(f"on must be 'input' or 'output', got {on!r}")
         self._held: list[tuple[nn.Module, RemovableHandle]] = []
         for name, module in modules.items():
             if on == "output":
-                handle = module.register_forward_hook(_output_hook(name, callback, select))
+                handle = module.register_forward_hook(
+                    _output_hook(name, callback, select, takes_complex)
+                )
             else:
-                hook = _input_hook(name, callback, select)
+                hook = _input_hook(name, callback, select, takes_complex)
                 handle = module.register_forward_pre_hook(hook, with_kwargs=True)
             self._hold(module, handle)
 
@@ -166,11 +172,14 @@ def check_hookable(model: nn.Module) -> None:
 
 
 def _output_hook(
-    name: str, callback: TapCallback, select: Callable[..., Tensor] | None
+    name: str,
+    callback: TapCallback,
+    select: Callable[..., Tensor] | None,
+    takes_complex: bool,
 ) -> Callable[..., Any]:
     def hook(module: nn.Module, args: object, output: object) -> Any:
         check_not_replica(module)
-        tensor = passed_tensor(name, "output", output, select)
+        tensor = passed_tensor(name, "output", output, select, takes_complex)
         new = callback(name, tensor)
         return None if new is None else _replace(name, output, tensor, new)
 
@@ -195,12 +204,15 @@ def _call_hook(name: str, callback: CallCallback) -> Callable[..., Any]:
 
 
 def _input_hook(
-    name: str, callback: TapCallback, select: Callable[..., Tensor] | None
+    name: str,
+    callback: TapCallback,
+    select: Callable[..., Tensor] | None,
+    takes_complex: bool,
 ) -> Callable[..., Any]:
     def hook(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
         check_not_replica(module)
         inputs = (args, kwargs)
-        tensor = passed_tensor(name, "input", inputs, select)
+        tensor = passed_tensor(name, "input", inputs, select, takes_complex)
         new = callback(name, tensor)
         return None if new is None else _replace(name, inputs, tensor, new)
 
@@ -208,7 +220,11 @@ def _input_hook(
 
 
 def passed_tensor(
-    name: str, site: Site, value: Any, select: Callable[..., Tensor] | None
+    name: str,
+    site: Site,
+    value: Any,
+    select: Callable[..., Tensor] | None,
+    takes_complex: bool,
 ) -> Tensor:
     """Return the tensor that a callback gets.
 
@@ -217,11 +233,13 @@ def passed_tensor(
         site: ``"input"`` or ``"output"``.
         value: the output, or the pair of positional and keyword inputs.
         select: chooses the tensor; None chooses the first.
+        takes_complex: whether it may be complex.
     """
     if select is None:
-        return _require_tensor(name, site, first_tensor(value), value)
-    chosen = select(value) if site == "output" else select(*value[0], **value[1])
-    return _require_tensor(name, site, chosen, value)
+        chosen = first_tensor(value)
+    else:
+        chosen = select(value) if site == "output" else select(*value[0], **value[1])
+    return _require_tensor(name, site, chosen, value, takes_complex)
 
 
 def check_not_replica(module: nn.Module) -> None:
@@ -230,10 +248,12 @@ def check_not_replica(module: nn.Module) -> None:
         raise RuntimeError(_DATA_PARALLEL)
 
 
-def _require_tensor(name: str, site: Site, tensor: object, source: object) -> Tensor:
+def _require_tensor(
+    name: str, site: Site, tensor: object, source: object, takes_complex: bool = False
+) -> Tensor:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"the {site} of {name!r} contains no tensor: {type(source).__name__}")
-    if not tensor.is_floating_point():
+    if not (tensor.is_floating_point() or (takes_complex and tensor.is_complex())):
         raise TypeError(f"the {site} of {name!r} must be floating point, got {tensor.dtype}")
     return tensor
 

@@ -20,8 +20,10 @@ class LightningCallback(Callback):
     The gradients are those of ``loss + penalty()``, also with ``accumulate_grad_batches`` and with
     the loss scale of ``precision="16-mixed"``. With manual optimization, only the loss scale is
     applied, because the trainer does not know about accumulation. Schedules follow the
-    ``global_step`` of the trainer, also when it resumes from a checkpoint. The hooks are removed
-    when the fit ends or fails.
+    ``global_step`` of the trainer, also when it resumes from a checkpoint or fits again: a second
+    fit of the same trainer continues, a new trainer starts at 0. The hooks are removed when the
+    fit ends or fails, and attached again when the next one starts. Without a logger, nothing is
+    logged.
 
     Every ``log_every_n_steps`` optimizer steps, all loggers of the trainer get the penalty of the
     last forward, the coefficients, and for each layer the density, L0, share of dead units and
@@ -34,7 +36,8 @@ class LightningCallback(Callback):
         meter: a :class:`sparsact.SparsityMeter` to log.
 
     Raises:
-        ValueError: a penalty is in mode ``"loss"``.
+        ValueError: a penalty is in mode ``"loss"``. When a fit starts: a penalty or the meter
+            was built for another model.
 
     Example:
         >>> import sparsact as sa
@@ -67,7 +70,7 @@ class LightningCallback(Callback):
             loss_scale = 1.0 if scaler is None else float(scaler.get_scale())
             return loss_scale / (trainer.accumulate_grad_batches if automatic else 1)
 
-        self._instruments.start(trainer.global_step, scale)
+        self._instruments.start(pl_module, trainer.global_step, scale)
 
     def on_train_batch_end(
         self,
@@ -87,7 +90,7 @@ class LightningCallback(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Exclude the forwards of a validation from the logs."""
-        self._instruments.begin_window()
+        self._instruments.end_evaluation()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remove the hooks."""

@@ -22,7 +22,9 @@ class TransformersCallback(TrainerCallback):
     the destination of the logs. The gradients are those of ``loss + penalty()``, also with the
     loss scale of float16 and with gradient accumulation, where micro-batches have equal weights.
     Schedules follow the ``global_step`` of the trainer, also when it resumes from a checkpoint.
-    The hooks are removed when training ends.
+    A second ``train()`` starts at 0 again, and a new trainer can be attached, as in
+    cross-validation. The hooks are removed when training ends, and attached again when the next
+    one starts. If a training fails, they stay.
 
     Every log of the training loss also contains the penalty of the last forward, the coefficients,
     and for each layer the density, L0, share of dead units and mean magnitude since the last log
@@ -33,7 +35,8 @@ class TransformersCallback(TrainerCallback):
         meter: a :class:`sparsact.SparsityMeter` to log.
 
     Raises:
-        ValueError: a penalty is in mode ``"loss"``.
+        ValueError: a penalty is in mode ``"loss"``. When training starts: a penalty or the meter
+            was built for another model.
         RuntimeError: training begins and the callback was not attached.
 
     Example:
@@ -57,19 +60,20 @@ class TransformersCallback(TrainerCallback):
     def attach(self, trainer: Trainer) -> Trainer:
         """Insert the callback before those of the trainer, so that it can add to their logs."""
         self._trainer = trainer
-        trainer.callback_handler.callbacks.insert(0, self)
+        if self not in trainer.callback_handler.callbacks:
+            trainer.callback_handler.callbacks.insert(0, self)
         return trainer
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Set the step of the penalties, and the factor by which losses are scaled."""
-        if self._trainer is None:
+        if self._trainer is None or self._trainer.state is not state:
             raise RuntimeError(
                 "add the callback to the trainer with callback.attach(trainer), not with "
-                "Trainer(callbacks=...)"
+                "Trainer(callbacks=...); to return to an earlier trainer, attach it again"
             )
-        self._instruments.start(state.global_step, self._scale)
+        self._instruments.start(self._trainer.model, state.global_step, self._scale)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -81,7 +85,7 @@ class TransformersCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Exclude the forwards of an evaluation from the logs."""
-        self._instruments.begin_window()
+        self._instruments.end_evaluation()
 
     def on_log(
         self,

@@ -14,7 +14,6 @@ from sparsact.hooks import (
     Removable,
     Site,
     call_patterns,
-    check_hookable,
     explain_missing,
     guessed_channel_dim,
     in_backward,
@@ -63,6 +62,8 @@ class SparsityMeter(Removable):
     Each call site has its own statistics: the second call of ``block.act`` within one forward of
     the modules around it is ``block.act#2``. Measuring changes no result of the model.
 
+    Of complex activations the moduli are measured.
+
     Args:
         model: the model; its code does not change.
         selectors: one selector of modules or calls, or several; see
@@ -95,7 +96,6 @@ class SparsityMeter(Removable):
         unit_dim: int | None = None,
         gradients: bool = False,
     ) -> None:
-        check_hookable(model)
         self._model = model
         self._patterns = call_patterns(model, selectors)
         self.unit_dim = unit_dim
@@ -131,10 +131,23 @@ class SparsityMeter(Removable):
         """Clear the statistics; the hooks remain."""
         self._layers.clear()
 
+    def attach(self) -> None:
+        """Install the hooks again after :meth:`remove`; while they are installed, do nothing.
+
+        Raises:
+            RuntimeError: the model is compiled meanwhile, or contains an ``nn.DataParallel``.
+        """
+        for taps in self._taps:
+            taps.attach()
+
     def remove(self) -> None:
         """Remove the hooks; the statistics so far can still be computed."""
         for taps in self._taps:
             taps.remove()
+
+    def watches(self, model: nn.Module) -> bool:
+        """Whether the meter is on `model`, on a part of it, or on a model that contains it."""
+        return self._taps[0].watches(model)
 
     def _see(self, site: str, index: int, activation: Tensor) -> None:
         if not in_backward():
@@ -180,6 +193,8 @@ class _Layer:
     def update(self, site: str, x: Tensor, unit_dim: int) -> None:
         if x.numel() == 0:
             return
+        if x.is_complex():
+            x = x.abs()
         if x.ndim < 2:
             x, unit_dim = x.reshape(1, -1), 1
         if self.active is not None and x.shape[unit_dim] != self.active.numel():

@@ -17,7 +17,6 @@ from sparsact.hooks import (
     Site,
     assign_calls,
     call_patterns,
-    check_hookable,
     explain_missing,
     in_backward,
     replaced_modules,
@@ -106,7 +105,6 @@ class ActivationPenalty(Removable):
         check_reduction(reduction)
         if mode not in get_args(Mode):
             raise InputError(f"mode= must be one of {get_args(Mode)}, got {mode!r}")
-        check_hookable(model)
         assigned = assign_calls(model, spec)
         self.penalties = {pattern.text: penalty for pattern, penalty in assigned}
         self.reduction: Reduction = reduction
@@ -125,8 +123,8 @@ class ActivationPenalty(Removable):
         self._set_step(0)
         self._selected = call_patterns(model, list(spec))
         self._patterns = [pattern for pattern, _ in assigned]
-        self._taps = CallTaps(model, self._patterns, self._see, on, select)
-        self._taps.around(model, self._start, self._end)
+        around = self._start, self._end
+        self._taps = CallTaps(model, self._patterns, self._see, on, select, around)
 
     def __call__(self) -> Tensor:
         """Return the penalty of the last forward, a float32 scalar to add to the loss; clear it.
@@ -191,10 +189,22 @@ class ActivationPenalty(Removable):
             )
         self._set_step(int(state["step"]))
 
+    def attach(self) -> None:
+        """Install the hooks again after :meth:`remove`; while they are installed, do nothing.
+
+        Raises:
+            RuntimeError: the model is compiled meanwhile, or contains ``nn.DataParallel``.
+        """
+        self._taps.attach()
+
     def remove(self) -> None:
         """Remove the hooks; the model is unchanged."""
         self._taps.remove()
         self._clear()
+
+    def watches(self, model: nn.Module) -> bool:
+        """Whether the penalty is on `model`, on a part of it, or on a model that contains it."""
+        return self._taps.watches(model)
 
     def _clear(self) -> None:
         self._values.clear()

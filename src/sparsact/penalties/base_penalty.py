@@ -42,7 +42,9 @@ class Penalty(ABC):
         """``argmin_u ½‖u − x‖² + step·penalty(u)``, of the shape and dtype of `x`.
 
         With a `step` of the shape of `x` it is ``argmin_u Σ ½(u − x)²/step + penalty(u)``. This is
-        the proximal operator for optimizers that have one step size per entry.
+        the proximal operator for optimizers that have one step size per entry. A complex `x` is
+        shrunk by modulus. A complex `step` has one step size for each real and each imaginary
+        part, as torch's Adam has.
 
         Raises:
             NotImplementedError: this penalty has no proximal operator in closed form.

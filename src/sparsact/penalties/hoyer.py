@@ -10,6 +10,7 @@ from torch import Tensor
 from sparsact._common.errors import InputError
 from sparsact.penalties.base_penalty import Coefficient, Penalty, check_coefficient, fixed
 from sparsact.thresholds.arguments import accumulate_dtype
+from sparsact.thresholds.complex_modulus import moduli
 from sparsact.thresholds.groups import Dims
 
 
@@ -45,6 +46,7 @@ class Hoyer(Penalty):
 
     def __call__(self, x: Tensor) -> Tensor:
         """The penalty on `x`: a scalar."""
+        x = moduli(x)
         if x.numel() == 0:
             return fixed(self.coef) * x.sum(dtype=accumulate_dtype(x))
         dims = _sample_dims(x, self.dim)
@@ -86,6 +88,7 @@ class HoyerSquare(Penalty):
 
     def __call__(self, x: Tensor) -> Tensor:
         """The penalty on `x`: a scalar."""
+        x = moduli(x)
         if x.numel() == 0:
             return fixed(self.coef) * x.sum(dtype=accumulate_dtype(x))
         ratio = _norm_ratio(x, _sample_dims(x, self.dim), at_zero=0.0)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sparsact._common.errors import InputError
 from sparsact.penalties.base_penalty import Coefficient, Penalty, check_coefficient, fixed
-from sparsact.thresholds.arguments import accumulate_dtype, values_can_be_read
+from sparsact.thresholds.arguments import accumulate_dtype, check_input, values_can_be_read
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class KLSparsity(Penalty):
 
     def __call__(self, x: Tensor) -> Tensor:
         """The penalty on `x`: a scalar."""
+        check_input(x, "KLSparsity")
         dtype = accumulate_dtype(x)
         if x.numel() == 0:
             return fixed(self.coef) * x.sum(dtype=dtype)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from sparsact.penalties.base_penalty import Coefficient, Penalty, check_coefficient, fixed
+from sparsact.penalties.entry_metric import prox_of_modulus
 from sparsact.penalties.padding_mask import without_padding
 from sparsact.thresholds.arguments import (
     Sides,
@@ -18,6 +19,7 @@ from sparsact.thresholds.arguments import (
     widen_like,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to
+from sparsact.thresholds.complex_modulus import check_sides, moduli
 from sparsact.thresholds.jumprelu import JumpReLU
 from sparsact.thresholds.straight_through import check_window, window
 from sparsact.thresholds.threshold_module import ThresholdModule
@@ -65,10 +67,12 @@ class L0(Penalty):
 
     def __call__(self, x: Tensor) -> Tensor:
         """The penalty on `x`: a scalar."""
+        x = self._without_phase(x)
         return self.at_level(x, self._theta(x))
 
     def masked(self, x: Tensor, mask: Tensor) -> Tensor:
         """The penalty on the kept positions; θ learns from these alone."""
+        x = self._without_phase(x)
         theta = self._theta(x)
         if isinstance(theta, Tensor):  # padding, set to 0, lies in the window of a small θ
             theta = without_padding(theta.expand_as(x), mask, True, math.inf)
@@ -82,6 +86,9 @@ class L0(Penalty):
 
     def prox(self, x: Tensor, step: float | Tensor) -> Tensor:
         """`x` beyond ``θ + √(2·step·coef)``, else `x` clamped to ±θ. For θ = 0: hard shrinkage."""
+        if x.is_complex():
+            check_sides(self._sides)
+            return prox_of_modulus(self, x, step)
         wide = widen(x)
         theta = widen_like(self._theta(x), wide)
         cut = theta + (2 * step * fixed(self.coef)) ** 0.5
@@ -93,6 +100,11 @@ class L0(Penalty):
         if isinstance(self.threshold, ThresholdModule):
             return broadcast_threshold(self.threshold.threshold(x), x, "threshold")
         return float(self.threshold)
+
+    def _without_phase(self, x: Tensor) -> Tensor:
+        if x.is_complex():
+            check_sides(self._sides)
+        return moduli(x)
 
     @property
     def _sides(self) -> Sides:

@@ -9,7 +9,9 @@ from torch.autograd import Function
 
 from sparsact._common.errors import InputError
 from sparsact.penalties.base_penalty import Coefficient, Penalty, check_coefficient, fixed
+from sparsact.penalties.entry_metric import prox_of_modulus
 from sparsact.thresholds.arguments import widen
+from sparsact.thresholds.complex_modulus import moduli
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class LogSum(Penalty):
 
     def __call__(self, x: Tensor) -> Tensor:
         """The penalty on `x`: a scalar."""
-        total: Tensor = _LogSum.apply(x, self.eps)  # type: ignore[no-untyped-call]
+        total: Tensor = _LogSum.apply(moduli(x), self.eps)  # type: ignore[no-untyped-call]
         return fixed(self.coef) * total
 
     def prox(self, x: Tensor, step: float | Tensor) -> Tensor:
@@ -49,6 +51,8 @@ class LogSum(Penalty):
         If ``a ≤ ε²``, the objective is convex and 0 is its minimiser for ``|x| ≤ a/ε``. Otherwise
         the two costs are compared.
         """
+        if x.is_complex():
+            return prox_of_modulus(self, x, step)
         scaled = step * fixed(self.coef)
         wide = widen(x)
         size = wide.abs()

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from sparsact.penalties.base_penalty import Coefficient, Penalty, check_coefficient, fixed
-from sparsact.penalties.l1_l2 import absolute_sum, square_sum
+from sparsact.penalties.entry_metric import prox_of_modulus
+from sparsact.penalties.l1_l2 import L1, absolute_sum, square_sum
 from sparsact.thresholds.arguments import widen, widen_like
-from sparsact.thresholds.softshrink import softshrink
+from sparsact.thresholds.complex_modulus import moduli
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class SmoothL1(Penalty):
         """The penalty on `x`: a scalar."""
         if self.beta == 0:
             return fixed(self.coef) * absolute_sum(x)
-        wide = widen(x)  # in half precision, the difference of the two sums would lose its gradient
+        wide = widen(
+            moduli(x)
+        )  # in half precision, the difference of the two sums would lose its gradient
         near = wide.clamp(-self.beta, self.beta)
         linear = absolute_sum(wide - near)
         return fixed(self.coef) * (linear + square_sum(near) / (2 * self.beta))
@@ -47,7 +50,9 @@ class SmoothL1(Penalty):
         """`x` minus ``x·s/(beta + s)`` clamped to ±s, with ``s = step·coef``."""
         lambd = step * fixed(self.coef)
         if self.beta == 0:
-            return softshrink(x, lambd)
+            return L1(1.0).prox(x, lambd)
+        if x.is_complex():
+            return prox_of_modulus(self, x, step)
         wide = widen(x)
         bound = widen_like(lambd, wide)
         shift = torch.clamp(wide * (bound / (self.beta + bound)), -bound, bound)

@@ -13,7 +13,8 @@ Sides = Literal["both", "positive", "negative"]
 
 def accumulate_dtype(x: Tensor) -> torch.dtype:
     """The dtype for comparing `x` with a threshold and for summing it: float32 or float64."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
+    double = x.dtype in (torch.float64, torch.complex128)
+    return torch.float64 if double else torch.float32
 
 
 def widen(x: Tensor) -> Tensor:
@@ -32,6 +33,11 @@ def check_input(x: Tensor, function: str) -> None:
     """Raise TypeError unless `x` is a real floating-point tensor."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{function} expects a tensor, got {type(x).__name__}")
+    if x.is_complex():
+        raise TypeError(
+            f"{function} takes no {x.dtype}, because complex numbers have no sign; apply it to "
+            "the modulus, x.abs()"
+        )
     if not x.is_floating_point():
         raise TypeError(
             f"{function} expects a floating-point tensor, got {x.dtype}; convert it with .float()"

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
 from sparsact.thresholds.arguments import check_input
+from sparsact.thresholds.complex_modulus import is_complex
 from sparsact.thresholds.hardshrink import hardshrink
 from sparsact.thresholds.jumprelu import jumprelu
 from sparsact.thresholds.topk import By, check_selection, ranked, select
@@ -26,8 +27,8 @@ def batch_topk(
     """Keep the k·B largest entries of a batch of B rows, set the others to zero.
 
     Args:
-        x: any shape, floating point. `dim` holds the entries of a row; all other dims count
-            rows, ``B = numel/size(dim)``.
+        x: any shape, floating point; complex with ``by="magnitude"``. `dim` holds the entries of
+            a row; all other dims count rows, ``B = numel/size(dim)``.
         k: number of entries kept per row on average; with more than a row has, all are kept.
         dim: the dim that holds the entries of a row.
         by: ``"value"`` applies relu and keeps the largest values; ``"magnitude"`` keeps the
@@ -47,7 +48,7 @@ def batch_topk(
         exact: ``∂x = 1`` on the kept entries (with ``by="value"`` on those above 0).
 
     Raises:
-        TypeError: `x` is not floating point, or k is not an integer.
+        TypeError: `x` is neither floating point nor complex, or k is not an integer.
         ValueError: k is negative, or `by` is unknown.
 
     Example:
@@ -58,7 +59,8 @@ def batch_topk(
     Source:
         Bussmann et al., "BatchTopK Sparse Autoencoders" (2024), eq. 4.
     """
-    check_input(x, "batch_topk")
+    if not is_complex(x):
+        check_input(x, "batch_topk")
     check_selection(k, by)
     values, score = ranked(x, by, mask)
     rows = None if mask is None else mask.expand(x.shape).any(dim).sum()

@@ -20,6 +20,7 @@ from sparsact.thresholds.arguments import (
     widen_like,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to
+from sparsact.thresholds.complex_modulus import check_sides, clip_modulus, is_complex
 from sparsact.thresholds.fused_dispatch import as_tensor, backward_is_fused, forward_is_fused
 from sparsact.thresholds.threshold_module import ThresholdModule
 
@@ -37,7 +38,8 @@ def clip(
     """Clip: ``clamp(x, −λ, λ)``, or ``clamp(x, lo, hi)`` for a box.
 
     Args:
-        x: any shape, floating point.
+        x: any shape, floating point or complex. The modulus of complex entries is clipped; it
+            has no bounds `lo` and `hi`.
         lambd: λ ≥ 0, a float or a tensor that broadcasts to the shape of `x`. Cannot be combined
             with `lo` or `hi`.
         lo: lower bound of any sign; None for no lower bound.
@@ -54,7 +56,7 @@ def clip(
         ``∂λ = 1[x ≥ λ] − 1[x ≤ −λ]``. At a bound the gradient goes to the bound, not to `x`.
 
     Raises:
-        TypeError: `x` is not floating point.
+        TypeError: `x` is neither floating point nor complex.
         ValueError: there is no bound, λ comes together with a bound, λ is negative, a bound is
             NaN, or ``lo > hi``.
 
@@ -68,6 +70,9 @@ def clip(
         Choi et al., "PACT: Parameterized Clipping Activation" (2018), eqs. 1-2, with the same
         gradient at the bound.
     """
+    if is_complex(x):
+        clipped = _clip_complex(x, lambd, lo, hi, sides)
+        return restrict(x, clipped, "both", mask, zero_other)
     check_input(x, "clip")
     if lambd is not None:
         if lo is not None or hi is not None:
@@ -80,7 +85,7 @@ def clip(
         lo = _as_bound(-torch.inf if lo is None else lo, x, "lo")
         hi = _as_bound(torch.inf if hi is None else hi, x, "hi")
         _check_order(lo, hi)
-    clipped: Tensor = _Clip.apply(x, lo, hi)
+    clipped = _Clip.apply(x, lo, hi)
     return restrict(x, clipped, sides, mask, zero_other)
 
 
@@ -125,6 +130,13 @@ class Clip(ThresholdModule):
         """λ, and the lower bound if it is not −λ."""
         floor = "" if self.lo is None else f", lo={self.lo:g}"
         return super().extra_repr() + floor
+
+
+def _clip_complex(x: Tensor, lambd: Any, lo: Any, hi: Any, sides: Sides) -> Tensor:
+    check_sides(sides)
+    if lambd is None or lo is not None or hi is not None:
+        raise InputError("clip limits the modulus of a complex input: pass lambd=, not lo= or hi=")
+    return clip_modulus(x, broadcast_threshold(lambd, x))
 
 
 def _as_bound(value: float | Tensor, x: Tensor, name: str) -> float | Tensor:

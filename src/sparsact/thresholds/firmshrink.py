@@ -1,6 +1,7 @@
 """Firm shrinkage: function, autograd function and module."""
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from sparsact.thresholds.arguments import (
     widen_like,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
+from sparsact.thresholds.complex_modulus import by_modulus, is_complex
 from sparsact.thresholds.softshrink import soft_part
 from sparsact.thresholds.threshold_module import BandModule, mean_text
 
@@ -39,7 +41,7 @@ def firmshrink(
     concave penalty MCP(α, γ).
 
     Args:
-        x: any shape, floating point.
+        x: any shape, floating point or complex. Complex entries are shrunk by modulus.
         lambd: λ ≥ 0, a float or a tensor that broadcasts to the shape of `x`.
         upper: μ ≥ λ, a float or a tensor that broadcasts to the shape of `x`. ``μ = inf`` is
             soft shrinkage, ``μ = λ`` is hard shrinkage, entry by entry.
@@ -58,7 +60,7 @@ def firmshrink(
         one. Only the output is kept for backward.
 
     Raises:
-        TypeError: `x` is not floating point.
+        TypeError: `x` is neither floating point nor complex.
         ValueError: λ is negative or not finite, μ < λ or μ is NaN, or one of them does not
             broadcast. The values of tensors are checked in eager mode on the CPU only; elsewhere
             μ < λ acts as μ = λ.
@@ -71,6 +73,9 @@ def firmshrink(
         Gao & Bruce, "WaveShrink with firm shrinkage", Statistica Sinica 7 (1997), eq. 2.4;
         Zhang, "Nearly unbiased variable selection under minimax concave penalty" (2010).
     """
+    if is_complex(x):
+        shrink = partial(firmshrink, lambd=lambd, upper=upper)
+        return by_modulus(x, shrink, sides, mask, zero_other)
     check_input(x, "firmshrink")
     lambd = broadcast_threshold(lambd, x)
     upper = _check_upper(upper, lambd, x)

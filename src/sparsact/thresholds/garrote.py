@@ -1,5 +1,6 @@
 """The non-negative garrote: function, autograd function and module."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from sparsact.thresholds.arguments import (
     widen_like,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
+from sparsact.thresholds.complex_modulus import by_modulus, is_complex
 from sparsact.thresholds.softshrink import soft_part
 from sparsact.thresholds.threshold_module import BandModule
 
@@ -32,7 +34,7 @@ def garrote(
     The proximal operator of ``¼(y√(y² + 4λ²) − y²) + λ²·asinh(y/2λ)``, ``y = |x|``.
 
     Args:
-        x: any shape, floating point.
+        x: any shape, floating point or complex. Complex entries are shrunk by modulus.
         lambd: λ ≥ 0, a float or a tensor that broadcasts to the shape of `x`.
         sides: ``"positive"`` or ``"negative"`` acts on entries of that sign only.
         mask: boolean, broadcasts to `x`; the function acts where it is True.
@@ -47,7 +49,7 @@ def garrote(
         backward, because it determines x outside the band.
 
     Raises:
-        TypeError: `x` is not floating point.
+        TypeError: `x` is neither floating point nor complex.
         ValueError: λ is negative or not finite, or does not broadcast.
 
     Example:
@@ -58,6 +60,9 @@ def garrote(
         Breiman, "Better subset regression using the nonnegative garrote", Technometrics 37
         (1995); Gao, "Wavelet shrinkage denoising using the non-negative garrote", JCGS 7 (1998).
     """
+    if is_complex(x):
+        shrink = partial(garrote, lambd=lambd)
+        return by_modulus(x, shrink, sides, mask, zero_other)
     check_input(x, "garrote")
     shrunk: Tensor = _Garrote.apply(x, broadcast_threshold(lambd, x))
     return restrict(x, shrunk, sides, mask, zero_other)

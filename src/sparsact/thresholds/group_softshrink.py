@@ -8,7 +8,9 @@ from torch.autograd import Function
 
 from sparsact.thresholds.arguments import check_input, restrict, widen
 from sparsact.thresholds.backward import keep, kept
+from sparsact.thresholds.complex_modulus import is_complex
 from sparsact.thresholds.groups import Dims, Groups, zero_outside
+from sparsact.thresholds.index_groups import IndexLists, check_index_lists, make_groups
 from sparsact.thresholds.threshold_module import BandModule
 
 
@@ -18,18 +20,22 @@ def group_softshrink(
     dim: Dims = -1,
     group_size: int | None = None,
     *,
+    groups: IndexLists | None = None,
     mask: Tensor | None = None,
     zero_other: bool = False,
 ) -> Tensor:
     """Group soft shrinkage: ``max(1 − λ/‖x_g‖₂, 0)·x_g``, the proximal operator of ``λΣ‖x_g‖₂``.
 
     Args:
-        x: any shape, floating point.
+        x: any shape, floating point or complex. Complex entries add their modulus to a norm.
         lambd: λ ≥ 0, a float or a tensor that broadcasts to the shape of the group norms. That is
             the shape of `x` with the number of groups along `dim` in place of the size of `dim`.
         dim: the dim, or dims, along which entries form groups.
         group_size: None makes all of `dim` one group; a number cuts one `dim` into contiguous
             groups of that size.
+        groups: lists of indices along `dim` (the last one of several dims), one per group, such
+            as ``[[0, 1, 2], [3, 4]]``. Groups may not overlap. Entries in no group are
+            treated as entries outside `mask`.
         mask: boolean, broadcasts to `x`; entries where it is False belong to no group.
         zero_other: entries outside `mask` become 0 instead of passing unchanged.
 
@@ -42,9 +48,10 @@ def group_softshrink(
         both are 0 for ``n ≤ λ``. Only the output is kept for backward.
 
     Raises:
-        TypeError: `x` is not floating point.
+        TypeError: `x` is neither floating point nor complex.
         ValueError: λ is negative or not finite, or does not broadcast; `group_size` does not
-            divide the size of `dim`, or comes with several dims.
+            divide the size of `dim`, or comes with several dims; `groups` overlap, contain an index
+            that does not exist, or come with `group_size`.
 
     Example:
         >>> x = torch.tensor([3.0, 4.0, 0.3, 0.4])
@@ -55,12 +62,18 @@ def group_softshrink(
         Yuan & Lin, "Model selection and estimation in regression with grouped variables", JRSS
         B 68 (2006), eq. 2.4, without its factor √p.
     """
-    check_input(x, "group_softshrink")
-    groups = Groups(x, dim, group_size)
-    lambd = groups.broadcast(lambd, "lambd")
+    if not is_complex(x):
+        check_input(x, "group_softshrink")
+    grouping = make_groups(x, dim, group_size, groups)
+    lambd = grouping.broadcast(lambd, "lambd")
     if x.numel() == 0:
         return x.clone()
-    shrunk: Tensor = _GroupSoftshrink.apply(zero_outside(x, mask), lambd, groups)
+    mask = grouping.members(x, mask)
+    inside = zero_outside(x, mask)
+    if x.is_complex():
+        shrunk = grouping.shrink_complex(inside, lambd)
+    else:
+        shrunk = _GroupSoftshrink.apply(inside, lambd, grouping)
     return restrict(x, shrunk, "both", mask, zero_other)
 
 
@@ -75,6 +88,7 @@ class GroupSoftshrink(BandModule):
         channel_dim: the dim of the norms along which λ differs, if there are several.
         dim: the dim, or dims, along which entries form groups.
         group_size: the size of the groups, as in the function.
+        groups: lists of indices along `dim`, as in the function.
         zero_other: entries outside the mask become 0 instead of passing unchanged.
 
     ``init_from`` sets the share of *groups* that become zero.
@@ -99,30 +113,36 @@ class GroupSoftshrink(BandModule):
         *,
         dim: Dims = -1,
         group_size: int | None = None,
+        groups: IndexLists | None = None,
         zero_other: bool = False,
     ) -> None:
         super().__init__(lambd, learnable, num_parameters, channel_dim, zero_other=zero_other)
         self.dim = dim
         self.group_size = group_size
+        self.groups = None if groups is None else check_index_lists(groups, group_size)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`; only entries where `mask` is True belong to groups."""
         return group_softshrink(x, self.threshold(x), **self._options(), mask=mask)
 
     def _options(self) -> dict[str, Any]:
-        return {"dim": self.dim, "group_size": self.group_size, "zero_other": self.zero_other}
+        return {**self._grouping(), "zero_other": self.zero_other}
+
+    def _grouping(self) -> dict[str, Any]:
+        return {"dim": self.dim, "group_size": self.group_size, "groups": self.groups}
 
     def _lambd_shape(self, x: Tensor) -> tuple[int, ...]:
-        return Groups(x, self.dim, self.group_size).norm_shape
+        return make_groups(x, **self._grouping()).norm_shape
 
     def _score(self, sample: Tensor) -> tuple[Tensor, None]:
-        groups = Groups(sample, self.dim, self.group_size)
-        return groups.norm(groups.split(widen(sample))).reshape(groups.norm_shape), None
+        groups = make_groups(sample, **self._grouping())
+        return groups.per_group(groups.norm(groups.split(widen(sample)))), None
 
     def extra_repr(self) -> str:
         """λ, and the groups."""
         size = "" if self.group_size is None else f", group_size={self.group_size}"
-        return super().extra_repr() + f", dim={self.dim}" + size
+        lists = "" if self.groups is None else f", {len(self.groups)} groups of indices"
+        return super().extra_repr() + f", dim={self.dim}" + size + lists
 
 
 class _GroupSoftshrink(Function):
@@ -167,7 +187,7 @@ def group_gradients(
     live = norm != 0
     usable = live & (norm < torch.inf)
     direction = torch.where(usable, split, 0.0) / torch.where(usable, norm, 1.0)
-    along = (direction * grad).sum(groups.dims, keepdim=True)
+    along = groups.sum(direction * grad)
     pull = wide_lambd / torch.where(live, norm + wide_lambd, torch.inf)
     inside = split.isnan() | live  # isnan first: it has the strides of x
     grad_split = torch.where(inside, grad - pull * (grad - direction * along), 0.0)

@@ -1,11 +1,15 @@
 """How the entries of a tensor form groups, and the norms of these groups."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from sparsact._common.errors import InputError
 from sparsact.thresholds.arguments import broadcasts_to, check_mask, check_threshold, widen_like
 from sparsact.thresholds.backward import sum_to
+from sparsact.thresholds.complex_modulus import moduli, ratio, scale
+from sparsact.thresholds.softshrink import softshrink
 
 Dims = int | tuple[int, ...]
 
@@ -86,12 +90,43 @@ class Groups:
             return wide_lambd
         return wide_lambd.unsqueeze(self.dims[0])
 
+    def members(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
+        """The entries that `mask` selects and that belong to a group; None for all."""
+        return mask
+
+    def entries(self, split: Tensor) -> int | Tensor:
+        """The number of entries of a group of a split tensor."""
+        return math.prod([split.shape[d] for d in self.dims])
+
+    def sum(self, split: Tensor) -> Tensor:
+        """The sum over each group of a split tensor; it broadcasts against the split tensor."""
+        return split.sum(self.dims, keepdim=True)
+
+    def amax(self, split: Tensor) -> Tensor:
+        """The largest entry of each group of a split tensor, as in :meth:`sum`."""
+        return split.amax(self.dims, keepdim=True)
+
+    def length(self, split: Tensor) -> Tensor:
+        """The norm of each group of a split tensor whose squares stay in range."""
+        norm: Tensor = torch.linalg.vector_norm(split, 2, self.dims, keepdim=True)
+        return norm
+
+    def per_group(self, spread: Tensor) -> Tensor:
+        """A result of :meth:`sum` or :meth:`norm` in the shape of the norms."""
+        return spread.reshape(self.norm_shape)
+
     def norm(self, wide: Tensor) -> Tensor:
         """The norms of the groups of a split tensor; `dims` keep the size 1."""
         peak = wide.detach().abs().amax(self.dims, keepdim=True)
         unit = torch.where((peak > 0) & (peak < torch.inf), peak, 1.0)
         norm: Tensor = torch.linalg.vector_norm(wide / unit, dim=self.dims, keepdim=True)
         return unit * norm
+
+    def shrink_complex(self, x: Tensor, lambd: float | Tensor) -> Tensor:
+        """Group soft shrinkage of a complex tensor, by the norms of the moduli."""
+        norm = self.norm(self.split(moduli(x)))
+        shrunk = softshrink(norm, self.widen_lambd(lambd, norm))
+        return self.join(scale(self.split(x), ratio(shrunk, norm)))
 
     def sum_to(self, gradient: Tensor, like: Tensor) -> Tensor:
         """Sum a gradient of the shape of a split tensor's norms to the shape of λ."""

@@ -1,6 +1,7 @@
 """Half shrinkage: function, autograd function and module."""
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from sparsact.thresholds.arguments import (
     widen_like,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
+from sparsact.thresholds.complex_modulus import by_modulus, is_complex
 from sparsact.thresholds.garrote import lambd_share
 from sparsact.thresholds.threshold_module import BandModule
 
@@ -34,7 +36,7 @@ def halfshrink(
     ``u = (λ/1.5)^1.5``. The output jumps from 0 to ⅔λ at the cut-off.
 
     Args:
-        x: any shape, floating point.
+        x: any shape, floating point or complex. Complex entries are shrunk by modulus.
         lambd: λ ≥ 0, the cut-off: a float or a tensor that broadcasts to the shape of `x`.
         sides: ``"positive"`` or ``"negative"`` acts on entries of that sign only.
         mask: boolean, broadcasts to `x`; the function acts where it is True.
@@ -50,7 +52,7 @@ def halfshrink(
         contributes nothing. Only the output is kept for backward.
 
     Raises:
-        TypeError: `x` is not floating point.
+        TypeError: `x` is neither floating point nor complex.
         ValueError: λ is negative or not finite, or does not broadcast.
 
     Example:
@@ -62,6 +64,9 @@ def halfshrink(
         solver", IEEE TNNLS 23 (2012), theorem 1. Their objective has no ½ before the square, so
         their λ is 2u.
     """
+    if is_complex(x):
+        shrink = partial(halfshrink, lambd=lambd)
+        return by_modulus(x, shrink, sides, mask, zero_other)
     check_input(x, "halfshrink")
     shrunk: Tensor = _Halfshrink.apply(x, broadcast_threshold(lambd, x))
     return restrict(x, shrunk, sides, mask, zero_other)

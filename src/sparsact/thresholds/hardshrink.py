@@ -1,5 +1,6 @@
 """Hard shrinkage: function, autograd function and module."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from sparsact.thresholds.arguments import (
     widen_like,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
+from sparsact.thresholds.complex_modulus import by_modulus, is_complex
 from sparsact.thresholds.fused_dispatch import backward_is_fused, forward_is_fused
 from sparsact.thresholds.straight_through import Kernel, check_window, window, window_text
 from sparsact.thresholds.threshold_module import BandModule
@@ -37,7 +39,7 @@ def hardshrink(
     """Hard shrinkage: ``x·1[|x| > λ]``, the proximal operator of ``(λ²/2)·‖x‖₀``.
 
     Args:
-        x: any shape, floating point.
+        x: any shape, floating point or complex. Complex entries are shrunk by modulus.
         lambd: λ ≥ 0, a float or a tensor that broadcasts to the shape of `x`.
         bandwidth: ε > 0, the width of the window around ±λ in which λ receives a gradient.
         kernel: the shape K_ε of that window, of area 1 and height 1/ε:
@@ -59,7 +61,7 @@ def hardshrink(
         only the output is kept.
 
     Raises:
-        TypeError: `x` is not floating point.
+        TypeError: `x` is neither floating point nor complex.
         ValueError: λ is negative or not finite, or does not broadcast; ε is not positive;
             the kernel is unknown.
 
@@ -72,6 +74,9 @@ def hardshrink(
         (1994). The gradient of λ is that of Rajamanoharan et al., "Jumping Ahead" (2024), eq. 11
         (with the rectangle), mirrored to both signs.
     """
+    if is_complex(x):
+        shrink = partial(hardshrink, lambd=lambd, bandwidth=bandwidth, kernel=kernel)
+        return by_modulus(x, shrink, sides, mask, zero_other)
     check_input(x, "hardshrink")
     check_window(bandwidth, kernel)
     lambd = broadcast_threshold(lambd, x)

@@ -86,6 +86,8 @@ class JumpReLU(BandModule):
         tensor([0., 0., 1.])
     """
 
+    _shrinks_modulus = False
+
     def __init__(
         self,
         threshold: float | Tensor = 0.5,

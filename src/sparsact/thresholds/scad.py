@@ -1,6 +1,7 @@
 """SCAD shrinkage: function, autograd function and module."""
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from sparsact.thresholds.arguments import (
     widen_like,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
+from sparsact.thresholds.complex_modulus import by_modulus, is_complex
 from sparsact.thresholds.softshrink import soft_part
 from sparsact.thresholds.threshold_module import BandModule
 
@@ -35,7 +37,7 @@ def scad(
     The proximal operator, with step 1, of the smoothly clipped absolute deviation penalty.
 
     Args:
-        x: any shape, floating point.
+        x: any shape, floating point or complex. Complex entries are shrunk by modulus.
         lambd: λ ≥ 0, a float or a tensor that broadcasts to the shape of `x`.
         a: a > 2; entries beyond aλ pass unchanged.
         sides: ``"positive"`` or ``"negative"`` acts on entries of that sign only.
@@ -51,7 +53,7 @@ def scad(
         ``∂λ = −sign(x)·{0, 1, a/(a − 2), 0}``. Only the output is kept for backward.
 
     Raises:
-        TypeError: `x` is not floating point.
+        TypeError: `x` is neither floating point nor complex.
         ValueError: λ is negative or not finite, or does not broadcast; a is not above 2.
 
     Example:
@@ -62,6 +64,9 @@ def scad(
         Fan & Li, "Variable selection via nonconcave penalized likelihood and its oracle
         properties", JASA 96 (2001), eq. 2.8, which suggests a = 3.7.
     """
+    if is_complex(x):
+        shrink = partial(scad, lambd=lambd, a=a)
+        return by_modulus(x, shrink, sides, mask, zero_other)
     check_input(x, "scad")
     _check_a(a)
     lambd = broadcast_threshold(lambd, x)

@@ -81,6 +81,8 @@ class SigmoidGate(BandModule):
         tensor([0.0000, 0.2500])
     """
 
+    _shrinks_modulus = False
+
     def __init__(
         self,
         lambd: float | Tensor = 0.5,

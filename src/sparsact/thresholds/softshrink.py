@@ -1,5 +1,6 @@
 """Soft shrinkage: function, autograd function and module."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from sparsact.thresholds.arguments import (
     widen_like,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
+from sparsact.thresholds.complex_modulus import by_modulus, is_complex
 from sparsact.thresholds.fused_dispatch import as_tensor, backward_is_fused, forward_is_fused
 from sparsact.thresholds.threshold_module import BandModule
 
@@ -34,7 +36,7 @@ def softshrink(
     """Soft shrinkage: ``sign(x)·max(|x| − λ, 0)``, the proximal operator of ``λ|x|``.
 
     Args:
-        x: any shape, floating point.
+        x: any shape, floating point or complex. Complex entries are shrunk by modulus.
         lambd: λ ≥ 0, a float or a tensor that broadcasts to the shape of `x`.
         sides: ``"positive"`` or ``"negative"`` acts on entries of that sign only.
         mask: boolean, broadcasts to `x`; the function acts where it is True.
@@ -54,7 +56,7 @@ def softshrink(
         ``torch.relu``.
 
     Raises:
-        TypeError: `x` is not floating point.
+        TypeError: `x` is neither floating point nor complex.
         ValueError: λ is negative or not finite, or does not broadcast.
 
     Example:
@@ -64,6 +66,9 @@ def softshrink(
     Source:
         Donoho, "De-noising by soft-thresholding", IEEE Trans. Inf. Theory 41 (1995).
     """
+    if is_complex(x):
+        shrink = partial(softshrink, lambd=lambd)
+        return by_modulus(x, shrink, sides, mask, zero_other)
     check_input(x, "softshrink")
     lambd = broadcast_threshold(lambd, x)
     shrunk: Tensor = _Softshrink.apply(x, lambd)

@@ -1,5 +1,6 @@
 """Soft shrinkage of entries and of groups: function, autograd function and module."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,9 +17,11 @@ from sparsact.thresholds.arguments import (
     widen_like,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
+from sparsact.thresholds.complex_modulus import by_modulus, is_complex
 from sparsact.thresholds.group_softshrink import group_gradients, shrink_groups
 from sparsact.thresholds.groups import Dims, Groups, zero_outside
-from sparsact.thresholds.softshrink import soft_part
+from sparsact.thresholds.index_groups import IndexLists, check_index_lists, make_groups
+from sparsact.thresholds.softshrink import soft_part, softshrink
 from sparsact.thresholds.threshold_module import BandModule, magnitude, mean_text
 
 
@@ -29,6 +32,7 @@ def sparse_group_softshrink(
     dim: Dims = -1,
     group_size: int | None = None,
     *,
+    groups: IndexLists | None = None,
     mask: Tensor | None = None,
     zero_other: bool = False,
 ) -> Tensor:
@@ -37,12 +41,14 @@ def sparse_group_softshrink(
     The proximal operator of ``λ₁‖x‖₁ + λ₂Σ‖x_g‖₂``.
 
     Args:
-        x: any shape, floating point.
+        x: any shape, floating point or complex. Complex entries are shrunk by modulus.
         lambd: λ₁ ≥ 0, a float or a tensor that broadcasts to the shape of `x`.
         group_lambd: λ₂ ≥ 0, a float or a tensor that broadcasts to the shape of the group norms,
             as in :func:`group_softshrink`.
         dim: the dim, or dims, along which entries form groups.
         group_size: the size of the groups, as in :func:`group_softshrink`.
+        groups: lists of indices, as in :func:`group_softshrink`. Entries in no group are only
+            shrunk by λ₁.
         mask: boolean, broadcasts to `x`; entries where it is False belong to no group.
         zero_other: entries outside `mask` become 0 instead of passing unchanged.
 
@@ -55,7 +61,7 @@ def sparse_group_softshrink(
         Only the output is kept for backward.
 
     Raises:
-        TypeError: `x` is not floating point.
+        TypeError: `x` is neither floating point nor complex.
         ValueError: as for :func:`group_softshrink`.
 
     Example:
@@ -67,13 +73,23 @@ def sparse_group_softshrink(
         Simon et al., "A sparse-group lasso", JCGS 22 (2013), sec. 3; Friedman et al., "A note
         on the group lasso and a sparse group lasso" (2010).
     """
-    check_input(x, "sparse_group_softshrink")
-    groups = Groups(x, dim, group_size)
+    if not is_complex(x):
+        check_input(x, "sparse_group_softshrink")
+    grouping = make_groups(x, dim, group_size, groups)
     lambd = broadcast_threshold(lambd, x)
-    group_lambd = groups.broadcast(group_lambd, "group_lambd")
+    group_lambd = grouping.broadcast(group_lambd, "group_lambd")
     if x.numel() == 0:
         return x.clone()
-    shrunk: Tensor = _SparseGroupSoftshrink.apply(zero_outside(x, mask), lambd, group_lambd, groups)
+    members = grouping.members(x, mask)
+    inside = zero_outside(x, members)
+    if x.is_complex():
+        soft = by_modulus(inside, partial(softshrink, lambd=lambd))
+        shrunk = grouping.shrink_complex(soft, group_lambd)
+    else:
+        shrunk = _SparseGroupSoftshrink.apply(inside, lambd, group_lambd, grouping)
+    if groups is not None:
+        x = softshrink(x, lambd, mask=mask, zero_other=zero_other)
+        return restrict(x, shrunk, "both", members, False)
     return restrict(x, shrunk, "both", mask, zero_other)
 
 
@@ -88,6 +104,7 @@ class SparseGroupSoftshrink(BandModule):
             one.
         dim: the dim, or dims, along which entries form groups.
         group_size: the size of the groups, as in the function.
+        groups: lists of indices along `dim`, as in the function.
         zero_other: entries outside the mask become 0 instead of passing unchanged.
 
     ``init_from`` multiplies λ₁ and λ₂ by one factor, so that the share `sparsity` of the
@@ -115,6 +132,7 @@ class SparseGroupSoftshrink(BandModule):
         group_lambd: float = 0.5,
         dim: Dims = -1,
         group_size: int | None = None,
+        groups: IndexLists | None = None,
         zero_other: bool = False,
     ) -> None:
         super().__init__(lambd, learnable, num_parameters, channel_dim, zero_other=zero_other)
@@ -123,6 +141,7 @@ class SparseGroupSoftshrink(BandModule):
         self.group_lambd = torch.nn.Parameter(start) if learnable else float(group_lambd)
         self.dim = dim
         self.group_size = group_size
+        self.groups = None if groups is None else check_index_lists(groups, group_size)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`; only entries where `mask` is True belong to groups."""
@@ -141,6 +160,7 @@ class SparseGroupSoftshrink(BandModule):
             group_lambd,
             self.dim,
             self.group_size,
+            groups=self.groups,
             mask=mask,
             zero_other=self.zero_other,
         )
@@ -167,7 +187,8 @@ class SparseGroupSoftshrink(BandModule):
         """Both λ, and the groups."""
         size = "" if self.group_size is None else f", group_size={self.group_size}"
         group = f", group_lambd={mean_text(self.group_lambd)}, dim={self.dim}"
-        return super().extra_repr() + group + size
+        lists = "" if self.groups is None else f", {len(self.groups)} groups of indices"
+        return super().extra_repr() + group + size + lists
 
 
 class _SparseGroupSoftshrink(Function):

@@ -1,6 +1,6 @@
 """The base classes of the threshold modules: a fixed or learned λ, and its start from data."""
 
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from sparsact.thresholds.arguments import (
     check_threshold,
     widen,
 )
+from sparsact.thresholds.complex_modulus import check_sides, is_complex
 from sparsact.thresholds.lambd_for_sparsity import check_sparsity, lambd_for_sparsity
 
 M = TypeVar("M", bound="BandModule")
@@ -126,6 +127,9 @@ class BandModule(ThresholdModule):
         ValueError: `sides` is unknown; otherwise as for :class:`ThresholdModule`.
     """
 
+    _shrinks_modulus: ClassVar[bool] = True
+    """Whether the function acts on the modulus of a complex input."""
+
     def __init__(
         self,
         lambd: float | Tensor = 0.5,
@@ -152,7 +156,8 @@ class BandModule(ThresholdModule):
         a one-sided sample is at most 0, λ is 0.
 
         Args:
-            sample: inputs of this module, as `forward` takes them; finite, not empty.
+            sample: inputs of this module, as `forward` takes them; finite, not empty. Of complex
+                inputs the modulus counts.
             sparsity: the share of zeros, in [0, 1).
 
         Returns:
@@ -160,7 +165,8 @@ class BandModule(ThresholdModule):
             ``state_dict``.
 
         Raises:
-            TypeError: `sample` is not a floating-point tensor, or `sparsity` is not a number.
+            TypeError: the function does not take the dtype of `sample`, or `sparsity` is not a
+                number.
             ValueError: `sparsity` is outside [0, 1), or `sample` is empty, not finite or without
                 the channels of λ.
 
@@ -170,6 +176,9 @@ class BandModule(ThresholdModule):
             Softshrink(lambd=20)
         """
         check_sparsity(sparsity)
+        if self._shrinks_modulus and is_complex(sample):
+            check_sides(self.sides)
+            sample = sample.abs()
         check_input(sample, "init_from")
         if sample.numel() == 0 or not bool(sample.isfinite().all()):
             raise InputError("init_from needs a sample= that is finite and not empty")

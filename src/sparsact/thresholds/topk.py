@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
 from sparsact.thresholds.arguments import check_input, check_mask
+from sparsact.thresholds.complex_modulus import is_complex
 
 By = Literal["value", "magnitude"]
 
@@ -23,7 +24,7 @@ def topk(
     """Keep the k largest entries along `dim`, set the others to zero.
 
     Args:
-        x: any shape, floating point.
+        x: any shape, floating point; complex with ``by="magnitude"``.
         k: number of entries kept per row; a row of at most k entries is kept completely.
         dim: the dim along which entries compete.
         by: ``"value"`` applies relu and keeps the k largest values, as sparse autoencoders do;
@@ -40,7 +41,7 @@ def topk(
         exact: ``∂x = 1`` on the kept entries (with ``by="value"`` on those above 0).
 
     Raises:
-        TypeError: `x` is not floating point, or k is not an integer.
+        TypeError: `x` is neither floating point nor complex, or k is not an integer.
         ValueError: k is negative, or `by` is unknown.
 
     Example:
@@ -53,7 +54,8 @@ def topk(
         Makhzani & Frey, "k-Sparse Autoencoders" (2014); Gao et al., "Scaling and evaluating
         sparse autoencoders" (2024), sec. 2.3.
     """
-    check_input(x, "topk")
+    if not is_complex(x):
+        check_input(x, "topk")
     check_selection(k, by)
     values, score = ranked(x, by, mask)
     size = x.shape[dim] if x.ndim else 1
@@ -105,6 +107,10 @@ def check_selection(k: object, by: str) -> None:
 
 def ranked(x: Tensor, by: By, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """The values that kept entries take, and the score by which entries compete."""
+    if by == "value" and x.is_complex():
+        raise InputError(
+            "by='value' orders values, but complex numbers have no order: use 'magnitude'"
+        )
     values = x.relu() if by == "value" else x
     score = values.detach().abs()
     if mask is not None:

@@ -29,7 +29,8 @@ class SparsityTerm:
     @property
     def counts_entries(self) -> bool:
         """Whether the entries are enough, because the penalty of a zero is zero."""
-        return isinstance(self.penalty, (L1, L2, ElasticNet, LogSum))
+        weighted = getattr(self.penalty, "weights", None) is not None  # they need all positions
+        return isinstance(self.penalty, (L1, L2, ElasticNet, LogSum)) and not weighted
 
 
 def values_of(latents: Tensor | Entries) -> Tensor:

@@ -1,20 +1,19 @@
-"""Proximal steps around any torch optimizer, which set weights to exactly zero."""
+"""The optimizer that applies a prox after every step of another one."""
 
-import math
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from sparsact._common.errors import InputError
 from sparsact.hooks import assign_parameters
+from sparsact.optim.gradients import check_gradients
+from sparsact.optim.step_sizes import StepSize, example_step, steady_step, step_size_rule
 from sparsact.penalties.base_penalty import Penalty, has_prox
 from sparsact.penalties.sharded_parameters import gather
-
-Group = Mapping[str, Any]
-StepSize = Callable[[Group, Mapping[str, Any]], float | Tensor]
 
 
 class Proximal(Optimizer):
@@ -29,11 +28,20 @@ class Proximal(Optimizer):
 
     - SGD: ``s = lr·(1 − dampening)/(1 − momentum)``, because momentum adds up 1/(1 − momentum)
       gradients.
-    - Adam, AdamW, RMSprop, Adagrad: ``s = lr/denominator``, one per entry, with the prox in the
-      metric of the denominator. RMSprop with momentum also divides by 1 − momentum.
+    - Adam, AdamW, NAdam, RAdam, Adamax, RMSprop, Adagrad, Adadelta, Adafactor: ``s =
+      lr/denominator``, one per entry, with the prox in the metric of the denominator. RMSprop
+      with momentum also divides by 1 − momentum. NAdam, RAdam and Adafactor also have the
+      factors of their own formulas. Adadelta has its accumulated updates instead of the 1 over
+      the denominator.
 
     With lr as the step size, the penalty would be weaker by 1 − momentum, or each entry would be
     weighted by its denominator.
+
+    A complex weight is shrunk by modulus. All but SGD have their own step sizes for its real and
+    its imaginary part; then the penalty must be L1, L2, ElasticNet or GroupLasso.
+
+    A NaN or infinite gradient raises before anything changes: weights, state and step counters.
+    This reads one number per step from an accelerator. A ``GradScaler`` skips such steps itself.
 
     Args:
         optimizer: any torch optimizer; its parameter groups, state, schedulers and closures work
@@ -46,7 +54,8 @@ class Proximal(Optimizer):
 
     Raises:
         ValueError: a pattern matches nothing, two patterns match the same parameter, a penalty
-            has no prox, or a parameter is not in the optimizer.
+            has no prox, or a parameter is not in the optimizer. At a step: a gradient is NaN or
+            infinite.
         TypeError: the step size of this optimizer is not known, and `step_size` is None.
 
     Example:
@@ -80,7 +89,9 @@ class Proximal(Optimizer):
         self.optimizer = optimizer
         self._assigned = assign_parameters(model, spec)
         self._steps = 0
-        self._step_size = step_size or _known_step_size(optimizer)
+        self._step_size = step_size
+        self._rule = step_size_rule(optimizer) if step_size is None else None
+        self._named = dict(model.named_parameters())
         owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
         for name, (parameter, penalty) in self._assigned.items():
             if not has_prox(penalty):
@@ -90,11 +101,21 @@ class Proximal(Optimizer):
                 )
             if id(parameter) not in owned:
                 raise InputError(f"parameter {name!r} is not in the optimizer")
+            self._try_prox(name)
 
     def step(self, closure: Any = None) -> Any:
-        """Run the step of the optimizer, then the prox; return what the optimizer returns."""
-        loss = self.optimizer.step(closure)
-        self._shrink()
+        """Run the step of the optimizer, then the prox; return what the optimizer returns.
+
+        Raises:
+            ValueError: a gradient is NaN or infinite. Nothing has changed then.
+        """
+        penalties = {name: penalty.at(self._steps) for name, (_, penalty) in self._assigned.items()}
+        if closure is None:
+            check_gradients(self.optimizer, self._named)
+            loss = self.optimizer.step()
+        else:
+            loss = self._step_with(closure)
+        self._shrink(penalties)
         self._steps += 1
         return loss
 
@@ -156,57 +177,62 @@ class Proximal(Optimizer):
         penalties = {name: penalty for name, (_, penalty) in self._assigned.items()}
         return f"Proximal({self.optimizer!r}, {penalties})"
 
+    def _step_with(self, closure: Callable[[], Any]) -> Any:
+        """Run a step whose closure is checked; undo it if the closure fails its check."""
+        # the optimizers that have a rule call their closure once, before anything changes
+        before = _Snapshot(self.optimizer) if self._rule is None else None
+        failed = False
+
+        def checked() -> Any:
+            nonlocal failed
+            loss = closure()
+            failed = True
+            check_gradients(self.optimizer, self._named)
+            failed = False
+            return loss
+
+        try:
+            return self.optimizer.step(checked)
+        except InputError:
+            if before is not None and failed:
+                before.restore()
+            raise
+
     @torch.no_grad()
-    def _shrink(self) -> None:
+    def _try_prox(self, name: str) -> None:
+        """Raise what the prox raises: in a step, the weights would have moved already."""
+        parameter, penalty = self._assigned[name]
+        try:
+            penalty.at(0).prox(parameter, example_step(self._rule, parameter))
+        except InputError as error:
+            raise InputError(f"at parameter {name!r}: {error}") from error
+
+    @torch.no_grad()
+    def _shrink(self, penalties: Mapping[str, Penalty]) -> None:
         group_of = {id(p): group for group in self.param_groups for p in group["params"]}
-        for parameter, penalty in self._assigned.values():
+        for name, (parameter, _) in self._assigned.items():
             if parameter.grad is not None:
                 state = self.optimizer.state.get(parameter, {})
-                step_size = self._step_size(group_of[id(parameter)], state)
-                parameter.copy_(penalty.at(self._steps).prox(parameter, step_size))
+                group = group_of[id(parameter)]
+                if self._rule is not None:
+                    step_size = steady_step(self._rule, group, state, parameter)
+                elif self._step_size is not None:
+                    step_size = self._step_size(group, state)
+                parameter.copy_(penalties[name].prox(parameter, step_size))
 
 
-def _known_step_size(optimizer: Optimizer) -> StepSize:
-    for cls, step_size in _STEP_SIZES.items():
-        if isinstance(optimizer, cls):
-            return step_size
-    raise TypeError(
-        f"no step size is known for {type(optimizer).__name__}: pass step_size=, a callable from "
-        "the group and state of a parameter to the factor between its steady gradient and its step"
-    )
+class _Snapshot:
+    """The weights and the state of an optimizer that calls its closure several times."""
 
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
+        self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self._weights = [p.detach().clone() for p in self._parameters]
+        self._state = {key: copy.deepcopy(value) for key, value in optimizer.state.items()}
 
-def _sgd(group: Group, state: Mapping[str, Any]) -> float:
-    share: float = (1 - group["dampening"]) if group["momentum"] else 1.0
-    return float(group["lr"]) * share / (1 - float(group["momentum"]))
-
-
-def _adam(group: Group, state: Mapping[str, Any]) -> Tensor:
-    mean_square: Tensor = state["max_exp_avg_sq"] if group["amsgrad"] else state["exp_avg_sq"]
-    correction = 1 - float(group["betas"][1]) ** float(state["step"])
-    size: Tensor = float(group["lr"]) / (mean_square.sqrt() / math.sqrt(correction) + group["eps"])
-    return size
-
-
-def _rmsprop(group: Group, state: Mapping[str, Any]) -> Tensor:
-    mean_square: Tensor = state["square_avg"]
-    if group["centered"]:
-        mean_square = mean_square - state["grad_avg"].square()
-    lr = float(group["lr"]) / (1 - float(group["momentum"]))
-    size: Tensor = lr / (mean_square.sqrt() + group["eps"])
-    return size
-
-
-def _adagrad(group: Group, state: Mapping[str, Any]) -> Tensor:
-    total: Tensor = state["sum"]
-    decay = 1 + (float(state["step"]) - 1) * float(group["lr_decay"])
-    size: Tensor = float(group["lr"]) / decay / (total.sqrt() + group["eps"])
-    return size
-
-
-_STEP_SIZES: dict[type[Optimizer], StepSize] = {
-    torch.optim.SGD: _sgd,
-    torch.optim.Adam: _adam,  # AdamW is a subclass
-    torch.optim.RMSprop: _rmsprop,
-    torch.optim.Adagrad: _adagrad,
-}
+    @torch.no_grad()
+    def restore(self) -> None:
+        for parameter, weight in zip(self._parameters, self._weights, strict=True):
+            parameter.copy_(weight)
+        self._optimizer.state.clear()
+        self._optimizer.state.update(self._state)
