@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
 
 from sparsact.penalties.reduction import Reduction, check_reduction, divisor
+from sparsact.thresholds.forward_mode import DifferentiableFunction
 
 
 class ActivityPenalty(nn.Module):
@@ -63,13 +63,11 @@ class ActivityPenalty(nn.Module):
 
 def inject(x: Tensor, value: Tensor) -> Tensor:
     """Return `x` such that backward also sends a gradient of 1 into the scalar `value`."""
-    injected: Tensor = _Inject.apply(x, value)
+    injected: Tensor = _Inject.run(x, value)
     return injected
 
 
-class _Inject(Function):
-    generate_vmap_rule = True
-
+class _Inject(DifferentiableFunction):
     @staticmethod
     def forward(x: Tensor, value: Tensor) -> Tensor:
         return x.view_as(x)
@@ -82,3 +80,8 @@ class _Inject(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         dtype, device = ctx.like
         return grad, torch.ones((), dtype=dtype, device=device)
+
+    @classmethod
+    def tangent(cls, ctx: Any, x: Tensor, *_: Any) -> Tensor:
+        """That of the identity: the value joins backward only."""
+        return x.view_as(x)

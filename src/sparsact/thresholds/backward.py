@@ -6,12 +6,16 @@ import torch
 from torch import Tensor
 
 from sparsact.thresholds.arguments import accumulate_dtype
+from sparsact.thresholds.forward_mode import forward_mode
 
 
 def keep(ctx: Any, tensor: Tensor, *levels: float | Tensor) -> None:
     """Save for backward `tensor` (the output, where it suffices) and λ or other levels."""
     ctx.numbers = [None if isinstance(level, Tensor) else level for level in levels]
-    ctx.save_for_backward(tensor, *[level for level in levels if isinstance(level, Tensor)])
+    tensors = [tensor, *[level for level in levels if isinstance(level, Tensor)]]
+    ctx.save_for_backward(*tensors)
+    if forward_mode():
+        ctx.save_for_forward(*tensors)
 
 
 def kept(ctx: Any) -> tuple[Tensor, list[Any]]:

@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from sparsact._common.errors import InputError
 from sparsact.kernels.definition import define
@@ -20,6 +19,7 @@ from sparsact.thresholds.arguments import (
     widen_like,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to
+from sparsact.thresholds.forward_mode import DifferentiableFunction
 from sparsact.thresholds.fused_dispatch import as_tensor, backward_is_fused, forward_is_fused
 from sparsact.thresholds.threshold_module import ThresholdModule
 
@@ -80,7 +80,7 @@ def clip(
         lo = _as_bound(-torch.inf if lo is None else lo, x, "lo")
         hi = _as_bound(torch.inf if hi is None else hi, x, "hi")
         _check_order(lo, hi)
-    clipped: Tensor = _Clip.apply(x, lo, hi)
+    clipped: Tensor = _Clip.run(x, lo, hi)
     return restrict(x, clipped, sides, mask, zero_other)
 
 
@@ -142,9 +142,7 @@ def _check_order(lo: float | Tensor, hi: float | Tensor) -> None:
         raise InputError(f"clip needs lo <= hi everywhere, got lo={lo}, hi={hi}")
 
 
-class _Clip(Function):
-    generate_vmap_rule = True
-
+class _Clip(DifferentiableFunction):
     @staticmethod
     def forward(x: Tensor, lo: float | Tensor, hi: float | Tensor) -> Tensor:
         if forward_is_fused(x, lo, hi):

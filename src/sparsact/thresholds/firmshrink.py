@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from sparsact._common.errors import InputError
 from sparsact.thresholds.arguments import (
@@ -20,6 +19,7 @@ from sparsact.thresholds.arguments import (
     widen_like,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
+from sparsact.thresholds.forward_mode import DifferentiableFunction
 from sparsact.thresholds.softshrink import soft_part
 from sparsact.thresholds.threshold_module import BandModule, mean_text
 
@@ -74,7 +74,7 @@ def firmshrink(
     check_input(x, "firmshrink")
     lambd = broadcast_threshold(lambd, x)
     upper = _check_upper(upper, lambd, x)
-    shrunk: Tensor = _Firmshrink.apply(x, lambd, upper)
+    shrunk: Tensor = _Firmshrink.run(x, lambd, upper)
     return restrict(x, shrunk, sides, mask, zero_other)
 
 
@@ -173,9 +173,7 @@ def _upper_below_lambd(upper: float | Tensor, lambd: float | Tensor) -> InputErr
     )
 
 
-class _Firmshrink(Function):
-    generate_vmap_rule = True
-
+class _Firmshrink(DifferentiableFunction):
     @staticmethod
     def forward(x: Tensor, lambd: float | Tensor, upper: float | Tensor) -> Tensor:
         wide = widen(x)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sparsact.kernels.definition import numba_is_installed
 from sparsact.thresholds.arguments import values_can_be_read
+from sparsact.thresholds.forward_mode import forward_mode
 
 SMALLEST_FUSED = 2**17
 """Number of entries from which the compiled operations run by default.
@@ -54,7 +55,8 @@ def backward_is_fused(grad: Tensor, saved: Tensor, *levels: float | Tensor) -> b
     if torch.compiler.is_compiling():
         return saved.device.type == "cpu" and not torch.compiler.is_exporting()
     # gradients are enabled if backward is to be differentiated itself; the operation cannot be
-    return not torch.is_grad_enabled() and _are_plain(grad, saved, *levels)
+    differentiated = torch.is_grad_enabled() or forward_mode()
+    return not differentiated and _are_plain(grad, saved, *levels)
 
 
 def as_tensor(level: float | Tensor) -> Tensor:

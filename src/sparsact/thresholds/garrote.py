@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from sparsact.thresholds.arguments import (
     Sides,
@@ -15,6 +14,7 @@ from sparsact.thresholds.arguments import (
     widen_like,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
+from sparsact.thresholds.forward_mode import DifferentiableFunction
 from sparsact.thresholds.softshrink import soft_part
 from sparsact.thresholds.threshold_module import BandModule
 
@@ -59,7 +59,7 @@ def garrote(
         (1995); Gao, "Wavelet shrinkage denoising using the non-negative garrote", JCGS 7 (1998).
     """
     check_input(x, "garrote")
-    shrunk: Tensor = _Garrote.apply(x, broadcast_threshold(lambd, x))
+    shrunk: Tensor = _Garrote.run(x, broadcast_threshold(lambd, x))
     return restrict(x, shrunk, sides, mask, zero_other)
 
 
@@ -84,9 +84,7 @@ class Garrote(BandModule):
         )
 
 
-class _Garrote(Function):
-    generate_vmap_rule = True
-
+class _Garrote(DifferentiableFunction):
     @staticmethod
     def forward(x: Tensor, lambd: float | Tensor) -> Tensor:
         wide = widen(x)

@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from sparsact.thresholds.arguments import check_input, restrict, widen
 from sparsact.thresholds.backward import keep, kept
+from sparsact.thresholds.forward_mode import DifferentiableFunction
 from sparsact.thresholds.groups import Dims, Groups, zero_outside
 from sparsact.thresholds.threshold_module import BandModule
 
@@ -60,7 +60,7 @@ def group_softshrink(
     lambd = groups.broadcast(lambd, "lambd")
     if x.numel() == 0:
         return x.clone()
-    shrunk: Tensor = _GroupSoftshrink.apply(zero_outside(x, mask), lambd, groups)
+    shrunk: Tensor = _GroupSoftshrink.run(zero_outside(x, mask), lambd, groups)
     return restrict(x, shrunk, "both", mask, zero_other)
 
 
@@ -125,9 +125,7 @@ class GroupSoftshrink(BandModule):
         return super().extra_repr() + f", dim={self.dim}" + size
 
 
-class _GroupSoftshrink(Function):
-    generate_vmap_rule = True
-
+class _GroupSoftshrink(DifferentiableFunction):
     @staticmethod
     def forward(x: Tensor, lambd: float | Tensor, groups: Groups) -> Tensor:
         return shrink_groups(widen(x), lambd, groups).to(x.dtype)
@@ -145,6 +143,13 @@ class _GroupSoftshrink(Function):
         grad_x, along = group_gradients(grad, output, lambd, ctx.groups)
         grad_lambd = ctx.groups.sum_to(-along, lambd) if ctx.needs_input_grad[1] else None
         return grad_x.to(output.dtype), grad_lambd, None
+
+    @classmethod
+    def tangent(cls, ctx: Any, x: Tensor, *levels: Any) -> Tensor:
+        """``J·v``, with the symmetric J, and the direction of each group times the tangent of λ."""
+        output, (lambd,) = kept(ctx)
+        grad_x, _ = group_gradients(x, output, lambd, ctx.groups)
+        return (grad_x - along_groups(output, levels[0], ctx.groups)).to(output.dtype)
 
 
 def shrink_groups(wide: Tensor, lambd: float | Tensor, groups: Groups) -> Tensor:
@@ -165,10 +170,23 @@ def group_gradients(
     split, grad = groups.split(widen(output)), groups.split(widen(grad))
     wide_lambd, norm = groups.widen_lambd(lambd, split), groups.norm(split)
     live = norm != 0
-    usable = live & (norm < torch.inf)
-    direction = torch.where(usable, split, 0.0) / torch.where(usable, norm, 1.0)
+    direction = _direction(split, norm)
     along = (direction * grad).sum(groups.dims, keepdim=True)
     pull = wide_lambd / torch.where(live, norm + wide_lambd, torch.inf)
     inside = split.isnan() | live  # isnan first: it has the strides of x
     grad_split = torch.where(inside, grad - pull * (grad - direction * along), 0.0)
     return groups.join(grad_split), along
+
+
+def along_groups(output: Tensor, tangent: Tensor | None, groups: Groups) -> Tensor | float:
+    """``x_g/‖x_g‖`` times the tangent of λ, which is None if λ is a number."""
+    if tangent is None:
+        return 0.0
+    split = groups.split(widen(output))
+    return groups.join(_direction(split, groups.norm(split)) * groups.widen_lambd(tangent, split))
+
+
+def _direction(split: Tensor, norm: Tensor) -> Tensor:
+    """``x_g/‖x_g‖``, 0 for a norm of 0 or infinity."""
+    usable = (norm != 0) & (norm < torch.inf)
+    return torch.where(usable, split, 0.0) / torch.where(usable, norm, 1.0)

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from sparsact.thresholds.arguments import (
     Sides,
@@ -16,6 +15,7 @@ from sparsact.thresholds.arguments import (
     widen_like,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
+from sparsact.thresholds.forward_mode import DifferentiableFunction
 from sparsact.thresholds.garrote import lambd_share
 from sparsact.thresholds.threshold_module import BandModule
 
@@ -63,7 +63,7 @@ def halfshrink(
         their λ is 2u.
     """
     check_input(x, "halfshrink")
-    shrunk: Tensor = _Halfshrink.apply(x, broadcast_threshold(lambd, x))
+    shrunk: Tensor = _Halfshrink.run(x, broadcast_threshold(lambd, x))
     return restrict(x, shrunk, sides, mask, zero_other)
 
 
@@ -88,9 +88,7 @@ class Halfshrink(BandModule):
         )
 
 
-class _Halfshrink(Function):
-    generate_vmap_rule = True
-
+class _Halfshrink(DifferentiableFunction):
     @staticmethod
     def forward(x: Tensor, lambd: float | Tensor) -> Tensor:
         wide = widen(x)

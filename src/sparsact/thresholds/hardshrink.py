@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from sparsact.kernels.definition import define
 from sparsact.thresholds.arguments import (
@@ -16,6 +15,7 @@ from sparsact.thresholds.arguments import (
     widen_like,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
+from sparsact.thresholds.forward_mode import DifferentiableFunction, forward_mode
 from sparsact.thresholds.fused_dispatch import backward_is_fused, forward_is_fused
 from sparsact.thresholds.straight_through import Kernel, check_window, window, window_text
 from sparsact.thresholds.threshold_module import BandModule
@@ -75,7 +75,7 @@ def hardshrink(
     check_input(x, "hardshrink")
     check_window(bandwidth, kernel)
     lambd = broadcast_threshold(lambd, x)
-    shrunk: Tensor = _Hardshrink.apply(x, lambd, bandwidth, kernel)
+    shrunk: Tensor = _Hardshrink.run(x, lambd, bandwidth, kernel)
     return restrict(x, shrunk, sides, mask, zero_other)
 
 
@@ -130,9 +130,7 @@ class Hardshrink(BandModule):
         return super().extra_repr() + window_text(self.learnable, self.bandwidth, self.kernel)
 
 
-class _Hardshrink(Function):
-    generate_vmap_rule = True
-
+class _Hardshrink(DifferentiableFunction):
     @staticmethod
     def forward(x: Tensor, lambd: float | Tensor, bandwidth: float, kernel: Kernel) -> Tensor:
         if isinstance(lambd, Tensor):
@@ -148,9 +146,8 @@ class _Hardshrink(Function):
         ctx: Any, inputs: tuple[Tensor, float | Tensor, float, Kernel], output: Tensor
     ) -> None:
         x, lambd, ctx.bandwidth, ctx.kernel = inputs
-        ctx.learns = ctx.needs_input_grad[
-            1
-        ]  # the window reaches into the band, so backward needs x
+        # the window reaches into the band, so the gradient of λ needs x
+        ctx.learns = ctx.needs_input_grad[1] or (isinstance(lambd, Tensor) and forward_mode())
         keep(ctx, x if ctx.learns else output, lambd)
 
     @staticmethod

@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from sparsact.thresholds.arguments import (
     broadcast_threshold,
@@ -14,6 +13,7 @@ from sparsact.thresholds.arguments import (
     widen_like,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
+from sparsact.thresholds.forward_mode import DifferentiableFunction, forward_mode
 from sparsact.thresholds.straight_through import Kernel, check_window, window, window_text
 from sparsact.thresholds.threshold_module import BandModule
 
@@ -62,7 +62,7 @@ def jumprelu(
     check_input(x, "jumprelu")
     check_window(bandwidth, kernel)
     threshold = broadcast_threshold(threshold, x, "threshold")
-    gated: Tensor = _JumpReLU.apply(x, threshold, bandwidth, kernel)
+    gated: Tensor = _JumpReLU.run(x, threshold, bandwidth, kernel)
     return restrict(x, gated, "both", mask, zero_other)
 
 
@@ -115,9 +115,7 @@ class JumpReLU(BandModule):
         return super().extra_repr() + window_text(self.learnable, self.bandwidth, self.kernel)
 
 
-class _JumpReLU(Function):
-    generate_vmap_rule = True
-
+class _JumpReLU(DifferentiableFunction):
     @staticmethod
     def forward(x: Tensor, threshold: float | Tensor, bandwidth: float, kernel: Kernel) -> Tensor:
         return torch.where(_below(x, threshold), 0.0, x)
@@ -127,7 +125,8 @@ class _JumpReLU(Function):
         ctx: Any, inputs: tuple[Tensor, float | Tensor, float, Kernel], output: Tensor
     ) -> None:
         x, threshold, ctx.bandwidth, ctx.kernel = inputs
-        ctx.learns = ctx.needs_input_grad[1]  # the window reaches below θ, so backward needs x
+        # the window reaches below θ, so the gradient of θ needs x
+        ctx.learns = ctx.needs_input_grad[1] or (isinstance(threshold, Tensor) and forward_mode())
         keep(ctx, x if ctx.learns else output, threshold)
 
     @staticmethod

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from sparsact._common.errors import InputError
 from sparsact.thresholds.arguments import (
@@ -17,6 +16,7 @@ from sparsact.thresholds.arguments import (
     widen_like,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
+from sparsact.thresholds.forward_mode import DifferentiableFunction
 from sparsact.thresholds.softshrink import soft_part
 from sparsact.thresholds.threshold_module import BandModule
 
@@ -65,7 +65,7 @@ def scad(
     check_input(x, "scad")
     _check_a(a)
     lambd = broadcast_threshold(lambd, x)
-    shrunk: Tensor = _Scad.apply(x, lambd, float(a))
+    shrunk: Tensor = _Scad.run(x, lambd, float(a))
     return restrict(x, shrunk, sides, mask, zero_other)
 
 
@@ -125,9 +125,7 @@ def _check_a(a: float) -> None:
         raise InputError(f"a= must be above 2 and finite, got {a}")
 
 
-class _Scad(Function):
-    generate_vmap_rule = True
-
+class _Scad(DifferentiableFunction):
     @staticmethod
     def forward(x: Tensor, lambd: float | Tensor, a: float) -> Tensor:
         wide = widen(x)

@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
 
 from sparsact._common.errors import InputError
 from sparsact.thresholds.arguments import (
@@ -15,6 +14,7 @@ from sparsact.thresholds.arguments import (
     widen_like,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to
+from sparsact.thresholds.forward_mode import DifferentiableFunction
 
 
 def softplus(x: Tensor, beta: float | Tensor = 1.0, threshold: float = 20.0) -> Tensor:
@@ -53,7 +53,7 @@ def softplus(x: Tensor, beta: float | Tensor = 1.0, threshold: float = 20.0) -> 
         positive = beta > 0
     if not positive:
         raise InputError("beta= must be positive")
-    result: Tensor = _Softplus.apply(x, beta)
+    result: Tensor = _Softplus.run(x, beta)
     return result
 
 
@@ -93,9 +93,7 @@ class Softplus(nn.Module):
         return f"beta={beta:.4g}" + (", learnable=True" if self.learnable else "")
 
 
-class _Softplus(Function):
-    generate_vmap_rule = True
-
+class _Softplus(DifferentiableFunction):
     @staticmethod
     def forward(x: Tensor, beta: float | Tensor) -> Tensor:
         wide = widen(x)

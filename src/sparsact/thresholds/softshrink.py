@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from sparsact.kernels.definition import define
 from sparsact.thresholds.arguments import (
@@ -16,6 +15,7 @@ from sparsact.thresholds.arguments import (
     widen_like,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
+from sparsact.thresholds.forward_mode import DifferentiableFunction
 from sparsact.thresholds.fused_dispatch import as_tensor, backward_is_fused, forward_is_fused
 from sparsact.thresholds.threshold_module import BandModule
 
@@ -66,7 +66,7 @@ def softshrink(
     """
     check_input(x, "softshrink")
     lambd = broadcast_threshold(lambd, x)
-    shrunk: Tensor = _Softshrink.apply(x, lambd)
+    shrunk: Tensor = _Softshrink.run(x, lambd)
     return restrict(x, shrunk, sides, mask, zero_other)
 
 
@@ -93,9 +93,7 @@ class Softshrink(BandModule):
         )
 
 
-class _Softshrink(Function):
-    generate_vmap_rule = True
-
+class _Softshrink(DifferentiableFunction):
     @staticmethod
     def forward(x: Tensor, lambd: float | Tensor) -> Tensor:
         learned, half = isinstance(lambd, Tensor), x.dtype in (torch.bfloat16, torch.float16)

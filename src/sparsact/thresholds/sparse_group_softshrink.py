@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from sparsact._common.errors import InputError
 from sparsact.thresholds.arguments import (
@@ -16,7 +15,8 @@ from sparsact.thresholds.arguments import (
     widen_like,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
-from sparsact.thresholds.group_softshrink import group_gradients, shrink_groups
+from sparsact.thresholds.forward_mode import DifferentiableFunction
+from sparsact.thresholds.group_softshrink import along_groups, group_gradients, shrink_groups
 from sparsact.thresholds.groups import Dims, Groups, zero_outside
 from sparsact.thresholds.softshrink import soft_part
 from sparsact.thresholds.threshold_module import BandModule, magnitude, mean_text
@@ -73,7 +73,7 @@ def sparse_group_softshrink(
     group_lambd = groups.broadcast(group_lambd, "group_lambd")
     if x.numel() == 0:
         return x.clone()
-    shrunk: Tensor = _SparseGroupSoftshrink.apply(zero_outside(x, mask), lambd, group_lambd, groups)
+    shrunk: Tensor = _SparseGroupSoftshrink.run(zero_outside(x, mask), lambd, group_lambd, groups)
     return restrict(x, shrunk, "both", mask, zero_other)
 
 
@@ -170,9 +170,7 @@ class SparseGroupSoftshrink(BandModule):
         return super().extra_repr() + group + size
 
 
-class _SparseGroupSoftshrink(Function):
-    generate_vmap_rule = True
-
+class _SparseGroupSoftshrink(DifferentiableFunction):
     @staticmethod
     def forward(
         x: Tensor, lambd: float | Tensor, group_lambd: float | Tensor, groups: Groups
@@ -199,3 +197,12 @@ class _SparseGroupSoftshrink(Function):
         if ctx.needs_input_grad[2]:
             grad_group = ctx.groups.sum_to(-along, group_lambd)
         return grad_x.to(output.dtype), grad_lambd, grad_group, None
+
+    @classmethod
+    def tangent(cls, ctx: Any, x: Tensor, *levels: Any) -> Tensor:
+        """As for group shrinkage; the tangent of λ₁ moves the entries before the groups."""
+        output, (_, group_lambd) = kept(ctx)
+        moved = x if levels[0] is None else x - widen(output).sign() * levels[0]
+        grad_soft, _ = group_gradients(moved, output, group_lambd, ctx.groups)
+        grad_x = where_nonzero(grad_soft, widen(output))
+        return (grad_x - along_groups(output, levels[1], ctx.groups)).to(output.dtype)
