@@ -12,9 +12,7 @@ from sparsact.thresholds.arguments import (
     broadcast_threshold,
     check_broadcast,
     check_input,
-    holds_everywhere,
     restrict,
-    values_can_be_read,
     widen,
     widen_like,
 )
@@ -42,6 +40,7 @@ def clip(
             with `lo` or `hi`.
         lo: lower bound of any sign; None for no lower bound.
         hi: upper bound of any sign; None for no upper bound. ``lo=0`` with a learned `hi` is PACT.
+            If a bound is a tensor, `hi` counts where ``lo > hi``, as in ``torch.clamp``.
         sides: ``"positive"`` or ``"negative"`` acts on entries of that sign only.
         mask: boolean, broadcasts to `x`; the function acts where it is True.
         zero_other: entries outside `sides` and `mask` become 0 instead of passing unchanged.
@@ -55,8 +54,9 @@ def clip(
 
     Raises:
         TypeError: `x` is not floating point.
-        ValueError: there is no bound, λ comes together with a bound, λ is negative, a bound is
-            NaN, or ``lo > hi``.
+        ValueError: there is no bound, λ comes together with a bound, a float λ is negative or not
+            finite, a float bound is NaN, two float bounds have ``lo > hi``, or a bound does not
+            broadcast.
 
     Example:
         >>> clip(torch.tensor([-3.0, 0.2, 3.0]), 1.0)
@@ -79,7 +79,7 @@ def clip(
     else:
         lo = _as_bound(-torch.inf if lo is None else lo, x, "lo")
         hi = _as_bound(torch.inf if hi is None else hi, x, "hi")
-        _check_order(lo, hi)
+        lo = _below(lo, hi)
     clipped: Tensor = _Clip.run(x, lo, hi)
     return restrict(x, clipped, sides, mask, zero_other)
 
@@ -119,7 +119,10 @@ class Clip(ThresholdModule):
         """Apply the function to `x`, or only where `mask` is True."""
         if self.lo is None:
             return clip(x, self.threshold(x), mask=mask)
-        return clip(x, lo=self.lo, hi=self.threshold(x), mask=mask)
+        if self.lo > 0:
+            return clip(x, lo=self.lo, hi=self.threshold(x), mask=mask)
+        check_input(x, "clip")  # λ ≥ 0 cannot lie below `lo`, which need not be compared with it
+        return restrict(x, _Clip.run(x, self.lo, self.threshold(x)), "both", mask, False)
 
     def extra_repr(self) -> str:
         """λ, and the lower bound if it is not −λ."""
@@ -136,10 +139,15 @@ def _as_bound(value: float | Tensor, x: Tensor, name: str) -> float | Tensor:
     return float(value)
 
 
-def _check_order(lo: float | Tensor, hi: float | Tensor) -> None:
-    readable = all(values_can_be_read(bound) for bound in (lo, hi) if isinstance(bound, Tensor))
-    if readable and not holds_everywhere(lo <= hi):
-        raise InputError(f"clip needs lo <= hi everywhere, got lo={lo}, hi={hi}")
+def _below(lo: Any, hi: Any) -> float | Tensor:
+    """`lo`, but `hi` where it lies above `hi`; two numbers in the wrong order raise."""
+    if isinstance(lo, Tensor) or isinstance(hi, Tensor):
+        apart = not isinstance(lo, Tensor) and lo == -torch.inf
+        bound: float | Tensor = lo if apart else torch.where(lo > hi, hi, lo)
+        return bound
+    if lo > hi:
+        raise InputError(f"clip needs lo <= hi, got lo={lo}, hi={hi}")
+    return float(lo)
 
 
 class _Clip(DifferentiableFunction):

@@ -12,9 +12,8 @@ from sparsact.thresholds.arguments import (
     broadcast_threshold,
     check_broadcast,
     check_input,
-    holds_everywhere,
+    magnitude,
     restrict,
-    values_can_be_read,
     widen,
     widen_like,
 )
@@ -42,7 +41,8 @@ def firmshrink(
         x: any shape, floating point.
         lambd: λ ≥ 0, a float or a tensor that broadcasts to the shape of `x`.
         upper: μ ≥ λ, a float or a tensor that broadcasts to the shape of `x`. ``μ = inf`` is
-            soft shrinkage, ``μ = λ`` is hard shrinkage, entry by entry.
+            soft shrinkage, ``μ = λ`` is hard shrinkage, entry by entry. A tensor μ is used as
+            ``max(|μ|, |λ|)``.
         sides: ``"positive"`` or ``"negative"`` acts on entries of that sign only.
         mask: boolean, broadcasts to `x`; the function acts where it is True.
         zero_other: entries outside `sides` and `mask` become 0 instead of passing unchanged.
@@ -59,9 +59,8 @@ def firmshrink(
 
     Raises:
         TypeError: `x` is not floating point.
-        ValueError: λ is negative or not finite, μ < λ or μ is NaN, or one of them does not
-            broadcast. The values of tensors are checked in eager mode on the CPU only; elsewhere
-            μ < λ acts as μ = λ.
+        ValueError: a float λ is negative or not finite, a float μ is NaN or below λ, or one of
+            them does not broadcast.
 
     Example:
         >>> firmshrink(torch.tensor([-2.0, 0.5, 0.75, 1.0]), 0.5, 1.0)
@@ -156,15 +155,13 @@ class Firmshrink(BandModule):
 
 
 def _check_upper(upper: float | Tensor, lambd: float | Tensor, x: Tensor) -> float | Tensor:
+    """μ, or its magnitude if it is a tensor; below λ it acts as λ."""
     if isinstance(upper, Tensor):
         check_broadcast(upper, x, "upper")
-    else:
-        upper = float(upper)
-    tensors = [level for level in (lambd, upper) if isinstance(level, Tensor)]
-    readable = all(values_can_be_read(level) for level in tensors)
-    if readable and not holds_everywhere(upper >= lambd):
+        return magnitude(upper)
+    if not upper >= (0 if isinstance(lambd, Tensor) else lambd):
         raise _upper_below_lambd(upper, lambd)
-    return upper
+    return float(upper)
 
 
 def _upper_below_lambd(upper: float | Tensor, lambd: float | Tensor) -> InputError:
@@ -210,4 +207,5 @@ class _Firmshrink(DifferentiableFunction):
 def _excess(wide_lambd: Tensor, wide_upper: Tensor) -> Tensor:
     """The slope between λ and μ, minus 1: ``λ/(μ − λ)``; 0 for μ = inf and for μ ≤ λ."""
     gap = wide_upper - wide_lambd
-    return wide_lambd / torch.where(gap > 0, gap, torch.inf)
+    flat = (gap <= 0) | (wide_lambd == torch.inf)
+    return torch.where(flat, 0.0, wide_lambd / torch.where(flat, 1.0, gap))

@@ -41,7 +41,10 @@ def forward_is_fused(x: Tensor, *levels: float | Tensor) -> bool:
 
     Not under ``torch.compile``, which fuses the plain version with its neighbours.
     """
-    return not torch.compiler.is_compiling() and _fits(x, levels) and _are_plain(x, *levels)
+    if torch.compiler.is_compiling() or not (_fits(x, levels) and _are_plain(x, *levels)):
+        return False
+    # the compiled operations do not propagate a NaN level
+    return not any(bool(level.isnan().any()) for level in levels if isinstance(level, Tensor))
 
 
 def backward_is_fused(grad: Tensor, saved: Tensor, *levels: float | Tensor) -> bool:

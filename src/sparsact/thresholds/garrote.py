@@ -113,7 +113,8 @@ class _Garrote(DifferentiableFunction):
 def lambd_share(wide: Tensor, wide_lambd: Tensor) -> Tensor:
     """``λ/|x|`` outside the band, 0 inside."""
     magnitude = wide.abs()
-    return wide_lambd / torch.where(magnitude <= wide_lambd, torch.inf, magnitude)
+    inside = magnitude <= wide_lambd
+    return torch.where(inside, 0.0, wide_lambd / torch.where(inside, 1.0, magnitude))
 
 
 def _nonzero(wide: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from sparsact._common.errors import InputError
-from sparsact.thresholds.arguments import broadcasts_to, check_mask, check_threshold, widen_like
+from sparsact.thresholds.arguments import broadcasts_to, check_mask, checked_magnitude, widen_like
 from sparsact.thresholds.backward import sum_to
 
 Dims = int | tuple[int, ...]
@@ -55,11 +55,9 @@ class Groups:
         return tuple(shape)
 
     def broadcast(self, lambd: float | Tensor, name: str) -> float | Tensor:
-        """Check λ, and its shape against the shape of the norms."""
-        check_threshold(lambd, name)
-        if not isinstance(lambd, Tensor):
-            return float(lambd)
-        if not broadcasts_to(lambd.shape, self.norm_shape):
+        """The magnitude of λ, whose shape is checked against the shape of the norms."""
+        lambd = checked_magnitude(lambd, name)
+        if isinstance(lambd, Tensor) and not broadcasts_to(lambd.shape, self.norm_shape):
             raise InputError(
                 f"{name}= of shape {tuple(lambd.shape)} does not broadcast to the shape of the "
                 f"group norms {self.norm_shape}"

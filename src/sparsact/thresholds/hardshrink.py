@@ -13,6 +13,7 @@ from sparsact.thresholds.arguments import (
     restrict,
     widen,
     widen_like,
+    zero_up_to,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
 from sparsact.thresholds.forward_mode import DifferentiableFunction, forward_mode
@@ -161,7 +162,7 @@ class _Hardshrink(DifferentiableFunction):
 
 
 def _hard(x: Tensor, lambd: float | Tensor) -> Tensor:
-    return torch.where(_in_band(x, lambd), 0.0, x)
+    return zero_up_to(lambd, widen(x).abs(), x)
 
 
 def _hard_back(

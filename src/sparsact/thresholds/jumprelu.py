@@ -11,6 +11,7 @@ from sparsact.thresholds.arguments import (
     restrict,
     widen,
     widen_like,
+    zero_up_to,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
 from sparsact.thresholds.forward_mode import DifferentiableFunction, forward_mode
@@ -118,7 +119,7 @@ class JumpReLU(BandModule):
 class _JumpReLU(DifferentiableFunction):
     @staticmethod
     def forward(x: Tensor, threshold: float | Tensor, bandwidth: float, kernel: Kernel) -> Tensor:
-        return torch.where(_below(x, threshold), 0.0, x)
+        return zero_up_to(threshold, widen(x), x)
 
     @staticmethod
     def setup_context(

@@ -9,7 +9,6 @@ from sparsact._common.errors import InputError
 from sparsact.thresholds.arguments import (
     broadcast_threshold,
     check_input,
-    values_can_be_read,
     widen,
     widen_like,
 )
@@ -23,7 +22,7 @@ def softplus(x: Tensor, beta: float | Tensor = 1.0, threshold: float = 20.0) -> 
     Args:
         x: any shape, floating point.
         beta: β > 0, a float or a tensor that broadcasts to the shape of `x`. A larger β is
-            closer to ReLU.
+            closer to ReLU. A tensor is used as |β|; β = 0 gives inf.
         threshold: not used; accepted because ``torch.nn.functional.softplus`` has it. This form
             never overflows, so it needs no linear cut-off, and has no jump where torch switches
             to the identity.
@@ -36,7 +35,7 @@ def softplus(x: Tensor, beta: float | Tensor = 1.0, threshold: float = 20.0) -> 
 
     Raises:
         TypeError: `x` is not floating point.
-        ValueError: β is not positive and finite, or does not broadcast.
+        ValueError: a float β is not positive and finite, or a tensor does not broadcast.
 
     Example:
         >>> softplus(torch.tensor([-1000.0, 0.0, 1000.0]))
@@ -47,12 +46,8 @@ def softplus(x: Tensor, beta: float | Tensor = 1.0, threshold: float = 20.0) -> 
     """
     check_input(x, "softplus")
     beta = broadcast_threshold(beta, x, "beta")
-    if isinstance(beta, Tensor):
-        positive = not values_can_be_read(beta) or bool((beta > 0).all())
-    else:
-        positive = beta > 0
-    if not positive:
-        raise InputError("beta= must be positive")
+    if not isinstance(beta, Tensor) and beta == 0:
+        raise InputError("beta= must be positive, got 0")
     result: Tensor = _Softplus.run(x, beta)
     return result
 

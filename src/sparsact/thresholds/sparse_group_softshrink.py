@@ -10,6 +10,7 @@ from sparsact.thresholds.arguments import (
     broadcast_threshold,
     check_input,
     check_threshold,
+    magnitude,
     restrict,
     widen,
     widen_like,
@@ -19,7 +20,7 @@ from sparsact.thresholds.forward_mode import DifferentiableFunction
 from sparsact.thresholds.group_softshrink import along_groups, group_gradients, shrink_groups
 from sparsact.thresholds.groups import Dims, Groups, zero_outside
 from sparsact.thresholds.softshrink import soft_part
-from sparsact.thresholds.threshold_module import BandModule, magnitude, mean_text
+from sparsact.thresholds.threshold_module import BandModule, mean_text
 
 
 def sparse_group_softshrink(

@@ -11,6 +11,7 @@ from sparsact.thresholds.arguments import (
     acting_region,
     check_input,
     check_threshold,
+    magnitude,
     widen,
 )
 from sparsact.thresholds.lambd_for_sparsity import check_sparsity, lambd_for_sparsity
@@ -210,11 +211,6 @@ class BandModule(ThresholdModule):
         """λ, how it is held, and where the function acts."""
         sides = "" if self.sides == "both" else f", sides={self.sides!r}"
         return super().extra_repr() + sides + (", zero_other=True" if self.zero_other else "")
-
-
-def magnitude(value: Tensor) -> Tensor:
-    """``|value|`` with the slope 1 at 0, where ``torch.abs`` has the slope 0."""
-    return torch.where(value < 0, -value, value)
 
 
 def mean_text(value: float | Tensor) -> str:
