@@ -4,13 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sparsact.penalties.reduction import Reduction, check_reduction, divisor
 from sparsact.thresholds.forward_mode import DifferentiableFunction
+from sparsact.thresholds.tracing import Unscriptable, leaf
 
 
-class ActivityPenalty(nn.Module):
+class ActivityPenalty(Unscriptable):
     """An identity layer that adds the gradient of a penalty in backward.
 
     The training loop and the loss do not change. In eval mode the layer does nothing.
@@ -49,6 +50,7 @@ class ActivityPenalty(nn.Module):
         self.penalty = penalty
         self.reduction: Reduction = reduction
 
+    @leaf
     def forward(self, x: Tensor) -> Tensor:
         """Return `x`; in training mode, the penalty on it joins the backward pass."""
         if not (self.training and torch.is_grad_enabled()):

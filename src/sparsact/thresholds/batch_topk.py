@@ -4,15 +4,17 @@ from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from sparsact._common.errors import InputError
 from sparsact.thresholds.arguments import check_input
 from sparsact.thresholds.hardshrink import hardshrink
 from sparsact.thresholds.jumprelu import jumprelu
 from sparsact.thresholds.topk import By, check_selection, ranked, select
+from sparsact.thresholds.tracing import Unscriptable, leaf, one_node
 
 
+@one_node
 def batch_topk(
     x: Tensor,
     k: int,
@@ -71,7 +73,7 @@ def batch_topk(
     return select(x, values, keep, mask, zero_other)
 
 
-class BatchTopK(nn.Module):
+class BatchTopK(Unscriptable):
     """Keep the k·B largest entries of a batch; see :func:`sparsact.functional.batch_topk`.
 
     In training mode, the entries that a row keeps depend on the other rows of the batch. In eval
@@ -139,6 +141,7 @@ class BatchTopK(nn.Module):
             self.running_threshold = before.to(self.running_threshold.device)
         return self
 
+    @leaf
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`; only entries where `mask` is True compete."""
         if not self.training:
@@ -178,7 +181,7 @@ def _largest(score: Tensor, count: int) -> Tensor:
     """True at the `count` largest scores."""
     flat = score.reshape(-1)
     chosen = flat.topk(min(count, flat.numel()), sorted=False).indices
-    return torch.zeros_like(flat, dtype=torch.bool).scatter(0, chosen, True).reshape(score.shape)
+    return torch.zeros_like(flat, dtype=torch.bool).scatter(0, chosen, 1).reshape(score.shape)
 
 
 def _largest_by_rank(score: Tensor, count: Tensor) -> Tensor:

@@ -20,8 +20,10 @@ from sparsact.thresholds.backward import keep, kept, sum_to
 from sparsact.thresholds.forward_mode import DifferentiableFunction
 from sparsact.thresholds.fused_dispatch import as_tensor, backward_is_fused, forward_is_fused
 from sparsact.thresholds.threshold_module import ThresholdModule
+from sparsact.thresholds.tracing import leaf, one_node
 
 
+@one_node
 def clip(
     x: Tensor,
     lambd: float | Tensor | None = None,
@@ -115,6 +117,7 @@ class Clip(ThresholdModule):
         super().__init__(lambd, learnable, num_parameters, channel_dim)
         self.lo = lo
 
+    @leaf
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`, or only where `mask` is True."""
         if self.lo is None:

@@ -21,8 +21,10 @@ from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
 from sparsact.thresholds.forward_mode import DifferentiableFunction
 from sparsact.thresholds.softshrink import soft_part
 from sparsact.thresholds.threshold_module import BandModule, mean_text
+from sparsact.thresholds.tracing import leaf, one_node
 
 
+@one_node
 def firmshrink(
     x: Tensor,
     lambd: float | Tensor = 0.5,
@@ -120,6 +122,7 @@ class Firmshrink(BandModule):
         else:
             self.upper = upper
 
+    @leaf
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`, or only where `mask` is True."""
         lambd = self.threshold(x)

@@ -26,7 +26,9 @@ class DifferentiableFunction(Function):
 
     @classmethod
     def run(cls, *arguments: Any) -> Any:
-        """Apply the function."""
+        """Apply the function; ``torch.jit.trace`` records plain operations, which it can save."""
+        if not torch.compiler.is_compiling() and torch._C._get_tracing_state():
+            return cls.forward(*arguments)
         return (_with_jvp(cls) if forward_mode() else cls).apply(*arguments)
 
     @classmethod

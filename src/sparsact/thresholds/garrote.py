@@ -17,8 +17,10 @@ from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
 from sparsact.thresholds.forward_mode import DifferentiableFunction
 from sparsact.thresholds.softshrink import soft_part
 from sparsact.thresholds.threshold_module import BandModule
+from sparsact.thresholds.tracing import leaf, one_node
 
 
+@one_node
 def garrote(
     x: Tensor,
     lambd: float | Tensor = 0.5,
@@ -77,6 +79,7 @@ class Garrote(BandModule):
         tensor([-1.5000,  0.0000])
     """
 
+    @leaf
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`, or only where `mask` is True."""
         return garrote(

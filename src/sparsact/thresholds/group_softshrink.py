@@ -10,8 +10,10 @@ from sparsact.thresholds.backward import keep, kept
 from sparsact.thresholds.forward_mode import DifferentiableFunction
 from sparsact.thresholds.groups import Dims, Groups, zero_outside
 from sparsact.thresholds.threshold_module import BandModule
+from sparsact.thresholds.tracing import leaf, one_node
 
 
+@one_node
 def group_softshrink(
     x: Tensor,
     lambd: float | Tensor = 0.5,
@@ -105,6 +107,7 @@ class GroupSoftshrink(BandModule):
         self.dim = dim
         self.group_size = group_size
 
+    @leaf
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`; only entries where `mask` is True belong to groups."""
         return group_softshrink(x, self.threshold(x), **self._options(), mask=mask)

@@ -37,6 +37,9 @@ class Groups:
             self._check_size(x)
         self.norm_shape = self._norm_shape(x)
 
+    def __repr__(self) -> str:  # torch.jit.trace compares it between two traces
+        return f"Groups({self.dims}, {self.group_size})"
+
     def _check_size(self, x: Tensor) -> None:
         size = self.group_size
         if len(self.dims) > 1:

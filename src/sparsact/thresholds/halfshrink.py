@@ -18,8 +18,10 @@ from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
 from sparsact.thresholds.forward_mode import DifferentiableFunction
 from sparsact.thresholds.garrote import lambd_share
 from sparsact.thresholds.threshold_module import BandModule
+from sparsact.thresholds.tracing import leaf, one_node
 
 
+@one_node
 def halfshrink(
     x: Tensor,
     lambd: float | Tensor = 0.5,
@@ -81,6 +83,7 @@ class Halfshrink(BandModule):
         tensor([-2.8385,  0.0000])
     """
 
+    @leaf
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`, or only where `mask` is True."""
         return halfshrink(

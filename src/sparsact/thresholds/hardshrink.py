@@ -20,11 +20,13 @@ from sparsact.thresholds.forward_mode import DifferentiableFunction, forward_mod
 from sparsact.thresholds.fused_dispatch import backward_is_fused, forward_is_fused
 from sparsact.thresholds.straight_through import Kernel, check_window, window, window_text
 from sparsact.thresholds.threshold_module import BandModule
+from sparsact.thresholds.tracing import leaf, one_node
 
 _aten = torch.ops.aten
 _sparsact = torch.ops.sparsact
 
 
+@one_node
 def hardshrink(
     x: Tensor,
     lambd: float | Tensor = 0.5,
@@ -114,6 +116,7 @@ class Hardshrink(BandModule):
         self.bandwidth = bandwidth
         self.kernel: Kernel = kernel
 
+    @leaf
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`, or only where `mask` is True."""
         return hardshrink(

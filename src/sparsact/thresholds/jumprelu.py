@@ -17,8 +17,10 @@ from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
 from sparsact.thresholds.forward_mode import DifferentiableFunction, forward_mode
 from sparsact.thresholds.straight_through import Kernel, check_window, window, window_text
 from sparsact.thresholds.threshold_module import BandModule
+from sparsact.thresholds.tracing import leaf, one_node
 
 
+@one_node
 def jumprelu(
     x: Tensor,
     threshold: float | Tensor = 0.5,
@@ -102,6 +104,7 @@ class JumpReLU(BandModule):
         self.bandwidth = bandwidth
         self.kernel: Kernel = kernel
 
+    @leaf
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`, or only where `mask` is True."""
         return jumprelu(

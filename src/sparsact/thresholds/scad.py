@@ -19,8 +19,10 @@ from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
 from sparsact.thresholds.forward_mode import DifferentiableFunction
 from sparsact.thresholds.softshrink import soft_part
 from sparsact.thresholds.threshold_module import BandModule
+from sparsact.thresholds.tracing import leaf, one_node
 
 
+@one_node
 def scad(
     x: Tensor,
     lambd: float | Tensor = 0.5,
@@ -103,6 +105,7 @@ class SCAD(BandModule):
         _check_a(a)
         self.a = a
 
+    @leaf
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`, or only where `mask` is True."""
         return scad(

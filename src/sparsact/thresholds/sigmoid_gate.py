@@ -15,8 +15,10 @@ from sparsact.thresholds.arguments import (
     widen_like,
 )
 from sparsact.thresholds.threshold_module import BandModule
+from sparsact.thresholds.tracing import leaf, one_node
 
 
+@one_node
 def sigmoid_gate(
     x: Tensor,
     lambd: float | Tensor = 0.5,
@@ -97,6 +99,7 @@ class SigmoidGate(BandModule):
         )
         self.temperature = temperature
 
+    @leaf
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`, or only where `mask` is True."""
         return sigmoid_gate(

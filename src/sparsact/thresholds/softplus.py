@@ -14,8 +14,10 @@ from sparsact.thresholds.arguments import (
 )
 from sparsact.thresholds.backward import keep, kept, sum_to
 from sparsact.thresholds.forward_mode import DifferentiableFunction
+from sparsact.thresholds.tracing import Unscriptable, leaf, one_node
 
 
+@one_node
 def softplus(x: Tensor, beta: float | Tensor = 1.0, threshold: float = 20.0) -> Tensor:
     """Softplus: ``log(1 + exp(βx))/β``, computed as ``relu(x) + log1p(exp(−β|x|))/β``.
 
@@ -52,7 +54,7 @@ def softplus(x: Tensor, beta: float | Tensor = 1.0, threshold: float = 20.0) -> 
     return result
 
 
-class Softplus(nn.Module):
+class Softplus(Unscriptable):
     """Softplus as a module; see :func:`sparsact.functional.softplus`.
 
     Args:
@@ -77,6 +79,7 @@ class Softplus(nn.Module):
         self.learnable = learnable
         self.beta = nn.Parameter(torch.full((1,), float(beta))) if learnable else float(beta)
 
+    @leaf
     def forward(self, x: Tensor) -> Tensor:
         """Apply the function to `x`."""
         beta = self.beta.abs().reshape(()) if isinstance(self.beta, Tensor) else self.beta

@@ -18,11 +18,13 @@ from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
 from sparsact.thresholds.forward_mode import DifferentiableFunction
 from sparsact.thresholds.fused_dispatch import as_tensor, backward_is_fused, forward_is_fused
 from sparsact.thresholds.threshold_module import BandModule
+from sparsact.thresholds.tracing import leaf, one_node
 
 _aten = torch.ops.aten
 _sparsact = torch.ops.sparsact
 
 
+@one_node
 def softshrink(
     x: Tensor,
     lambd: float | Tensor = 0.5,
@@ -86,6 +88,7 @@ class Softshrink(BandModule):
         Softshrink(lambd=0.1, learnable=True, num_parameters=64, channel_dim=-1)
     """
 
+    @leaf
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`, or only where `mask` is True."""
         return softshrink(

@@ -21,8 +21,10 @@ from sparsact.thresholds.group_softshrink import along_groups, group_gradients, 
 from sparsact.thresholds.groups import Dims, Groups, zero_outside
 from sparsact.thresholds.softshrink import soft_part
 from sparsact.thresholds.threshold_module import BandModule, mean_text
+from sparsact.thresholds.tracing import leaf, one_node
 
 
+@one_node
 def sparse_group_softshrink(
     x: Tensor,
     lambd: float | Tensor = 0.5,
@@ -125,6 +127,7 @@ class SparseGroupSoftshrink(BandModule):
         self.dim = dim
         self.group_size = group_size
 
+    @leaf
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`; only entries where `mask` is True belong to groups."""
         return self._shrink(x, self.threshold(x), self._group_threshold(), mask)

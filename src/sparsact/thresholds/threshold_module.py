@@ -15,11 +15,12 @@ from sparsact.thresholds.arguments import (
     widen,
 )
 from sparsact.thresholds.lambd_for_sparsity import check_sparsity, lambd_for_sparsity
+from sparsact.thresholds.tracing import Unscriptable
 
 M = TypeVar("M", bound="BandModule")
 
 
-class ThresholdModule(nn.Module):
+class ThresholdModule(Unscriptable):
     """Abstract base: holds λ in the attribute ``lambd``, also where the argument is `threshold`.
 
     A learned λ is a parameter of shape (num_parameters,). The parameter may become negative; its

@@ -3,14 +3,16 @@
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sparsact._common.errors import InputError
 from sparsact.thresholds.arguments import check_input, check_mask
+from sparsact.thresholds.tracing import Unscriptable, leaf, one_node
 
 By = Literal["value", "magnitude"]
 
 
+@one_node
 def topk(
     x: Tensor,
     k: int,
@@ -58,11 +60,11 @@ def topk(
     values, score = ranked(x, by, mask)
     size = x.shape[dim] if x.ndim else 1
     chosen = score.topk(min(k, size), dim=dim, sorted=False).indices
-    keep = torch.zeros_like(x, dtype=torch.bool).scatter(dim, chosen, True)
+    keep = torch.zeros_like(x, dtype=torch.bool).scatter(dim, chosen, 1)
     return select(x, values, keep, mask, zero_other)
 
 
-class TopK(nn.Module):
+class TopK(Unscriptable):
     """Keep the k largest entries along a dim; see :func:`sparsact.functional.topk`.
 
     `k`, `dim` and `by` are those of the function.
@@ -84,6 +86,7 @@ class TopK(nn.Module):
         self.dim = dim
         self.by: By = by
 
+    @leaf
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`; only entries where `mask` is True compete."""
         return topk(x, self.k, self.dim, by=self.by, mask=mask)
