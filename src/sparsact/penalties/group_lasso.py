@@ -189,5 +189,5 @@ def _check_groups(dim: Dims, group_size: int | None, scale: str) -> None:
         raise InputError(f"scale= must be one of {get_args(Scale)}, got {scale!r}")
     if group_size is not None and group_size < 1:
         raise InputError(f"group_size= must be at least 1, got {group_size}")
-    if group_size is not None and not isinstance(dim, int):
+    if group_size is not None and isinstance(dim, tuple):
         raise InputError(f"group_size cuts one dim, got dim={dim}")

@@ -1,7 +1,8 @@
 """Checks on the arguments of a threshold, and the region of the input where it acts."""
 
 import math
-from typing import Literal
+import operator
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -76,6 +77,18 @@ def magnitude(value: Tensor) -> Tensor:
 def _check_real(value: Tensor, name: str) -> None:
     if not value.is_floating_point():
         raise TypeError(f"{name}= must be a floating-point tensor, got {value.dtype}")
+
+
+def as_integer(value: Any, name: str) -> int:
+    """`value`, an integer of any type such as NumPy's, as an int."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    try:
+        if isinstance(value, bool) or getattr(value, "dtype", None) == torch.bool:
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}= must be an integer, got {type(value).__name__}") from None
 
 
 def values_can_be_read(tensor: Tensor) -> bool:

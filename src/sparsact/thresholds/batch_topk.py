@@ -1,23 +1,24 @@
 """Selection of the k·B largest entries of a batch: function and module."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from sparsact._common.errors import InputError
-from sparsact.thresholds.arguments import check_input
+from sparsact.thresholds.arguments import as_integer, check_input
 from sparsact.thresholds.hardshrink import hardshrink
 from sparsact.thresholds.jumprelu import jumprelu
-from sparsact.thresholds.topk import By, check_selection, ranked, select
+from sparsact.thresholds.topk import By, check_selection, entries_kept, ranked, select
 from sparsact.thresholds.tracing import Unscriptable, leaf, one_node
 
 
 @one_node
 def batch_topk(
     x: Tensor,
-    k: int,
+    k: int | float,
     dim: int = -1,
     *,
     by: By = "value",
@@ -30,7 +31,8 @@ def batch_topk(
     Args:
         x: any shape, floating point. `dim` holds the entries of a row; all other dims count
             rows, ``B = numel/size(dim)``.
-        k: number of entries kept per row on average; with more than a row has, all are kept.
+        k: number of entries kept per row on average; with more than a row has, all are kept. A
+            float in (0, 1) is the share of the entries of a row, at least one.
         dim: the dim that holds the entries of a row.
         by: ``"value"`` applies relu and keeps the largest values; ``"magnitude"`` keeps the
             largest ``|x|`` with their sign.
@@ -49,7 +51,7 @@ def batch_topk(
         exact: ``∂x = 1`` on the kept entries (with ``by="value"`` on those above 0).
 
     Raises:
-        TypeError: `x` is not floating point, or k is not an integer.
+        TypeError: `x` is not floating point, or k is neither an integer nor a share in (0, 1).
         ValueError: k is negative, or `by` is unknown.
 
     Example:
@@ -61,15 +63,17 @@ def batch_topk(
         Bussmann et al., "BatchTopK Sparse Autoencoders" (2024), eq. 4.
     """
     check_input(x, "batch_topk")
-    check_selection(k, by)
+    per_row = entries_kept(check_selection(k, by), x.shape[dim] if x.ndim else 1)
     values, score = ranked(x, by, mask)
     rows = None if mask is None else mask.expand(x.shape).any(dim).sum()
     if joined and _several_processes():
-        keep = _largest_of_all_processes(score, k * (_rows(x, dim) if rows is None else int(rows)))
+        keep = _largest_of_all_processes(
+            score, per_row * (_rows(x, dim) if rows is None else int(rows))
+        )
     elif rows is None:
-        keep = _largest(score, k * _rows(x, dim))
+        keep = _largest(score, per_row * _rows(x, dim))
     else:
-        keep = _largest_by_rank(score, k * rows)
+        keep = _largest_by_rank(score, per_row * rows)
     return select(x, values, keep, mask, zero_other)
 
 
@@ -114,7 +118,7 @@ class BatchTopK(Unscriptable):
 
     def __init__(
         self,
-        k: int,
+        k: int | float,
         dim: int = -1,
         *,
         by: By = "value",
@@ -122,11 +126,10 @@ class BatchTopK(Unscriptable):
         joined: bool = False,
     ) -> None:
         super().__init__()
-        check_selection(k, by)
+        self.k: Any = check_selection(k, by)  # an integer or a share
         if not 0 < momentum <= 1:
             raise InputError(f"momentum= must lie in (0, 1], got {momentum}")
-        self.k = k
-        self.dim = dim
+        self.dim = as_integer(dim, "dim")
         self.by: By = by
         self.momentum = momentum
         self.joined = joined

@@ -109,7 +109,7 @@ class Clip(ThresholdModule):
         self,
         lambd: float | Tensor = 1.0,
         learnable: bool = False,
-        num_parameters: int = 1,
+        num_parameters: int | None = 1,
         channel_dim: int = 1,
         *,
         lo: float | None = None,

@@ -14,6 +14,7 @@ from sparsact.thresholds.arguments import (
     check_input,
     magnitude,
     restrict,
+    values_can_be_read,
     widen,
     widen_like,
 )
@@ -99,13 +100,14 @@ class Firmshrink(BandModule):
         tensor([-2.0000,  0.5000])
     """
 
+    level_names = ("lambd", "upper")
     upper: float | Tensor
 
     def __init__(
         self,
         lambd: float | Tensor = 0.5,
         learnable: bool = False,
-        num_parameters: int = 1,
+        num_parameters: int | None = 1,
         channel_dim: int = 1,
         *,
         upper: float | Tensor = 1.0,
@@ -115,7 +117,9 @@ class Firmshrink(BandModule):
         super().__init__(
             lambd, learnable, num_parameters, channel_dim, sides=sides, zero_other=zero_other
         )
-        if not bool((torch.as_tensor(upper) >= torch.as_tensor(lambd)).all()):
+        order: Any = upper >= lambd
+        readable = not isinstance(order, Tensor) or values_can_be_read(order)
+        if readable and not torch.as_tensor(order, device="cpu").all():
             raise _upper_below_lambd(upper, lambd)
         if isinstance(upper, Tensor) or upper < math.inf:
             self._hold("upper", upper)
@@ -137,7 +141,7 @@ class Firmshrink(BandModule):
 
     def _upper(self, lambd: float | Tensor, x: Tensor) -> float | Tensor:
         """μ for an input `x`; a learned μ below λ acts as λ."""
-        upper = self._broadcast_to(self._lambd_shape(x), self.upper)
+        upper = self._broadcast_to(self._level_shape(x), self.upper)
         if isinstance(upper, Tensor) and isinstance(lambd, Tensor):
             return torch.maximum(upper, lambd)
         return upper
@@ -154,7 +158,8 @@ class Firmshrink(BandModule):
 
     def extra_repr(self) -> str:
         """λ, where the function acts, and μ."""
-        return super().extra_repr() + f", upper={mean_text(self.upper)}"
+        start = {} if self.num_parameters else self._start
+        return super().extra_repr() + f", upper={mean_text(start.get('upper', self.upper))}"
 
 
 def _check_upper(upper: float | Tensor, lambd: float | Tensor, x: Tensor) -> float | Tensor:

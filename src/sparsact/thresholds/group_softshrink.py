@@ -96,7 +96,7 @@ class GroupSoftshrink(BandModule):
         self,
         lambd: float | Tensor = 0.5,
         learnable: bool = False,
-        num_parameters: int = 1,
+        num_parameters: int | None = 1,
         channel_dim: int = 1,
         *,
         dim: Dims = -1,
@@ -115,7 +115,7 @@ class GroupSoftshrink(BandModule):
     def _options(self) -> dict[str, Any]:
         return {"dim": self.dim, "group_size": self.group_size, "zero_other": self.zero_other}
 
-    def _lambd_shape(self, x: Tensor) -> tuple[int, ...]:
+    def _level_shape(self, x: Tensor) -> tuple[int, ...]:
         return Groups(x, self.dim, self.group_size).norm_shape
 
     def _score(self, sample: Tensor) -> tuple[Tensor, None]:

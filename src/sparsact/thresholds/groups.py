@@ -4,7 +4,13 @@ import torch
 from torch import Tensor
 
 from sparsact._common.errors import InputError
-from sparsact.thresholds.arguments import broadcasts_to, check_mask, checked_magnitude, widen_like
+from sparsact.thresholds.arguments import (
+    as_integer,
+    broadcasts_to,
+    check_mask,
+    checked_magnitude,
+    widen_like,
+)
 from sparsact.thresholds.backward import sum_to
 
 Dims = int | tuple[int, ...]
@@ -26,7 +32,8 @@ class Groups:
 
     def __init__(self, x: Tensor, dim: Dims, group_size: int | None) -> None:
         ndim = max(x.ndim, 1)
-        chosen = (dim,) if isinstance(dim, int) else tuple(dim)
+        dims = tuple(dim) if isinstance(dim, (tuple, list)) else (dim,)
+        chosen = tuple(as_integer(d, "dim") for d in dims)
         if not chosen or not all(-ndim <= d < ndim for d in chosen):
             raise InputError(f"dim={dim} does not exist in an input of shape {tuple(x.shape)}")
         self.dims = tuple(d if d < 0 else d - ndim for d in chosen)
@@ -34,6 +41,7 @@ class Groups:
             raise InputError(f"dim={dim} contains a dim twice")
         self.group_size = group_size
         if group_size is not None:
+            self.group_size = as_integer(group_size, "group_size")
             self._check_size(x)
         self.norm_shape = self._norm_shape(x)
 

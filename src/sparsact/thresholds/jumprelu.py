@@ -93,7 +93,7 @@ class JumpReLU(BandModule):
         self,
         threshold: float | Tensor = 0.5,
         learnable: bool = False,
-        num_parameters: int = 1,
+        num_parameters: int | None = 1,
         channel_dim: int = 1,
         *,
         bandwidth: float = 0.05,

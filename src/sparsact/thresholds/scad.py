@@ -92,7 +92,7 @@ class SCAD(BandModule):
         self,
         lambd: float | Tensor = 0.5,
         learnable: bool = False,
-        num_parameters: int = 1,
+        num_parameters: int | None = 1,
         channel_dim: int = 1,
         *,
         a: float = 3.7,

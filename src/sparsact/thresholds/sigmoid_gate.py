@@ -87,7 +87,7 @@ class SigmoidGate(BandModule):
         self,
         lambd: float | Tensor = 0.5,
         learnable: bool = False,
-        num_parameters: int = 1,
+        num_parameters: int | None = 1,
         channel_dim: int = 1,
         *,
         temperature: float = 0.1,

@@ -106,13 +106,14 @@ class SparseGroupSoftshrink(BandModule):
         tensor([2.4000, 3.2000, 0.0000, 0.0000, 0.0000, 0.0000])
     """
 
+    level_names = ("lambd", "group_lambd")
     group_lambd: float | Tensor
 
     def __init__(
         self,
         lambd: float | Tensor = 0.5,
         learnable: bool = False,
-        num_parameters: int = 1,
+        num_parameters: int | None = 1,
         channel_dim: int = 1,
         *,
         group_lambd: float = 0.5,

@@ -1,12 +1,12 @@
 """Selection of the k largest entries of each row: function and module."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from sparsact._common.errors import InputError
-from sparsact.thresholds.arguments import check_input, check_mask
+from sparsact.thresholds.arguments import as_integer, check_input, check_mask
 from sparsact.thresholds.tracing import Unscriptable, leaf, one_node
 
 By = Literal["value", "magnitude"]
@@ -15,7 +15,7 @@ By = Literal["value", "magnitude"]
 @one_node
 def topk(
     x: Tensor,
-    k: int,
+    k: int | float,
     dim: int = -1,
     *,
     by: By = "value",
@@ -26,7 +26,8 @@ def topk(
 
     Args:
         x: any shape, floating point.
-        k: number of entries kept per row; a row of at most k entries is kept completely.
+        k: number of entries kept per row; a row of at most k entries is kept completely. A float
+            in (0, 1) is the share of the entries along `dim` that is kept, at least one.
         dim: the dim along which entries compete.
         by: ``"value"`` applies relu and keeps the k largest values, as sparse autoencoders do;
             if fewer than k values are positive, fewer entries are kept. ``"magnitude"`` keeps
@@ -42,7 +43,7 @@ def topk(
         exact: ``∂x = 1`` on the kept entries (with ``by="value"`` on those above 0).
 
     Raises:
-        TypeError: `x` is not floating point, or k is not an integer.
+        TypeError: `x` is not floating point, or k is neither an integer nor a share in (0, 1).
         ValueError: k is negative, or `by` is unknown.
 
     Example:
@@ -56,10 +57,10 @@ def topk(
         sparse autoencoders" (2024), sec. 2.3.
     """
     check_input(x, "topk")
-    check_selection(k, by)
+    k = check_selection(k, by)
     values, score = ranked(x, by, mask)
     size = x.shape[dim] if x.ndim else 1
-    chosen = score.topk(min(k, size), dim=dim, sorted=False).indices
+    chosen = score.topk(min(entries_kept(k, size), size), dim=dim, sorted=False).indices
     keep = torch.zeros_like(x, dtype=torch.bool).scatter(dim, chosen, 1)
     return select(x, values, keep, mask, zero_other)
 
@@ -79,11 +80,10 @@ class TopK(Unscriptable):
                 [2., 0.]])
     """
 
-    def __init__(self, k: int, dim: int = -1, *, by: By = "value") -> None:
+    def __init__(self, k: int | float, dim: int = -1, *, by: By = "value") -> None:
         super().__init__()
-        check_selection(k, by)
-        self.k = k
-        self.dim = dim
+        self.k: Any = check_selection(k, by)  # an integer or a share
+        self.dim = as_integer(dim, "dim")
         self.by: By = by
 
     @leaf
@@ -96,14 +96,23 @@ class TopK(Unscriptable):
         return f"k={self.k}, dim={self.dim}, by={self.by!r}"
 
 
-def check_selection(k: object, by: str) -> None:
-    """Raise unless `k` is a non-negative integer and `by` is the name of a ranking."""
-    if not isinstance(k, int) or isinstance(k, bool):
-        raise TypeError(f"k= must be an integer, got {type(k).__name__}")
-    if k < 0:
-        raise InputError(f"k= must not be negative, got {k}")
+def check_selection(k: Any, by: str) -> int | float:
+    """Return `k` as an integer ≥ 0 of any type or a share in (0, 1), and check `by`."""
     if by not in ("value", "magnitude"):
         raise InputError(f"by= must be 'value' or 'magnitude', got {by!r}")
+    if isinstance(k, float) or getattr(getattr(k, "dtype", None), "is_floating_point", False):
+        if not 0 < k < 1:
+            raise TypeError(f"k= must be an integer, or a float in (0, 1) as a share, got {k}")
+        return float(k)
+    count = as_integer(k, "k")
+    if count < 0:
+        raise InputError(f"k= must not be negative, got {count}")
+    return count
+
+
+def entries_kept(k: int | float, size: int) -> int:
+    """The number k, or the share k of `size` entries, rounded; at least 1 of a share."""
+    return k if isinstance(k, int) else max(1, int(k * size + 0.5))
 
 
 def ranked(x: Tensor, by: By, mask: Tensor | None) -> tuple[Tensor, Tensor]:
