@@ -50,7 +50,7 @@ def garrote(
 
     Raises:
         TypeError: `x` is not floating point.
-        ValueError: λ is negative or not finite, or does not broadcast.
+        ValueError: a float λ is negative or not finite, or a tensor does not broadcast.
 
     Example:
         >>> garrote(torch.tensor([-2.0, 0.2, 1.0, 4.0]), 1.0)
@@ -69,6 +69,8 @@ class Garrote(BandModule):
     """Non-negative garrote as a module; see :func:`sparsact.functional.garrote`.
 
     The arguments are those of :class:`BandModule`. The gradient of a learned λ is exact.
+
+    A learned λ cannot leave 0, where its gradient is 0: the output depends on λ². Start above 0.
 
     Shape:
         any, returned unchanged.

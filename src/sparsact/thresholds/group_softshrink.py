@@ -45,7 +45,8 @@ def group_softshrink(
 
     Raises:
         TypeError: `x` is not floating point.
-        ValueError: λ is negative or not finite, or does not broadcast; `group_size` does not
+        ValueError: a float λ is negative or not finite, or a tensor does not broadcast;
+            `group_size` does not
             divide the size of `dim`, or comes with several dims.
 
     Example:

@@ -53,7 +53,7 @@ def halfshrink(
 
     Raises:
         TypeError: `x` is not floating point.
-        ValueError: λ is negative or not finite, or does not broadcast.
+        ValueError: a float λ is negative or not finite, or a tensor does not broadcast.
 
     Example:
         >>> halfshrink(torch.tensor([-3.0, 1.0, 1.01]), 1.0)
@@ -73,6 +73,9 @@ class Halfshrink(BandModule):
     """Half shrinkage as a module; see :func:`sparsact.functional.halfshrink`.
 
     The arguments are those of :class:`BandModule`. The gradient of a learned λ is exact.
+
+    A learned λ cannot leave 0, where its gradient is 0: the output depends on λ^1.5. Start above
+    0.
 
     Shape:
         any, returned unchanged.

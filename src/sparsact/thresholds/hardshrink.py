@@ -63,7 +63,8 @@ def hardshrink(
 
     Raises:
         TypeError: `x` is not floating point.
-        ValueError: λ is negative or not finite, or does not broadcast; ε is not positive;
+        ValueError: a float λ is negative or not finite, or a tensor does not broadcast;
+            ε is not positive;
             the kernel is unknown.
 
     Example:
@@ -87,6 +88,9 @@ class Hardshrink(BandModule):
 
     `bandwidth` and `kernel` are those of the function. The other arguments are those of
     :class:`BandModule`. The gradient of a learned λ is straight-through.
+
+    A learned λ cannot leave 0, where its gradient is 0: the output jumps by λ at the edge of the
+    band, so the derivative vanishes with λ. Start above 0.
 
     Shape:
         any, returned unchanged.

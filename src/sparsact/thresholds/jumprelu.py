@@ -51,7 +51,8 @@ def jumprelu(
 
     Raises:
         TypeError: `x` is not floating point.
-        ValueError: θ is negative or not finite, or does not broadcast; ε is not positive;
+        ValueError: a float θ is negative or not finite, or a tensor does not broadcast;
+            ε is not positive;
             the kernel is unknown.
 
     Example:
@@ -79,6 +80,9 @@ class JumpReLU(BandModule):
         channel_dim: the dim of the channels, as in :class:`ThresholdModule`.
         bandwidth: the width of the window around θ in which a learned θ receives a gradient.
         kernel: the shape of that window, as in the function.
+
+    A learned θ cannot leave 0, where its gradient is 0: the output jumps by θ at θ, so the
+    derivative vanishes with θ. Start above 0.
 
     Shape:
         any, returned unchanged.

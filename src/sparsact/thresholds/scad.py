@@ -54,7 +54,8 @@ def scad(
 
     Raises:
         TypeError: `x` is not floating point.
-        ValueError: λ is negative or not finite, or does not broadcast; a is not above 2.
+        ValueError: a float λ is negative or not finite, or a tensor does not broadcast;
+            a is not above 2.
 
     Example:
         >>> scad(torch.tensor([-4.0, -0.75, 0.5, 1.5]), 0.5, a=4.0)
@@ -78,6 +79,9 @@ class SCAD(BandModule):
         lambd: the (initial) λ ≥ 0. It and the arguments not listed here are those of
             :class:`BandModule`. The gradient of a learned λ is exact.
         a: a > 2; inputs beyond aλ pass unchanged.
+
+    A learned λ cannot leave 0, where its gradient is 0: only inputs below aλ depend on λ. Start
+    above 0.
 
     Shape:
         any, returned unchanged.

@@ -47,7 +47,8 @@ def sigmoid_gate(
 
     Raises:
         TypeError: `x` is not floating point.
-        ValueError: λ is negative or not finite, or does not broadcast; T is not positive.
+        ValueError: a float λ is negative or not finite, or a tensor does not broadcast;
+            T is not positive.
 
     Example:
         >>> sigmoid_gate(torch.tensor([0.0, 0.5, 5.0]), 0.5, temperature=0.1)

@@ -57,7 +57,7 @@ def softshrink(
 
     Raises:
         TypeError: `x` is not floating point.
-        ValueError: λ is negative or not finite, or does not broadcast.
+        ValueError: a float λ is negative or not finite, or a tensor does not broadcast.
 
     Example:
         >>> softshrink(torch.tensor([-2.0, 0.2, 0.5, 1.0]), 0.5)
