@@ -1,5 +1,14 @@
 """Threshold functions, in the manner of ``torch.nn.functional``.
 
+A λ that is a number is checked. A λ that is a tensor is used as its magnitude |λ|, with the
+slope 1 at 0, and never read, so eager, compiled, vmapped and exported code do the same. λ = NaN
+gives NaN, λ = inf the limit.
+
+All functions work with ``torch.func.jvp``, ``jacfwd``, ``hessian``, ``linearize`` and ``vmap``, in
+eager mode. A tangent is the transposed gradient, also where that is straight-through.
+``torch.fx`` records a function or module as one call. ``torch.jit.trace`` records plain operations,
+so a trace has no straight-through gradient: it is for deployment.
+
 ``torch.compile(torch.func.grad(f))`` gives wrong gradients without an error: torch 2.13 then
 differentiates the forward of any ``torch.autograd.Function`` and ignores its backward, so a
 straight-through λ gets the gradient 0. ``torch.func.grad(torch.compile(f))``, ``backward()`` of a

@@ -146,7 +146,7 @@ def test_refuses_what_is_not_floating_point(case, bad):
 
 
 @thresholds
-@pytest.mark.parametrize("bad", [-0.1, math.nan, math.inf, torch.tensor([-0.1, 1.0, 1.0])])
+@pytest.mark.parametrize("bad", [-0.1, math.nan, math.inf])
 def test_refuses_a_bad_threshold(case, bad):
     with pytest.raises(ValueError, match="finite and not negative"):
         case(torch.ones(3), bad)

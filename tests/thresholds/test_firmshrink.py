@@ -40,7 +40,7 @@ def test_gradient_to_both_bounds():
     assert grads[2][5] == 0  # an infinite upper bound stays where it is
 
 
-@pytest.mark.parametrize("upper", [0.4, float("nan"), torch.tensor([1.0, 0.4, 1.0])])
+@pytest.mark.parametrize("upper", [0.4, float("nan")])
 def test_refuses_an_upper_bound_below_lambda(upper):
     with pytest.raises(ValueError, match="upper >= lambd"):
         SF.firmshrink(torch.ones(3), 0.5, upper)

@@ -226,7 +226,7 @@ def test_vmap_over_the_threshold():
         ({"lambd": torch.ones(6)}, r"lambd= of shape \(6,\) .* group norms \(5, 1\)"),
         ({"lambd": torch.ones(2, 5, 1)}, "does not broadcast to the shape of the group norms"),
         ({"lambd": -1.0}, "finite and not negative"),
-        ({"lambd": torch.tensor(math.nan)}, "finite and not negative"),
+        ({"lambd": math.nan}, "finite and not negative"),
     ],
 )
 def test_refuses(keywords, message):

@@ -1,5 +1,6 @@
 """A learned λ moves where it should, on real data."""
 
+import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
@@ -30,3 +31,31 @@ def test_lambda_grows_with_a_penalty_and_falls_without():
     alone = train(model, x, y, strength=0.0, steps=60)
     assert penalised > 0.2 + 0.02
     assert alone < penalised - 0.005
+
+
+@pytest.mark.parametrize(
+    ("cls", "leaves"),
+    [
+        (sa.nn.Softshrink, True),
+        (sa.nn.Firmshrink, True),
+        (sa.nn.SigmoidGate, True),
+        (sa.nn.GroupSoftshrink, True),
+        (sa.nn.Clip, True),
+        (sa.nn.Hardshrink, False),
+        (sa.nn.JumpReLU, False),
+        (sa.nn.SCAD, False),
+        (sa.nn.Garrote, False),
+        (sa.nn.Halfshrink, False),
+    ],
+)
+def test_which_thresholds_can_leave_zero(cls, leaves):
+    """The derivative to λ at λ = 0, as the limit of differences of the output."""
+    x = torch.linspace(0.2, 3, 40, dtype=torch.float64)[None]
+    module = cls(0.0, learnable=True).double()
+    module(x).sum().backward()
+    assert (module.lambd.grad != 0) == leaves
+    step = 1e-9
+    moved = cls(step, learnable=True).double()
+    slope = (moved(x) - module(x)).sum() / step
+    torch.testing.assert_close(module.lambd.grad[0], slope, atol=1e-2, rtol=1e-3)
+    assert leaves or "cannot leave 0" in cls.__doc__

@@ -35,6 +35,15 @@ PRIVATE_NAMES = (
         "values are not checked under vmap and grad of torch.func",
         _TORCH,
     ),
+    PrivateName("torch._C._get_dispatch_mode", "values are not checked in a trace", _TORCH),
+    PrivateName(
+        "torch._C._TorchDispatchModeKey.PROXY", "values are not checked in a trace", _TORCH
+    ),
+    PrivateName(
+        "torch.autograd.forward_ad._current_level",
+        "functions have a jvp in forward mode only",
+        _TORCH,
+    ),
     PrivateName(
         "torch._C._current_graph_task_id", "a checkpoint's second forward is recognised", _TORCH
     ),

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.autograd import Function
+from torch import Tensor
 
 from sparsact.penalties.reduction import Reduction, check_reduction, divisor
+from sparsact.thresholds.forward_mode import DifferentiableFunction
+from sparsact.thresholds.tracing import Unscriptable, leaf
 
 
-class ActivityPenalty(nn.Module):
+class ActivityPenalty(Unscriptable):
     """An identity layer that adds the gradient of a penalty in backward.
 
     The training loop and the loss do not change. In eval mode the layer does nothing.
@@ -49,6 +50,7 @@ class ActivityPenalty(nn.Module):
         self.penalty = penalty
         self.reduction: Reduction = reduction
 
+    @leaf
     def forward(self, x: Tensor) -> Tensor:
         """Return `x`; in training mode, the penalty on it joins the backward pass."""
         if not (self.training and torch.is_grad_enabled()):
@@ -63,13 +65,11 @@ class ActivityPenalty(nn.Module):
 
 def inject(x: Tensor, value: Tensor) -> Tensor:
     """Return `x` such that backward also sends a gradient of 1 into the scalar `value`."""
-    injected: Tensor = _Inject.apply(x, value)
+    injected: Tensor = _Inject.run(x, value)
     return injected
 
 
-class _Inject(Function):
-    generate_vmap_rule = True
-
+class _Inject(DifferentiableFunction):
     @staticmethod
     def forward(x: Tensor, value: Tensor) -> Tensor:
         return x.view_as(x)
@@ -82,3 +82,8 @@ class _Inject(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         dtype, device = ctx.like
         return grad, torch.ones((), dtype=dtype, device=device)
+
+    @classmethod
+    def tangent(cls, ctx: Any, x: Tensor, *_: Any) -> Tensor:
+        """That of the identity: the value joins backward only."""
+        return x.view_as(x)

@@ -227,7 +227,7 @@ def _check(penalty: GroupLasso | SparseGroupLasso) -> None:
         raise InputError(f"scale= must be one of {get_args(Scale)}, got {scale!r}")
     if group_size is not None and group_size < 1:
         raise InputError(f"group_size= must be at least 1, got {group_size}")
-    if group_size is not None and not isinstance(dim, int):
+    if group_size is not None and isinstance(dim, tuple):
         raise InputError(f"group_size cuts one dim, got dim={dim}")
     if penalty.groups is not None:
         # the dataclass is frozen; tuples keep it hashable

@@ -97,7 +97,7 @@ class HoyerSquare(Penalty):
 
 def _sample_dims(x: Tensor, dim: Dims | None) -> tuple[int, ...]:
     if dim is not None:
-        return (dim,) if isinstance(dim, int) else dim
+        return dim if isinstance(dim, tuple) else (dim,)
     return tuple(range(1, x.ndim)) or (0,)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from sparsact.penalties.base_penalty import Coefficient, Penalty, check_coefficient, fixed
 from sparsact.penalties.entry_metric import prox_of_modulus
@@ -20,6 +19,7 @@ from sparsact.thresholds.arguments import (
 )
 from sparsact.thresholds.backward import keep, kept, sum_to
 from sparsact.thresholds.complex_modulus import check_sides, moduli
+from sparsact.thresholds.forward_mode import SumFunction
 from sparsact.thresholds.jumprelu import JumpReLU
 from sparsact.thresholds.straight_through import check_window, window
 from sparsact.thresholds.threshold_module import ThresholdModule
@@ -81,7 +81,7 @@ class L0(Penalty):
     def at_level(self, x: Tensor, level: float | Tensor) -> Tensor:
         """The penalty on `x` with `level` as θ, for entries that were selected with their θ."""
         arguments = level, self._sides, self._bandwidth
-        counted: Tensor = _Count.apply(x, *arguments)  # type: ignore[no-untyped-call]
+        counted: Tensor = _Count.run(x, *arguments)
         return fixed(self.coef) * counted
 
     def prox(self, x: Tensor, step: float | Tensor) -> Tensor:
@@ -122,9 +122,7 @@ class L0(Penalty):
         return float(getattr(self.threshold, "bandwidth", 0.05))
 
 
-class _Count(Function):
-    generate_vmap_rule = True
-
+class _Count(SumFunction):
     @staticmethod
     def forward(x: Tensor, theta: float | Tensor, sides: Sides, bandwidth: float) -> Tensor:
         wide = widen(x)

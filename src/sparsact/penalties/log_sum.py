@@ -5,13 +5,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from sparsact._common.errors import InputError
 from sparsact.penalties.base_penalty import Coefficient, Penalty, check_coefficient, fixed
 from sparsact.penalties.entry_metric import prox_of_modulus
 from sparsact.thresholds.arguments import widen
+from sparsact.thresholds.backward import keep, kept
 from sparsact.thresholds.complex_modulus import moduli
+from sparsact.thresholds.forward_mode import SumFunction
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class LogSum(Penalty):
 
     def __call__(self, x: Tensor) -> Tensor:
         """The penalty on `x`: a scalar."""
-        total: Tensor = _LogSum.apply(moduli(x), self.eps)  # type: ignore[no-untyped-call]
+        total: Tensor = _LogSum.run(moduli(x), self.eps)
         return fixed(self.coef) * total
 
     def prox(self, x: Tensor, step: float | Tensor) -> Tensor:
@@ -66,9 +67,7 @@ class LogSum(Penalty):
         return torch.where(dead, 0.0, wide.sign() * root).to(x.dtype)
 
 
-class _LogSum(Function):  # keeps x itself; autograd would keep float32 copies
-    generate_vmap_rule = True
-
+class _LogSum(SumFunction):  # keeps x itself; autograd would keep float32 copies
     @staticmethod
     def forward(x: Tensor, eps: float) -> Tensor:
         return torch.log1p(widen(x).abs() / eps).sum()
@@ -76,10 +75,10 @@ class _LogSum(Function):  # keeps x itself; autograd would keep float32 copies
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
         x, ctx.eps = inputs
-        ctx.save_for_backward(x)
+        keep(ctx, x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
+        x, _ = kept(ctx)
         wide = widen(x)
         return (grad * wide.sign() / (wide.abs() + ctx.eps)).to(x.dtype), None

@@ -1,7 +1,8 @@
 """Checks on the arguments of a threshold, and the region of the input where it acts."""
 
 import math
-from typing import Literal
+import operator
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -47,13 +48,11 @@ def check_input(x: Tensor, function: str) -> None:
 def check_threshold(value: object, name: str = "lambd") -> None:
     """Raise unless `value`, a number or a tensor, is finite and not negative.
 
-    The values of a tensor are checked only in eager mode on the CPU. Reading them would
-    synchronise an accelerator and break ``torch.compile``, ``torch.export`` and
-    ``torch.func.vmap``.
+    This is for values that a constructor is given. The values of a tensor are read in eager mode
+    on the CPU only: elsewhere that would synchronise an accelerator or break a trace.
     """
     if isinstance(value, Tensor):
-        if not value.is_floating_point():
-            raise TypeError(f"{name}= must be a floating-point tensor, got {value.dtype}")
+        _check_real(value, name)
         if values_can_be_read(value) and not bool(((value >= 0) & value.isfinite()).all()):
             raise InputError(f"{name}= must be finite and not negative everywhere")
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -63,33 +62,72 @@ def check_threshold(value: object, name: str = "lambd") -> None:
         raise TypeError(f"{name}= must be a number or a tensor, got {type(value).__name__}")
 
 
+def checked_magnitude(value: float | Tensor, name: str) -> float | Tensor:
+    """The λ that a function uses: a number, which is checked, or the magnitude of a tensor.
+
+    A function never reads the values of a tensor, so it does the same in eager mode, under
+    ``torch.compile``, ``torch.export`` and ``torch.func.vmap``. λ = NaN gives NaN.
+    """
+    if not isinstance(value, Tensor):
+        check_threshold(value, name)
+        return float(value)
+    _check_real(value, name)
+    return magnitude(value)
+
+
+def magnitude(value: Tensor) -> Tensor:
+    """``|value|`` with the slope 1 at 0, where ``torch.abs`` has the slope 0."""
+    return torch.where(value < 0, -value, value)
+
+
+def _check_real(value: Tensor, name: str) -> None:
+    if not value.is_floating_point():
+        raise TypeError(f"{name}= must be a floating-point tensor, got {value.dtype}")
+
+
+def as_integer(value: Any, name: str) -> int:
+    """`value`, an integer of any type such as NumPy's, as an int."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    try:
+        if isinstance(value, bool) or getattr(value, "dtype", None) == torch.bool:
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}= must be an integer, got {type(value).__name__}") from None
+
+
 def values_can_be_read(tensor: Tensor) -> bool:
     """Whether Python can read the values of `tensor` here without a delay or an error."""
     return (
         not torch.compiler.is_compiling()
         and not torch._C._get_tracing_state()
+        and not torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY)
         and tensor.device.type == "cpu"
         and type(tensor) in (Tensor, torch.nn.Parameter)
         and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
     )
 
 
-def holds_everywhere(comparison: Tensor | bool) -> bool:
-    """Whether a comparison of two thresholds holds for every entry."""
-    return bool(comparison.all()) if isinstance(comparison, Tensor) else comparison
-
-
 def broadcast_threshold(value: float | Tensor, x: Tensor, name: str = "lambd") -> float | Tensor:
-    """Check the value of a threshold, and its shape against the input `x`.
+    """The magnitude of a threshold, whose shape is checked against the input `x`.
 
     Returns:
         a float, or a tensor whose shape broadcasts to that of `x` without enlarging it.
     """
-    check_threshold(value, name)
-    if not isinstance(value, Tensor):
-        return float(value)
-    check_broadcast(value, x, name)
-    return value
+    level = checked_magnitude(value, name)
+    if isinstance(level, Tensor):
+        check_broadcast(level, x, name)
+    return level
+
+
+def zero_up_to(level: float | Tensor, size: Tensor, x: Tensor) -> Tensor:
+    """`x`, but 0 where the widened `size` of an entry is at most `level`; a NaN level gives NaN."""
+    if not isinstance(level, Tensor):
+        return torch.where(size <= widen_like(level, size), 0.0, x)
+    unknown = level.isnan()
+    reach = widen_like(torch.where(unknown, torch.inf, level), size)
+    return torch.where(size <= reach, torch.where(unknown, level, 0.0).to(x.dtype), x)
 
 
 def check_broadcast(tensor: Tensor, x: Tensor, name: str) -> None:

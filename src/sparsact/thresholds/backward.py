@@ -6,12 +6,16 @@ import torch
 from torch import Tensor
 
 from sparsact.thresholds.arguments import accumulate_dtype
+from sparsact.thresholds.forward_mode import forward_mode
 
 
 def keep(ctx: Any, tensor: Tensor, *levels: float | Tensor) -> None:
     """Save for backward `tensor` (the output, where it suffices) and λ or other levels."""
     ctx.numbers = [None if isinstance(level, Tensor) else level for level in levels]
-    ctx.save_for_backward(tensor, *[level for level in levels if isinstance(level, Tensor)])
+    tensors = [tensor, *[level for level in levels if isinstance(level, Tensor)]]
+    ctx.save_for_backward(*tensors)
+    if forward_mode():
+        ctx.save_for_forward(*tensors)
 
 
 def kept(ctx: Any) -> tuple[Tensor, list[Any]]:
@@ -23,6 +27,8 @@ def kept(ctx: Any) -> tuple[Tensor, list[Any]]:
 
 def where_nonzero(grad: Tensor, output: Tensor) -> Tensor:
     """`grad` where `output` is not zero (NaN is not zero), else 0, in one pass over both."""
+    if torch.compiler.is_compiling():  # torch's operation takes no symbolic shapes
+        return torch.where(output != 0, grad, 0.0)
     return torch.ops.aten.hardshrink_backward(grad, output, 0.0)  # type: ignore[no-any-return]
 
 

@@ -1,22 +1,25 @@
 """Selection of the k·B largest entries of a batch: function and module."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from sparsact._common.errors import InputError
-from sparsact.thresholds.arguments import check_input
+from sparsact.thresholds.arguments import as_integer, check_input
 from sparsact.thresholds.complex_modulus import is_complex
 from sparsact.thresholds.hardshrink import hardshrink
 from sparsact.thresholds.jumprelu import jumprelu
-from sparsact.thresholds.topk import By, check_selection, ranked, select
+from sparsact.thresholds.topk import By, check_selection, entries_kept, ranked, select
+from sparsact.thresholds.tracing import Unscriptable, leaf, one_node
 
 
+@one_node
 def batch_topk(
     x: Tensor,
-    k: int,
+    k: int | float,
     dim: int = -1,
     *,
     by: By = "value",
@@ -29,7 +32,8 @@ def batch_topk(
     Args:
         x: any shape, floating point; complex with ``by="magnitude"``. `dim` holds the entries of
             a row; all other dims count rows, ``B = numel/size(dim)``.
-        k: number of entries kept per row on average; with more than a row has, all are kept.
+        k: number of entries kept per row on average; with more than a row has, all are kept. A
+            float in (0, 1) is the share of the entries of a row, at least one.
         dim: the dim that holds the entries of a row.
         by: ``"value"`` applies relu and keeps the largest values; ``"magnitude"`` keeps the
             largest ``|x|`` with their sign.
@@ -48,7 +52,8 @@ def batch_topk(
         exact: ``∂x = 1`` on the kept entries (with ``by="value"`` on those above 0).
 
     Raises:
-        TypeError: `x` is neither floating point nor complex, or k is not an integer.
+        TypeError: `x` is neither floating point nor complex, or k is neither an integer nor a
+            share in (0, 1).
         ValueError: k is negative, or `by` is unknown.
 
     Example:
@@ -61,19 +66,21 @@ def batch_topk(
     """
     if not is_complex(x):
         check_input(x, "batch_topk")
-    check_selection(k, by)
+    per_row = entries_kept(check_selection(k, by), x.shape[dim] if x.ndim else 1)
     values, score = ranked(x, by, mask)
     rows = None if mask is None else mask.expand(x.shape).any(dim).sum()
     if joined and _several_processes():
-        keep = _largest_of_all_processes(score, k * (_rows(x, dim) if rows is None else int(rows)))
+        keep = _largest_of_all_processes(
+            score, per_row * (_rows(x, dim) if rows is None else int(rows))
+        )
     elif rows is None:
-        keep = _largest(score, k * _rows(x, dim))
+        keep = _largest(score, per_row * _rows(x, dim))
     else:
-        keep = _largest_by_rank(score, k * rows)
+        keep = _largest_by_rank(score, per_row * rows)
     return select(x, values, keep, mask, zero_other)
 
 
-class BatchTopK(nn.Module):
+class BatchTopK(Unscriptable):
     """Keep the k·B largest entries of a batch; see :func:`sparsact.functional.batch_topk`.
 
     In training mode, the entries that a row keeps depend on the other rows of the batch. In eval
@@ -114,7 +121,7 @@ class BatchTopK(nn.Module):
 
     def __init__(
         self,
-        k: int,
+        k: int | float,
         dim: int = -1,
         *,
         by: By = "value",
@@ -122,11 +129,10 @@ class BatchTopK(nn.Module):
         joined: bool = False,
     ) -> None:
         super().__init__()
-        check_selection(k, by)
+        self.k: Any = check_selection(k, by)  # an integer or a share
         if not 0 < momentum <= 1:
             raise InputError(f"momentum= must lie in (0, 1], got {momentum}")
-        self.k = k
-        self.dim = dim
+        self.dim = as_integer(dim, "dim")
         self.by: By = by
         self.momentum = momentum
         self.joined = joined
@@ -141,6 +147,7 @@ class BatchTopK(nn.Module):
             self.running_threshold = before.to(self.running_threshold.device)
         return self
 
+    @leaf
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`; only entries where `mask` is True compete."""
         if not self.training:
@@ -180,7 +187,7 @@ def _largest(score: Tensor, count: int) -> Tensor:
     """True at the `count` largest scores."""
     flat = score.reshape(-1)
     chosen = flat.topk(min(count, flat.numel()), sorted=False).indices
-    return torch.zeros_like(flat, dtype=torch.bool).scatter(0, chosen, True).reshape(score.shape)
+    return torch.zeros_like(flat, dtype=torch.bool).scatter(0, chosen, 1).reshape(score.shape)
 
 
 def _largest_by_rank(score: Tensor, count: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from sparsact._common.errors import InputError
 from sparsact.kernels.definition import define
@@ -13,18 +12,19 @@ from sparsact.thresholds.arguments import (
     broadcast_threshold,
     check_broadcast,
     check_input,
-    holds_everywhere,
     restrict,
-    values_can_be_read,
     widen,
     widen_like,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to
 from sparsact.thresholds.complex_modulus import check_sides, clip_modulus, is_complex
+from sparsact.thresholds.forward_mode import DifferentiableFunction
 from sparsact.thresholds.fused_dispatch import as_tensor, backward_is_fused, forward_is_fused
 from sparsact.thresholds.threshold_module import ThresholdModule
+from sparsact.thresholds.tracing import leaf, one_node
 
 
+@one_node
 def clip(
     x: Tensor,
     lambd: float | Tensor | None = None,
@@ -44,6 +44,7 @@ def clip(
             with `lo` or `hi`.
         lo: lower bound of any sign; None for no lower bound.
         hi: upper bound of any sign; None for no upper bound. ``lo=0`` with a learned `hi` is PACT.
+            If a bound is a tensor, `hi` counts where ``lo > hi``, as in ``torch.clamp``.
         sides: ``"positive"`` or ``"negative"`` acts on entries of that sign only.
         mask: boolean, broadcasts to `x`; the function acts where it is True.
         zero_other: entries outside `sides` and `mask` become 0 instead of passing unchanged.
@@ -57,8 +58,9 @@ def clip(
 
     Raises:
         TypeError: `x` is neither floating point nor complex.
-        ValueError: there is no bound, λ comes together with a bound, λ is negative, a bound is
-            NaN, or ``lo > hi``.
+        ValueError: there is no bound, λ comes together with a bound, a float λ is negative or not
+            finite, a float bound is NaN, two float bounds have ``lo > hi``, or a bound does not
+            broadcast.
 
     Example:
         >>> clip(torch.tensor([-3.0, 0.2, 3.0]), 1.0)
@@ -84,8 +86,8 @@ def clip(
     else:
         lo = _as_bound(-torch.inf if lo is None else lo, x, "lo")
         hi = _as_bound(torch.inf if hi is None else hi, x, "hi")
-        _check_order(lo, hi)
-    clipped = _Clip.apply(x, lo, hi)
+        lo = _below(lo, hi)
+    clipped: Tensor = _Clip.run(x, lo, hi)
     return restrict(x, clipped, sides, mask, zero_other)
 
 
@@ -112,7 +114,7 @@ class Clip(ThresholdModule):
         self,
         lambd: float | Tensor = 1.0,
         learnable: bool = False,
-        num_parameters: int = 1,
+        num_parameters: int | None = 1,
         channel_dim: int = 1,
         *,
         lo: float | None = None,
@@ -120,11 +122,15 @@ class Clip(ThresholdModule):
         super().__init__(lambd, learnable, num_parameters, channel_dim)
         self.lo = lo
 
+    @leaf
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`, or only where `mask` is True."""
         if self.lo is None:
             return clip(x, self.threshold(x), mask=mask)
-        return clip(x, lo=self.lo, hi=self.threshold(x), mask=mask)
+        if self.lo > 0:
+            return clip(x, lo=self.lo, hi=self.threshold(x), mask=mask)
+        check_input(x, "clip")  # λ ≥ 0 cannot lie below `lo`, which need not be compared with it
+        return restrict(x, _Clip.run(x, self.lo, self.threshold(x)), "both", mask, False)
 
     def extra_repr(self) -> str:
         """λ, and the lower bound if it is not −λ."""
@@ -148,15 +154,18 @@ def _as_bound(value: float | Tensor, x: Tensor, name: str) -> float | Tensor:
     return float(value)
 
 
-def _check_order(lo: float | Tensor, hi: float | Tensor) -> None:
-    readable = all(values_can_be_read(bound) for bound in (lo, hi) if isinstance(bound, Tensor))
-    if readable and not holds_everywhere(lo <= hi):
-        raise InputError(f"clip needs lo <= hi everywhere, got lo={lo}, hi={hi}")
+def _below(lo: Any, hi: Any) -> float | Tensor:
+    """`lo`, but `hi` where it lies above `hi`; two numbers in the wrong order raise."""
+    if isinstance(lo, Tensor) or isinstance(hi, Tensor):
+        apart = not isinstance(lo, Tensor) and lo == -torch.inf
+        bound: float | Tensor = lo if apart else torch.where(lo > hi, hi, lo)
+        return bound
+    if lo > hi:
+        raise InputError(f"clip needs lo <= hi, got lo={lo}, hi={hi}")
+    return float(lo)
 
 
-class _Clip(Function):
-    generate_vmap_rule = True
-
+class _Clip(DifferentiableFunction):
     @staticmethod
     def forward(x: Tensor, lo: float | Tensor, hi: float | Tensor) -> Tensor:
         if forward_is_fused(x, lo, hi):

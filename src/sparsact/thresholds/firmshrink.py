@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from sparsact._common.errors import InputError
 from sparsact.thresholds.arguments import (
@@ -14,7 +13,7 @@ from sparsact.thresholds.arguments import (
     broadcast_threshold,
     check_broadcast,
     check_input,
-    holds_everywhere,
+    magnitude,
     restrict,
     values_can_be_read,
     widen,
@@ -22,10 +21,13 @@ from sparsact.thresholds.arguments import (
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
 from sparsact.thresholds.complex_modulus import by_modulus, is_complex
+from sparsact.thresholds.forward_mode import DifferentiableFunction
 from sparsact.thresholds.softshrink import soft_part
 from sparsact.thresholds.threshold_module import BandModule, mean_text
+from sparsact.thresholds.tracing import leaf, one_node
 
 
+@one_node
 def firmshrink(
     x: Tensor,
     lambd: float | Tensor = 0.5,
@@ -44,7 +46,8 @@ def firmshrink(
         x: any shape, floating point or complex. Complex entries are shrunk by modulus.
         lambd: λ ≥ 0, a float or a tensor that broadcasts to the shape of `x`.
         upper: μ ≥ λ, a float or a tensor that broadcasts to the shape of `x`. ``μ = inf`` is
-            soft shrinkage, ``μ = λ`` is hard shrinkage, entry by entry.
+            soft shrinkage, ``μ = λ`` is hard shrinkage, entry by entry. A tensor μ is used as
+            ``max(|μ|, |λ|)``.
         sides: ``"positive"`` or ``"negative"`` acts on entries of that sign only.
         mask: boolean, broadcasts to `x`; the function acts where it is True.
         zero_other: entries outside `sides` and `mask` become 0 instead of passing unchanged.
@@ -61,9 +64,8 @@ def firmshrink(
 
     Raises:
         TypeError: `x` is neither floating point nor complex.
-        ValueError: λ is negative or not finite, μ < λ or μ is NaN, or one of them does not
-            broadcast. The values of tensors are checked in eager mode on the CPU only; elsewhere
-            μ < λ acts as μ = λ.
+        ValueError: a float λ is negative or not finite, a float μ is NaN or below λ, or one of
+            them does not broadcast.
 
     Example:
         >>> firmshrink(torch.tensor([-2.0, 0.5, 0.75, 1.0]), 0.5, 1.0)
@@ -79,7 +81,7 @@ def firmshrink(
     check_input(x, "firmshrink")
     lambd = broadcast_threshold(lambd, x)
     upper = _check_upper(upper, lambd, x)
-    shrunk: Tensor = _Firmshrink.apply(x, lambd, upper)
+    shrunk: Tensor = _Firmshrink.run(x, lambd, upper)
     return restrict(x, shrunk, sides, mask, zero_other)
 
 
@@ -103,13 +105,14 @@ class Firmshrink(BandModule):
         tensor([-2.0000,  0.5000])
     """
 
+    level_names = ("lambd", "upper")
     upper: float | Tensor
 
     def __init__(
         self,
         lambd: float | Tensor = 0.5,
         learnable: bool = False,
-        num_parameters: int = 1,
+        num_parameters: int | None = 1,
         channel_dim: int = 1,
         *,
         upper: float | Tensor = 1.0,
@@ -119,13 +122,16 @@ class Firmshrink(BandModule):
         super().__init__(
             lambd, learnable, num_parameters, channel_dim, sides=sides, zero_other=zero_other
         )
-        if not bool((torch.as_tensor(upper) >= torch.as_tensor(lambd)).all()):
+        order: Any = upper >= lambd
+        readable = not isinstance(order, Tensor) or values_can_be_read(order)
+        if readable and not torch.as_tensor(order, device="cpu").all():
             raise _upper_below_lambd(upper, lambd)
         if isinstance(upper, Tensor) or upper < math.inf:
             self._hold("upper", upper)
         else:
             self.upper = upper
 
+    @leaf
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`, or only where `mask` is True."""
         lambd = self.threshold(x)
@@ -140,7 +146,7 @@ class Firmshrink(BandModule):
 
     def _upper(self, lambd: float | Tensor, x: Tensor) -> float | Tensor:
         """μ for an input `x`; a learned μ below λ acts as λ."""
-        upper = self._broadcast_to(self._lambd_shape(x), self.upper)
+        upper = self._broadcast_to(self._level_shape(x), self.upper)
         if isinstance(upper, Tensor) and isinstance(lambd, Tensor):
             return torch.maximum(upper, lambd)
         return upper
@@ -157,19 +163,18 @@ class Firmshrink(BandModule):
 
     def extra_repr(self) -> str:
         """λ, where the function acts, and μ."""
-        return super().extra_repr() + f", upper={mean_text(self.upper)}"
+        start = {} if self.num_parameters else self._start
+        return super().extra_repr() + f", upper={mean_text(start.get('upper', self.upper))}"
 
 
 def _check_upper(upper: float | Tensor, lambd: float | Tensor, x: Tensor) -> float | Tensor:
+    """μ, or its magnitude if it is a tensor; below λ it acts as λ."""
     if isinstance(upper, Tensor):
         check_broadcast(upper, x, "upper")
-    else:
-        upper = float(upper)
-    tensors = [level for level in (lambd, upper) if isinstance(level, Tensor)]
-    readable = all(values_can_be_read(level) for level in tensors)
-    if readable and not holds_everywhere(upper >= lambd):
+        return magnitude(upper)
+    if not upper >= (0 if isinstance(lambd, Tensor) else lambd):
         raise _upper_below_lambd(upper, lambd)
-    return upper
+    return float(upper)
 
 
 def _upper_below_lambd(upper: float | Tensor, lambd: float | Tensor) -> InputError:
@@ -178,9 +183,7 @@ def _upper_below_lambd(upper: float | Tensor, lambd: float | Tensor) -> InputErr
     )
 
 
-class _Firmshrink(Function):
-    generate_vmap_rule = True
-
+class _Firmshrink(DifferentiableFunction):
     @staticmethod
     def forward(x: Tensor, lambd: float | Tensor, upper: float | Tensor) -> Tensor:
         wide = widen(x)
@@ -217,4 +220,5 @@ class _Firmshrink(Function):
 def _excess(wide_lambd: Tensor, wide_upper: Tensor) -> Tensor:
     """The slope between λ and μ, minus 1: ``λ/(μ − λ)``; 0 for μ = inf and for μ ≤ λ."""
     gap = wide_upper - wide_lambd
-    return wide_lambd / torch.where(gap > 0, gap, torch.inf)
+    flat = (gap <= 0) | (wide_lambd == torch.inf)
+    return torch.where(flat, 0.0, wide_lambd / torch.where(flat, 1.0, gap))

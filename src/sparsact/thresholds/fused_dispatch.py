@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sparsact.kernels.definition import numba_is_installed
 from sparsact.thresholds.arguments import values_can_be_read
+from sparsact.thresholds.forward_mode import forward_mode
 
 SMALLEST_FUSED = 2**17
 """Number of entries from which the compiled operations run by default.
@@ -40,7 +41,10 @@ def forward_is_fused(x: Tensor, *levels: float | Tensor) -> bool:
 
     Not under ``torch.compile``, which fuses the plain version with its neighbours.
     """
-    return not torch.compiler.is_compiling() and _fits(x, levels) and _are_plain(x, *levels)
+    if torch.compiler.is_compiling() or not (_fits(x, levels) and _are_plain(x, *levels)):
+        return False
+    # the compiled operations do not propagate a NaN level
+    return not any(bool(level.isnan().any()) for level in levels if isinstance(level, Tensor))
 
 
 def backward_is_fused(grad: Tensor, saved: Tensor, *levels: float | Tensor) -> bool:
@@ -54,7 +58,8 @@ def backward_is_fused(grad: Tensor, saved: Tensor, *levels: float | Tensor) -> b
     if torch.compiler.is_compiling():
         return saved.device.type == "cpu" and not torch.compiler.is_exporting()
     # gradients are enabled if backward is to be differentiated itself; the operation cannot be
-    return not torch.is_grad_enabled() and _are_plain(grad, saved, *levels)
+    differentiated = torch.is_grad_enabled() or forward_mode()
+    return not differentiated and _are_plain(grad, saved, *levels)
 
 
 def as_tensor(level: float | Tensor) -> Tensor:

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from sparsact.thresholds.arguments import (
     Sides,
@@ -17,10 +16,13 @@ from sparsact.thresholds.arguments import (
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
 from sparsact.thresholds.complex_modulus import by_modulus, is_complex
+from sparsact.thresholds.forward_mode import DifferentiableFunction
 from sparsact.thresholds.softshrink import soft_part
 from sparsact.thresholds.threshold_module import BandModule
+from sparsact.thresholds.tracing import leaf, one_node
 
 
+@one_node
 def garrote(
     x: Tensor,
     lambd: float | Tensor = 0.5,
@@ -50,7 +52,7 @@ def garrote(
 
     Raises:
         TypeError: `x` is neither floating point nor complex.
-        ValueError: λ is negative or not finite, or does not broadcast.
+        ValueError: a float λ is negative or not finite, or a tensor does not broadcast.
 
     Example:
         >>> garrote(torch.tensor([-2.0, 0.2, 1.0, 4.0]), 1.0)
@@ -64,7 +66,7 @@ def garrote(
         shrink = partial(garrote, lambd=lambd)
         return by_modulus(x, shrink, sides, mask, zero_other)
     check_input(x, "garrote")
-    shrunk: Tensor = _Garrote.apply(x, broadcast_threshold(lambd, x))
+    shrunk: Tensor = _Garrote.run(x, broadcast_threshold(lambd, x))
     return restrict(x, shrunk, sides, mask, zero_other)
 
 
@@ -72,6 +74,8 @@ class Garrote(BandModule):
     """Non-negative garrote as a module; see :func:`sparsact.functional.garrote`.
 
     The arguments are those of :class:`BandModule`. The gradient of a learned λ is exact.
+
+    A learned λ cannot leave 0, where its gradient is 0: the output depends on λ². Start above 0.
 
     Shape:
         any, returned unchanged.
@@ -82,6 +86,7 @@ class Garrote(BandModule):
         tensor([-1.5000,  0.0000])
     """
 
+    @leaf
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`, or only where `mask` is True."""
         return garrote(
@@ -89,9 +94,7 @@ class Garrote(BandModule):
         )
 
 
-class _Garrote(Function):
-    generate_vmap_rule = True
-
+class _Garrote(DifferentiableFunction):
     @staticmethod
     def forward(x: Tensor, lambd: float | Tensor) -> Tensor:
         wide = widen(x)
@@ -120,7 +123,8 @@ class _Garrote(Function):
 def lambd_share(wide: Tensor, wide_lambd: Tensor) -> Tensor:
     """``λ/|x|`` outside the band, 0 inside."""
     magnitude = wide.abs()
-    return wide_lambd / torch.where(magnitude <= wide_lambd, torch.inf, magnitude)
+    inside = magnitude <= wide_lambd
+    return torch.where(inside, 0.0, wide_lambd / torch.where(inside, 1.0, magnitude))
 
 
 def _nonzero(wide: Tensor) -> Tensor:

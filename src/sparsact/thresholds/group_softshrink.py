@@ -4,16 +4,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from sparsact.thresholds.arguments import check_input, restrict, widen
 from sparsact.thresholds.backward import keep, kept
 from sparsact.thresholds.complex_modulus import is_complex
+from sparsact.thresholds.forward_mode import DifferentiableFunction
 from sparsact.thresholds.groups import Dims, Groups, zero_outside
 from sparsact.thresholds.index_groups import IndexLists, check_index_lists, make_groups
 from sparsact.thresholds.threshold_module import BandModule
+from sparsact.thresholds.tracing import leaf, one_node
 
 
+@one_node
 def group_softshrink(
     x: Tensor,
     lambd: float | Tensor = 0.5,
@@ -49,9 +51,9 @@ def group_softshrink(
 
     Raises:
         TypeError: `x` is neither floating point nor complex.
-        ValueError: λ is negative or not finite, or does not broadcast; `group_size` does not
-            divide the size of `dim`, or comes with several dims; `groups` overlap, contain an index
-            that does not exist, or come with `group_size`.
+        ValueError: a float λ is negative or not finite, or a tensor does not broadcast;
+            `group_size` does not
+            divide the size of `dim`, or comes with several dims.
 
     Example:
         >>> x = torch.tensor([3.0, 4.0, 0.3, 0.4])
@@ -73,7 +75,7 @@ def group_softshrink(
     if x.is_complex():
         shrunk = grouping.shrink_complex(inside, lambd)
     else:
-        shrunk = _GroupSoftshrink.apply(inside, lambd, grouping)
+        shrunk = _GroupSoftshrink.run(inside, lambd, grouping)
     return restrict(x, shrunk, "both", mask, zero_other)
 
 
@@ -108,7 +110,7 @@ class GroupSoftshrink(BandModule):
         self,
         lambd: float | Tensor = 0.5,
         learnable: bool = False,
-        num_parameters: int = 1,
+        num_parameters: int | None = 1,
         channel_dim: int = 1,
         *,
         dim: Dims = -1,
@@ -121,6 +123,7 @@ class GroupSoftshrink(BandModule):
         self.group_size = group_size
         self.groups = None if groups is None else check_index_lists(groups, group_size)
 
+    @leaf
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`; only entries where `mask` is True belong to groups."""
         return group_softshrink(x, self.threshold(x), **self._options(), mask=mask)
@@ -131,7 +134,7 @@ class GroupSoftshrink(BandModule):
     def _grouping(self) -> dict[str, Any]:
         return {"dim": self.dim, "group_size": self.group_size, "groups": self.groups}
 
-    def _lambd_shape(self, x: Tensor) -> tuple[int, ...]:
+    def _level_shape(self, x: Tensor) -> tuple[int, ...]:
         return make_groups(x, **self._grouping()).norm_shape
 
     def _score(self, sample: Tensor) -> tuple[Tensor, None]:
@@ -145,9 +148,7 @@ class GroupSoftshrink(BandModule):
         return super().extra_repr() + f", dim={self.dim}" + size + lists
 
 
-class _GroupSoftshrink(Function):
-    generate_vmap_rule = True
-
+class _GroupSoftshrink(DifferentiableFunction):
     @staticmethod
     def forward(x: Tensor, lambd: float | Tensor, groups: Groups) -> Tensor:
         return shrink_groups(widen(x), lambd, groups).to(x.dtype)
@@ -165,6 +166,13 @@ class _GroupSoftshrink(Function):
         grad_x, along = group_gradients(grad, output, lambd, ctx.groups)
         grad_lambd = ctx.groups.sum_to(-along, lambd) if ctx.needs_input_grad[1] else None
         return grad_x.to(output.dtype), grad_lambd, None
+
+    @classmethod
+    def tangent(cls, ctx: Any, x: Tensor, *levels: Any) -> Tensor:
+        """``J·v``, with the symmetric J, and the direction of each group times the tangent of λ."""
+        output, (lambd,) = kept(ctx)
+        grad_x, _ = group_gradients(x, output, lambd, ctx.groups)
+        return (grad_x - along_groups(output, levels[0], ctx.groups)).to(output.dtype)
 
 
 def shrink_groups(wide: Tensor, lambd: float | Tensor, groups: Groups) -> Tensor:
@@ -185,10 +193,23 @@ def group_gradients(
     split, grad = groups.split(widen(output)), groups.split(widen(grad))
     wide_lambd, norm = groups.widen_lambd(lambd, split), groups.norm(split)
     live = norm != 0
-    usable = live & (norm < torch.inf)
-    direction = torch.where(usable, split, 0.0) / torch.where(usable, norm, 1.0)
+    direction = _direction(split, norm)
     along = groups.sum(direction * grad)
     pull = wide_lambd / torch.where(live, norm + wide_lambd, torch.inf)
     inside = split.isnan() | live  # isnan first: it has the strides of x
     grad_split = torch.where(inside, grad - pull * (grad - direction * along), 0.0)
     return groups.join(grad_split), along
+
+
+def along_groups(output: Tensor, tangent: Tensor | None, groups: Groups) -> Tensor | float:
+    """``x_g/‖x_g‖`` times the tangent of λ, which is None if λ is a number."""
+    if tangent is None:
+        return 0.0
+    split = groups.split(widen(output))
+    return groups.join(_direction(split, groups.norm(split)) * groups.widen_lambd(tangent, split))
+
+
+def _direction(split: Tensor, norm: Tensor) -> Tensor:
+    """``x_g/‖x_g‖``, 0 for a norm of 0 or infinity."""
+    usable = (norm != 0) & (norm < torch.inf)
+    return torch.where(usable, split, 0.0) / torch.where(usable, norm, 1.0)

@@ -6,7 +6,13 @@ import torch
 from torch import Tensor
 
 from sparsact._common.errors import InputError
-from sparsact.thresholds.arguments import broadcasts_to, check_mask, check_threshold, widen_like
+from sparsact.thresholds.arguments import (
+    as_integer,
+    broadcasts_to,
+    check_mask,
+    checked_magnitude,
+    widen_like,
+)
 from sparsact.thresholds.backward import sum_to
 from sparsact.thresholds.complex_modulus import moduli, ratio, scale
 from sparsact.thresholds.softshrink import softshrink
@@ -30,7 +36,8 @@ class Groups:
 
     def __init__(self, x: Tensor, dim: Dims, group_size: int | None) -> None:
         ndim = max(x.ndim, 1)
-        chosen = (dim,) if isinstance(dim, int) else tuple(dim)
+        dims = tuple(dim) if isinstance(dim, (tuple, list)) else (dim,)
+        chosen = tuple(as_integer(d, "dim") for d in dims)
         if not chosen or not all(-ndim <= d < ndim for d in chosen):
             raise InputError(f"dim={dim} does not exist in an input of shape {tuple(x.shape)}")
         self.dims = tuple(d if d < 0 else d - ndim for d in chosen)
@@ -38,8 +45,12 @@ class Groups:
             raise InputError(f"dim={dim} contains a dim twice")
         self.group_size = group_size
         if group_size is not None:
+            self.group_size = as_integer(group_size, "group_size")
             self._check_size(x)
         self.norm_shape = self._norm_shape(x)
+
+    def __repr__(self) -> str:  # torch.jit.trace compares it between two traces
+        return f"Groups({self.dims}, {self.group_size})"
 
     def _check_size(self, x: Tensor) -> None:
         size = self.group_size
@@ -59,11 +70,9 @@ class Groups:
         return tuple(shape)
 
     def broadcast(self, lambd: float | Tensor, name: str) -> float | Tensor:
-        """Check λ, and its shape against the shape of the norms."""
-        check_threshold(lambd, name)
-        if not isinstance(lambd, Tensor):
-            return float(lambd)
-        if not broadcasts_to(lambd.shape, self.norm_shape):
+        """The magnitude of λ, whose shape is checked against the shape of the norms."""
+        lambd = checked_magnitude(lambd, name)
+        if isinstance(lambd, Tensor) and not broadcasts_to(lambd.shape, self.norm_shape):
             raise InputError(
                 f"{name}= of shape {tuple(lambd.shape)} does not broadcast to the shape of the "
                 f"group norms {self.norm_shape}"

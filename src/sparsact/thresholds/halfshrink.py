@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from sparsact.thresholds.arguments import (
     Sides,
@@ -18,10 +17,13 @@ from sparsact.thresholds.arguments import (
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
 from sparsact.thresholds.complex_modulus import by_modulus, is_complex
+from sparsact.thresholds.forward_mode import DifferentiableFunction
 from sparsact.thresholds.garrote import lambd_share
 from sparsact.thresholds.threshold_module import BandModule
+from sparsact.thresholds.tracing import leaf, one_node
 
 
+@one_node
 def halfshrink(
     x: Tensor,
     lambd: float | Tensor = 0.5,
@@ -53,7 +55,7 @@ def halfshrink(
 
     Raises:
         TypeError: `x` is neither floating point nor complex.
-        ValueError: λ is negative or not finite, or does not broadcast.
+        ValueError: a float λ is negative or not finite, or a tensor does not broadcast.
 
     Example:
         >>> halfshrink(torch.tensor([-3.0, 1.0, 1.01]), 1.0)
@@ -68,7 +70,7 @@ def halfshrink(
         shrink = partial(halfshrink, lambd=lambd)
         return by_modulus(x, shrink, sides, mask, zero_other)
     check_input(x, "halfshrink")
-    shrunk: Tensor = _Halfshrink.apply(x, broadcast_threshold(lambd, x))
+    shrunk: Tensor = _Halfshrink.run(x, broadcast_threshold(lambd, x))
     return restrict(x, shrunk, sides, mask, zero_other)
 
 
@@ -76,6 +78,9 @@ class Halfshrink(BandModule):
     """Half shrinkage as a module; see :func:`sparsact.functional.halfshrink`.
 
     The arguments are those of :class:`BandModule`. The gradient of a learned λ is exact.
+
+    A learned λ cannot leave 0, where its gradient is 0: the output depends on λ^1.5. Start above
+    0.
 
     Shape:
         any, returned unchanged.
@@ -86,6 +91,7 @@ class Halfshrink(BandModule):
         tensor([-2.8385,  0.0000])
     """
 
+    @leaf
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`, or only where `mask` is True."""
         return halfshrink(
@@ -93,9 +99,7 @@ class Halfshrink(BandModule):
         )
 
 
-class _Halfshrink(Function):
-    generate_vmap_rule = True
-
+class _Halfshrink(DifferentiableFunction):
     @staticmethod
     def forward(x: Tensor, lambd: float | Tensor) -> Tensor:
         wide = widen(x)

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from sparsact.kernels.definition import define
 from sparsact.thresholds.arguments import (
@@ -15,17 +14,21 @@ from sparsact.thresholds.arguments import (
     restrict,
     widen,
     widen_like,
+    zero_up_to,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
 from sparsact.thresholds.complex_modulus import by_modulus, is_complex
+from sparsact.thresholds.forward_mode import DifferentiableFunction, forward_mode
 from sparsact.thresholds.fused_dispatch import backward_is_fused, forward_is_fused
 from sparsact.thresholds.straight_through import Kernel, check_window, window, window_text
 from sparsact.thresholds.threshold_module import BandModule
+from sparsact.thresholds.tracing import leaf, one_node
 
 _aten = torch.ops.aten
 _sparsact = torch.ops.sparsact
 
 
+@one_node
 def hardshrink(
     x: Tensor,
     lambd: float | Tensor = 0.5,
@@ -62,7 +65,8 @@ def hardshrink(
 
     Raises:
         TypeError: `x` is neither floating point nor complex.
-        ValueError: λ is negative or not finite, or does not broadcast; ε is not positive;
+        ValueError: a float λ is negative or not finite, or a tensor does not broadcast;
+            ε is not positive;
             the kernel is unknown.
 
     Example:
@@ -80,7 +84,7 @@ def hardshrink(
     check_input(x, "hardshrink")
     check_window(bandwidth, kernel)
     lambd = broadcast_threshold(lambd, x)
-    shrunk: Tensor = _Hardshrink.apply(x, lambd, bandwidth, kernel)
+    shrunk: Tensor = _Hardshrink.run(x, lambd, bandwidth, kernel)
     return restrict(x, shrunk, sides, mask, zero_other)
 
 
@@ -89,6 +93,9 @@ class Hardshrink(BandModule):
 
     `bandwidth` and `kernel` are those of the function. The other arguments are those of
     :class:`BandModule`. The gradient of a learned λ is straight-through.
+
+    A learned λ cannot leave 0, where its gradient is 0: the output jumps by λ at the edge of the
+    band, so the derivative vanishes with λ. Start above 0.
 
     Shape:
         any, returned unchanged.
@@ -103,7 +110,7 @@ class Hardshrink(BandModule):
         self,
         lambd: float | Tensor = 0.5,
         learnable: bool = False,
-        num_parameters: int = 1,
+        num_parameters: int | None = 1,
         channel_dim: int = 1,
         *,
         bandwidth: float = 0.05,
@@ -118,6 +125,7 @@ class Hardshrink(BandModule):
         self.bandwidth = bandwidth
         self.kernel: Kernel = kernel
 
+    @leaf
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`, or only where `mask` is True."""
         return hardshrink(
@@ -135,9 +143,7 @@ class Hardshrink(BandModule):
         return super().extra_repr() + window_text(self.learnable, self.bandwidth, self.kernel)
 
 
-class _Hardshrink(Function):
-    generate_vmap_rule = True
-
+class _Hardshrink(DifferentiableFunction):
     @staticmethod
     def forward(x: Tensor, lambd: float | Tensor, bandwidth: float, kernel: Kernel) -> Tensor:
         if isinstance(lambd, Tensor):
@@ -153,9 +159,8 @@ class _Hardshrink(Function):
         ctx: Any, inputs: tuple[Tensor, float | Tensor, float, Kernel], output: Tensor
     ) -> None:
         x, lambd, ctx.bandwidth, ctx.kernel = inputs
-        ctx.learns = ctx.needs_input_grad[
-            1
-        ]  # the window reaches into the band, so backward needs x
+        # the window reaches into the band, so the gradient of λ needs x
+        ctx.learns = ctx.needs_input_grad[1] or (isinstance(lambd, Tensor) and forward_mode())
         keep(ctx, x if ctx.learns else output, lambd)
 
     @staticmethod
@@ -169,7 +174,7 @@ class _Hardshrink(Function):
 
 
 def _hard(x: Tensor, lambd: float | Tensor) -> Tensor:
-    return torch.where(_in_band(x, lambd), 0.0, x)
+    return zero_up_to(lambd, widen(x).abs(), x)
 
 
 def _hard_back(

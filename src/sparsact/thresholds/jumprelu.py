@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from sparsact.thresholds.arguments import (
     broadcast_threshold,
@@ -12,12 +11,16 @@ from sparsact.thresholds.arguments import (
     restrict,
     widen,
     widen_like,
+    zero_up_to,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
+from sparsact.thresholds.forward_mode import DifferentiableFunction, forward_mode
 from sparsact.thresholds.straight_through import Kernel, check_window, window, window_text
 from sparsact.thresholds.threshold_module import BandModule
+from sparsact.thresholds.tracing import leaf, one_node
 
 
+@one_node
 def jumprelu(
     x: Tensor,
     threshold: float | Tensor = 0.5,
@@ -48,7 +51,8 @@ def jumprelu(
 
     Raises:
         TypeError: `x` is not floating point.
-        ValueError: θ is negative or not finite, or does not broadcast; ε is not positive;
+        ValueError: a float θ is negative or not finite, or a tensor does not broadcast;
+            ε is not positive;
             the kernel is unknown.
 
     Example:
@@ -62,7 +66,7 @@ def jumprelu(
     check_input(x, "jumprelu")
     check_window(bandwidth, kernel)
     threshold = broadcast_threshold(threshold, x, "threshold")
-    gated: Tensor = _JumpReLU.apply(x, threshold, bandwidth, kernel)
+    gated: Tensor = _JumpReLU.run(x, threshold, bandwidth, kernel)
     return restrict(x, gated, "both", mask, zero_other)
 
 
@@ -76,6 +80,9 @@ class JumpReLU(BandModule):
         channel_dim: the dim of the channels, as in :class:`ThresholdModule`.
         bandwidth: the width of the window around θ in which a learned θ receives a gradient.
         kernel: the shape of that window, as in the function.
+
+    A learned θ cannot leave 0, where its gradient is 0: the output jumps by θ at θ, so the
+    derivative vanishes with θ. Start above 0.
 
     Shape:
         any, returned unchanged.
@@ -92,7 +99,7 @@ class JumpReLU(BandModule):
         self,
         threshold: float | Tensor = 0.5,
         learnable: bool = False,
-        num_parameters: int = 1,
+        num_parameters: int | None = 1,
         channel_dim: int = 1,
         *,
         bandwidth: float = 0.05,
@@ -103,6 +110,7 @@ class JumpReLU(BandModule):
         self.bandwidth = bandwidth
         self.kernel: Kernel = kernel
 
+    @leaf
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`, or only where `mask` is True."""
         return jumprelu(
@@ -117,19 +125,18 @@ class JumpReLU(BandModule):
         return super().extra_repr() + window_text(self.learnable, self.bandwidth, self.kernel)
 
 
-class _JumpReLU(Function):
-    generate_vmap_rule = True
-
+class _JumpReLU(DifferentiableFunction):
     @staticmethod
     def forward(x: Tensor, threshold: float | Tensor, bandwidth: float, kernel: Kernel) -> Tensor:
-        return torch.where(_below(x, threshold), 0.0, x)
+        return zero_up_to(threshold, widen(x), x)
 
     @staticmethod
     def setup_context(
         ctx: Any, inputs: tuple[Tensor, float | Tensor, float, Kernel], output: Tensor
     ) -> None:
         x, threshold, ctx.bandwidth, ctx.kernel = inputs
-        ctx.learns = ctx.needs_input_grad[1]  # the window reaches below θ, so backward needs x
+        # the window reaches below θ, so the gradient of θ needs x
+        ctx.learns = ctx.needs_input_grad[1] or (isinstance(threshold, Tensor) and forward_mode())
         keep(ctx, x if ctx.learns else output, threshold)
 
     @staticmethod

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from sparsact._common.errors import InputError
 from sparsact.thresholds.arguments import (
@@ -19,10 +18,13 @@ from sparsact.thresholds.arguments import (
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
 from sparsact.thresholds.complex_modulus import by_modulus, is_complex
+from sparsact.thresholds.forward_mode import DifferentiableFunction
 from sparsact.thresholds.softshrink import soft_part
 from sparsact.thresholds.threshold_module import BandModule
+from sparsact.thresholds.tracing import leaf, one_node
 
 
+@one_node
 def scad(
     x: Tensor,
     lambd: float | Tensor = 0.5,
@@ -54,7 +56,8 @@ def scad(
 
     Raises:
         TypeError: `x` is neither floating point nor complex.
-        ValueError: λ is negative or not finite, or does not broadcast; a is not above 2.
+        ValueError: a float λ is negative or not finite, or a tensor does not broadcast;
+            a is not above 2.
 
     Example:
         >>> scad(torch.tensor([-4.0, -0.75, 0.5, 1.5]), 0.5, a=4.0)
@@ -70,7 +73,7 @@ def scad(
     check_input(x, "scad")
     _check_a(a)
     lambd = broadcast_threshold(lambd, x)
-    shrunk: Tensor = _Scad.apply(x, lambd, float(a))
+    shrunk: Tensor = _Scad.run(x, lambd, float(a))
     return restrict(x, shrunk, sides, mask, zero_other)
 
 
@@ -81,6 +84,9 @@ class SCAD(BandModule):
         lambd: the (initial) λ ≥ 0. It and the arguments not listed here are those of
             :class:`BandModule`. The gradient of a learned λ is exact.
         a: a > 2; inputs beyond aλ pass unchanged.
+
+    A learned λ cannot leave 0, where its gradient is 0: only inputs below aλ depend on λ. Start
+    above 0.
 
     Shape:
         any, returned unchanged.
@@ -95,7 +101,7 @@ class SCAD(BandModule):
         self,
         lambd: float | Tensor = 0.5,
         learnable: bool = False,
-        num_parameters: int = 1,
+        num_parameters: int | None = 1,
         channel_dim: int = 1,
         *,
         a: float = 3.7,
@@ -108,6 +114,7 @@ class SCAD(BandModule):
         _check_a(a)
         self.a = a
 
+    @leaf
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`, or only where `mask` is True."""
         return scad(
@@ -130,9 +137,7 @@ def _check_a(a: float) -> None:
         raise InputError(f"a= must be above 2 and finite, got {a}")
 
 
-class _Scad(Function):
-    generate_vmap_rule = True
-
+class _Scad(DifferentiableFunction):
     @staticmethod
     def forward(x: Tensor, lambd: float | Tensor, a: float) -> Tensor:
         wide = widen(x)

@@ -15,8 +15,10 @@ from sparsact.thresholds.arguments import (
     widen_like,
 )
 from sparsact.thresholds.threshold_module import BandModule
+from sparsact.thresholds.tracing import leaf, one_node
 
 
+@one_node
 def sigmoid_gate(
     x: Tensor,
     lambd: float | Tensor = 0.5,
@@ -45,7 +47,8 @@ def sigmoid_gate(
 
     Raises:
         TypeError: `x` is not floating point.
-        ValueError: λ is negative or not finite, or does not broadcast; T is not positive.
+        ValueError: a float λ is negative or not finite, or a tensor does not broadcast;
+            T is not positive.
 
     Example:
         >>> sigmoid_gate(torch.tensor([0.0, 0.5, 5.0]), 0.5, temperature=0.1)
@@ -87,7 +90,7 @@ class SigmoidGate(BandModule):
         self,
         lambd: float | Tensor = 0.5,
         learnable: bool = False,
-        num_parameters: int = 1,
+        num_parameters: int | None = 1,
         channel_dim: int = 1,
         *,
         temperature: float = 0.1,
@@ -99,6 +102,7 @@ class SigmoidGate(BandModule):
         )
         self.temperature = temperature
 
+    @leaf
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`, or only where `mask` is True."""
         return sigmoid_gate(

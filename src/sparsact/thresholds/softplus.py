@@ -4,26 +4,27 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
 
 from sparsact._common.errors import InputError
 from sparsact.thresholds.arguments import (
     broadcast_threshold,
     check_input,
-    values_can_be_read,
     widen,
     widen_like,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to
+from sparsact.thresholds.forward_mode import DifferentiableFunction
+from sparsact.thresholds.tracing import Unscriptable, leaf, one_node
 
 
+@one_node
 def softplus(x: Tensor, beta: float | Tensor = 1.0, threshold: float = 20.0) -> Tensor:
     """Softplus: ``log(1 + exp(βx))/β``, computed as ``relu(x) + log1p(exp(−β|x|))/β``.
 
     Args:
         x: any shape, floating point.
         beta: β > 0, a float or a tensor that broadcasts to the shape of `x`. A larger β is
-            closer to ReLU.
+            closer to ReLU. A tensor is used as |β|; β = 0 gives inf.
         threshold: not used; accepted because ``torch.nn.functional.softplus`` has it. This form
             never overflows, so it needs no linear cut-off, and has no jump where torch switches
             to the identity.
@@ -36,7 +37,7 @@ def softplus(x: Tensor, beta: float | Tensor = 1.0, threshold: float = 20.0) -> 
 
     Raises:
         TypeError: `x` is not floating point.
-        ValueError: β is not positive and finite, or does not broadcast.
+        ValueError: a float β is not positive and finite, or a tensor does not broadcast.
 
     Example:
         >>> softplus(torch.tensor([-1000.0, 0.0, 1000.0]))
@@ -47,17 +48,13 @@ def softplus(x: Tensor, beta: float | Tensor = 1.0, threshold: float = 20.0) -> 
     """
     check_input(x, "softplus")
     beta = broadcast_threshold(beta, x, "beta")
-    if isinstance(beta, Tensor):
-        positive = not values_can_be_read(beta) or bool((beta > 0).all())
-    else:
-        positive = beta > 0
-    if not positive:
-        raise InputError("beta= must be positive")
-    result: Tensor = _Softplus.apply(x, beta)
+    if not isinstance(beta, Tensor) and beta == 0:
+        raise InputError("beta= must be positive, got 0")
+    result: Tensor = _Softplus.run(x, beta)
     return result
 
 
-class Softplus(nn.Module):
+class Softplus(Unscriptable):
     """Softplus as a module; see :func:`sparsact.functional.softplus`.
 
     Args:
@@ -82,6 +79,7 @@ class Softplus(nn.Module):
         self.learnable = learnable
         self.beta = nn.Parameter(torch.full((1,), float(beta))) if learnable else float(beta)
 
+    @leaf
     def forward(self, x: Tensor) -> Tensor:
         """Apply the function to `x`."""
         beta = self.beta.abs().reshape(()) if isinstance(self.beta, Tensor) else self.beta
@@ -93,9 +91,7 @@ class Softplus(nn.Module):
         return f"beta={beta:.4g}" + (", learnable=True" if self.learnable else "")
 
 
-class _Softplus(Function):
-    generate_vmap_rule = True
-
+class _Softplus(DifferentiableFunction):
     @staticmethod
     def forward(x: Tensor, beta: float | Tensor) -> Tensor:
         wide = widen(x)

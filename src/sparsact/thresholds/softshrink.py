@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from sparsact.kernels.definition import define
 from sparsact.thresholds.arguments import (
@@ -18,13 +17,16 @@ from sparsact.thresholds.arguments import (
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
 from sparsact.thresholds.complex_modulus import by_modulus, is_complex
+from sparsact.thresholds.forward_mode import DifferentiableFunction
 from sparsact.thresholds.fused_dispatch import as_tensor, backward_is_fused, forward_is_fused
 from sparsact.thresholds.threshold_module import BandModule
+from sparsact.thresholds.tracing import leaf, one_node
 
 _aten = torch.ops.aten
 _sparsact = torch.ops.sparsact
 
 
+@one_node
 def softshrink(
     x: Tensor,
     lambd: float | Tensor = 0.5,
@@ -57,7 +59,7 @@ def softshrink(
 
     Raises:
         TypeError: `x` is neither floating point nor complex.
-        ValueError: λ is negative or not finite, or does not broadcast.
+        ValueError: a float λ is negative or not finite, or a tensor does not broadcast.
 
     Example:
         >>> softshrink(torch.tensor([-2.0, 0.2, 0.5, 1.0]), 0.5)
@@ -71,7 +73,7 @@ def softshrink(
         return by_modulus(x, shrink, sides, mask, zero_other)
     check_input(x, "softshrink")
     lambd = broadcast_threshold(lambd, x)
-    shrunk: Tensor = _Softshrink.apply(x, lambd)
+    shrunk: Tensor = _Softshrink.run(x, lambd)
     return restrict(x, shrunk, sides, mask, zero_other)
 
 
@@ -91,6 +93,7 @@ class Softshrink(BandModule):
         Softshrink(lambd=0.1, learnable=True, num_parameters=64, channel_dim=-1)
     """
 
+    @leaf
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`, or only where `mask` is True."""
         return softshrink(
@@ -98,9 +101,7 @@ class Softshrink(BandModule):
         )
 
 
-class _Softshrink(Function):
-    generate_vmap_rule = True
-
+class _Softshrink(DifferentiableFunction):
     @staticmethod
     def forward(x: Tensor, lambd: float | Tensor) -> Tensor:
         learned, half = isinstance(lambd, Tensor), x.dtype in (torch.bfloat16, torch.float16)

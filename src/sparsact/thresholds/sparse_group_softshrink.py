@@ -5,26 +5,29 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from sparsact._common.errors import InputError
 from sparsact.thresholds.arguments import (
     broadcast_threshold,
     check_input,
     check_threshold,
+    magnitude,
     restrict,
     widen,
     widen_like,
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
 from sparsact.thresholds.complex_modulus import by_modulus, is_complex
-from sparsact.thresholds.group_softshrink import group_gradients, shrink_groups
+from sparsact.thresholds.forward_mode import DifferentiableFunction
+from sparsact.thresholds.group_softshrink import along_groups, group_gradients, shrink_groups
 from sparsact.thresholds.groups import Dims, Groups, zero_outside
 from sparsact.thresholds.index_groups import IndexLists, check_index_lists, make_groups
 from sparsact.thresholds.softshrink import soft_part, softshrink
-from sparsact.thresholds.threshold_module import BandModule, magnitude, mean_text
+from sparsact.thresholds.threshold_module import BandModule, mean_text
+from sparsact.thresholds.tracing import leaf, one_node
 
 
+@one_node
 def sparse_group_softshrink(
     x: Tensor,
     lambd: float | Tensor = 0.5,
@@ -86,7 +89,7 @@ def sparse_group_softshrink(
         soft = by_modulus(inside, partial(softshrink, lambd=lambd))
         shrunk = grouping.shrink_complex(soft, group_lambd)
     else:
-        shrunk = _SparseGroupSoftshrink.apply(inside, lambd, group_lambd, grouping)
+        shrunk = _SparseGroupSoftshrink.run(inside, lambd, group_lambd, grouping)
     if groups is not None:
         x = softshrink(x, lambd, mask=mask, zero_other=zero_other)
         return restrict(x, shrunk, "both", members, False)
@@ -120,13 +123,14 @@ class SparseGroupSoftshrink(BandModule):
         tensor([2.4000, 3.2000, 0.0000, 0.0000, 0.0000, 0.0000])
     """
 
+    level_names = ("lambd", "group_lambd")
     group_lambd: float | Tensor
 
     def __init__(
         self,
         lambd: float | Tensor = 0.5,
         learnable: bool = False,
-        num_parameters: int = 1,
+        num_parameters: int | None = 1,
         channel_dim: int = 1,
         *,
         group_lambd: float = 0.5,
@@ -143,6 +147,7 @@ class SparseGroupSoftshrink(BandModule):
         self.group_size = group_size
         self.groups = None if groups is None else check_index_lists(groups, group_size)
 
+    @leaf
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`; only entries where `mask` is True belong to groups."""
         return self._shrink(x, self.threshold(x), self._group_threshold(), mask)
@@ -191,9 +196,7 @@ class SparseGroupSoftshrink(BandModule):
         return super().extra_repr() + group + size + lists
 
 
-class _SparseGroupSoftshrink(Function):
-    generate_vmap_rule = True
-
+class _SparseGroupSoftshrink(DifferentiableFunction):
     @staticmethod
     def forward(
         x: Tensor, lambd: float | Tensor, group_lambd: float | Tensor, groups: Groups
@@ -220,3 +223,12 @@ class _SparseGroupSoftshrink(Function):
         if ctx.needs_input_grad[2]:
             grad_group = ctx.groups.sum_to(-along, group_lambd)
         return grad_x.to(output.dtype), grad_lambd, grad_group, None
+
+    @classmethod
+    def tangent(cls, ctx: Any, x: Tensor, *levels: Any) -> Tensor:
+        """As for group shrinkage; the tangent of λ₁ moves the entries before the groups."""
+        output, (_, group_lambd) = kept(ctx)
+        moved = x if levels[0] is None else x - widen(output).sign() * levels[0]
+        grad_soft, _ = group_gradients(moved, output, group_lambd, ctx.groups)
+        grad_x = where_nonzero(grad_soft, widen(output))
+        return (grad_x - along_groups(output, levels[1], ctx.groups)).to(output.dtype)

@@ -3,7 +3,7 @@
 from typing import ClassVar, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sparsact._common.errors import InputError
 from sparsact.thresholds.arguments import (
@@ -11,25 +11,32 @@ from sparsact.thresholds.arguments import (
     acting_region,
     check_input,
     check_threshold,
+    magnitude,
     widen,
 )
 from sparsact.thresholds.complex_modulus import check_sides, is_complex
+from sparsact.thresholds.held_levels import LevelModule
 from sparsact.thresholds.lambd_for_sparsity import check_sparsity, lambd_for_sparsity
 
 M = TypeVar("M", bound="BandModule")
 
 
-class ThresholdModule(nn.Module):
+class ThresholdModule(LevelModule):
     """Abstract base: holds λ in the attribute ``lambd``, also where the argument is `threshold`.
 
     A learned λ is a parameter of shape (num_parameters,). The parameter may become negative; its
-    magnitude is used. So λ can reach 0, and weight decay pulls it towards 0. A fixed λ is a float
-    or a buffer, and is not part of the ``state_dict``.
+    magnitude is used. So λ can reach 0, and weight decay pulls it towards 0. A fixed λ is a float,
+    or a buffer if it is a tensor or has several channels. A float is part of the ``state_dict``
+    only if it came from data, by ``init_from``: what a constructor repeats need not be saved.
+    Files without fixed λ load too. Loaders that fill existing tensors only, such as
+    ``from_pretrained``, restore a λ that is a tensor: construct the module with a tensor.
 
     Args:
         lambd: the (initial) λ ≥ 0: a float, or a tensor of shape (num_parameters,).
         learnable: make λ a parameter.
-        num_parameters: 1, or the number of channels for one λ per channel.
+        num_parameters: 1, or the number of channels for one λ per channel. None takes the number
+            from the first forward, ``init_from`` or ``load_state_dict``. Until then λ is
+            uninitialized, as in ``nn.LazyLinear``.
         channel_dim: the dim of the input that holds the channels, as in ``nn.PReLU``. It is only
             used if there is more than one λ. Use -1 for inputs (…, features).
 
@@ -45,39 +52,18 @@ class ThresholdModule(nn.Module):
         self,
         lambd: float | Tensor = 0.5,
         learnable: bool = False,
-        num_parameters: int = 1,
+        num_parameters: int | None = 1,
         channel_dim: int = 1,
     ) -> None:
-        super().__init__()
-        if num_parameters < 1:
-            raise InputError(f"num_parameters= must be at least 1, got {num_parameters}")
-        self.learnable = learnable
-        self.num_parameters = num_parameters
-        self.channel_dim = channel_dim
+        super().__init__(learnable, num_parameters, channel_dim)
         check_threshold(lambd)
         self._hold("lambd", lambd)
 
     def threshold(self, x: Tensor) -> float | Tensor:
         """|λ|, in a shape that broadcasts against `x`; its slope at λ = 0 is 1, not 0."""
-        return self._broadcast_to(self._lambd_shape(x), self.lambd)
-
-    def _hold(self, name: str, value: float | Tensor) -> None:
-        """Hold a value as λ is held: a parameter, a buffer or, if fixed and single, a float."""
-        n = self.num_parameters
-        if isinstance(value, Tensor) and tuple(value.shape) not in {(), (n,)}:
-            raise InputError(
-                f"{name}= of shape {tuple(value.shape)} does not match num_parameters={n}"
-            )
-        if self.learnable:
-            self.register_parameter(name, nn.Parameter(_vector(value, n)))
-        elif isinstance(value, Tensor) or n > 1:
-            self.register_buffer(name, _vector(value, n), persistent=False)
-        else:
-            setattr(self, name, float(value))
-
-    def _lambd_shape(self, x: Tensor) -> tuple[int, ...]:
-        """The shape to which λ broadcasts for an input `x`."""
-        return tuple(x.shape)
+        if self.num_parameters is None and (self.learnable or not torch.compiler.is_compiling()):
+            self._infer_parameters(self, (x,))
+        return self._broadcast_to(self._level_shape(x), self.lambd)
 
     def _broadcast_to(self, shape: tuple[int, ...], value: float | Tensor) -> float | Tensor:
         """The magnitude of a held value, in a shape that broadcasts to `shape`."""
@@ -90,8 +76,7 @@ class ThresholdModule(nn.Module):
 
     def _channel_shape(self, shape: tuple[int, ...]) -> list[int]:
         n, dim = self.num_parameters, self.channel_dim
-        if not -len(shape) <= dim < len(shape):
-            raise InputError(f"channel_dim={dim} does not exist in an input of shape {shape}")
+        self._check_channel_dim(shape)
         if shape[dim] != n:
             raise InputError(
                 f"num_parameters={n}, but dim {dim} of the input of shape {shape} "
@@ -103,10 +88,11 @@ class ThresholdModule(nn.Module):
 
     def extra_repr(self) -> str:
         """λ (its mean if there are several), and how it is held."""
-        parts = [f"lambd={mean_text(self.lambd)}"]
+        lazy = self.num_parameters is None
+        parts = [f"lambd={mean_text(self._start['lambd'] if lazy else self.lambd)}"]
         if self.learnable:
             parts.append("learnable=True")
-        if self.num_parameters > 1:
+        if lazy or self.num_parameters > 1:
             parts.append(f"num_parameters={self.num_parameters}, channel_dim={self.channel_dim}")
         return ", ".join(parts)
 
@@ -134,7 +120,7 @@ class BandModule(ThresholdModule):
         self,
         lambd: float | Tensor = 0.5,
         learnable: bool = False,
-        num_parameters: int = 1,
+        num_parameters: int | None = 1,
         channel_dim: int = 1,
         *,
         sides: Sides = "both",
@@ -161,7 +147,7 @@ class BandModule(ThresholdModule):
             sparsity: the share of zeros, in [0, 1).
 
         Returns:
-            the module itself, changed in place. A fixed λ stays fixed, and outside the
+            the module itself, changed in place. A fixed λ stays fixed, and joins the
             ``state_dict``.
 
         Raises:
@@ -182,6 +168,8 @@ class BandModule(ThresholdModule):
         check_input(sample, "init_from")
         if sample.numel() == 0 or not bool(sample.isfinite().all()):
             raise InputError("init_from needs a sample= that is finite and not empty")
+        if self.num_parameters is None:
+            self._infer_parameters(self, (sample,))
         self._set_from(sample, sparsity)
         return self
 
@@ -207,32 +195,15 @@ class BandModule(ThresholdModule):
         self._channel_shape(tuple(score.shape))
         return score.movedim(self.channel_dim, -1).reshape(-1, self.num_parameters)
 
-    def _set(self, name: str, value: Tensor) -> None:
-        """Change a held value in place."""
-        held = getattr(self, name)
-        if isinstance(held, Tensor):
-            held.copy_(value.expand_as(held))
-        else:
-            setattr(self, name, float(value))
-
     def extra_repr(self) -> str:
         """λ, how it is held, and where the function acts."""
         sides = "" if self.sides == "both" else f", sides={self.sides!r}"
         return super().extra_repr() + sides + (", zero_other=True" if self.zero_other else "")
 
 
-def magnitude(value: Tensor) -> Tensor:
-    """``|value|`` with the slope 1 at 0, where ``torch.abs`` has the slope 0."""
-    return torch.where(value < 0, -value, value)
-
-
 def mean_text(value: float | Tensor) -> str:
     """A held value for a module's repr: the mean magnitude if there are several."""
+    if isinstance(value, Tensor) and value.is_meta:
+        return "?"
     mean = value.detach().abs().mean().item() if isinstance(value, Tensor) else value
     return f"{mean:.4g}"
-
-
-def _vector(value: float | Tensor, n: int) -> Tensor:
-    if isinstance(value, Tensor):
-        return value.detach().clone().expand(n).contiguous()
-    return torch.full((n,), float(value))

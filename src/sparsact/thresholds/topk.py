@@ -1,20 +1,22 @@
 """Selection of the k largest entries of each row: function and module."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sparsact._common.errors import InputError
-from sparsact.thresholds.arguments import check_input, check_mask
+from sparsact.thresholds.arguments import as_integer, check_input, check_mask
 from sparsact.thresholds.complex_modulus import is_complex
+from sparsact.thresholds.tracing import Unscriptable, leaf, one_node
 
 By = Literal["value", "magnitude"]
 
 
+@one_node
 def topk(
     x: Tensor,
-    k: int,
+    k: int | float,
     dim: int = -1,
     *,
     by: By = "value",
@@ -25,7 +27,8 @@ def topk(
 
     Args:
         x: any shape, floating point; complex with ``by="magnitude"``.
-        k: number of entries kept per row; a row of at most k entries is kept completely.
+        k: number of entries kept per row; a row of at most k entries is kept completely. A float
+            in (0, 1) is the share of the entries along `dim` that is kept, at least one.
         dim: the dim along which entries compete.
         by: ``"value"`` applies relu and keeps the k largest values, as sparse autoencoders do;
             if fewer than k values are positive, fewer entries are kept. ``"magnitude"`` keeps
@@ -41,7 +44,8 @@ def topk(
         exact: ``∂x = 1`` on the kept entries (with ``by="value"`` on those above 0).
 
     Raises:
-        TypeError: `x` is neither floating point nor complex, or k is not an integer.
+        TypeError: `x` is neither floating point nor complex, or k is neither an integer nor a
+            share in (0, 1).
         ValueError: k is negative, or `by` is unknown.
 
     Example:
@@ -56,15 +60,15 @@ def topk(
     """
     if not is_complex(x):
         check_input(x, "topk")
-    check_selection(k, by)
+    k = check_selection(k, by)
     values, score = ranked(x, by, mask)
     size = x.shape[dim] if x.ndim else 1
-    chosen = score.topk(min(k, size), dim=dim, sorted=False).indices
-    keep = torch.zeros_like(x, dtype=torch.bool).scatter(dim, chosen, True)
+    chosen = score.topk(min(entries_kept(k, size), size), dim=dim, sorted=False).indices
+    keep = torch.zeros_like(x, dtype=torch.bool).scatter(dim, chosen, 1)
     return select(x, values, keep, mask, zero_other)
 
 
-class TopK(nn.Module):
+class TopK(Unscriptable):
     """Keep the k largest entries along a dim; see :func:`sparsact.functional.topk`.
 
     `k`, `dim` and `by` are those of the function.
@@ -79,13 +83,13 @@ class TopK(nn.Module):
                 [2., 0.]])
     """
 
-    def __init__(self, k: int, dim: int = -1, *, by: By = "value") -> None:
+    def __init__(self, k: int | float, dim: int = -1, *, by: By = "value") -> None:
         super().__init__()
-        check_selection(k, by)
-        self.k = k
-        self.dim = dim
+        self.k: Any = check_selection(k, by)  # an integer or a share
+        self.dim = as_integer(dim, "dim")
         self.by: By = by
 
+    @leaf
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`; only entries where `mask` is True compete."""
         return topk(x, self.k, self.dim, by=self.by, mask=mask)
@@ -95,14 +99,23 @@ class TopK(nn.Module):
         return f"k={self.k}, dim={self.dim}, by={self.by!r}"
 
 
-def check_selection(k: object, by: str) -> None:
-    """Raise unless `k` is a non-negative integer and `by` is the name of a ranking."""
-    if not isinstance(k, int) or isinstance(k, bool):
-        raise TypeError(f"k= must be an integer, got {type(k).__name__}")
-    if k < 0:
-        raise InputError(f"k= must not be negative, got {k}")
+def check_selection(k: Any, by: str) -> int | float:
+    """Return `k` as an integer ≥ 0 of any type or a share in (0, 1), and check `by`."""
     if by not in ("value", "magnitude"):
         raise InputError(f"by= must be 'value' or 'magnitude', got {by!r}")
+    if isinstance(k, float) or getattr(getattr(k, "dtype", None), "is_floating_point", False):
+        if not 0 < k < 1:
+            raise TypeError(f"k= must be an integer, or a float in (0, 1) as a share, got {k}")
+        return float(k)
+    count = as_integer(k, "k")
+    if count < 0:
+        raise InputError(f"k= must not be negative, got {count}")
+    return count
+
+
+def entries_kept(k: int | float, size: int) -> int:
+    """The number k, or the share k of `size` entries, rounded; at least 1 of a share."""
+    return k if isinstance(k, int) else max(1, int(k * size + 0.5))
 
 
 def ranked(x: Tensor, by: By, mask: Tensor | None) -> tuple[Tensor, Tensor]:
