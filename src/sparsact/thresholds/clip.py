@@ -73,8 +73,8 @@ def clip(
         gradient at the bound.
     """
     if is_complex(x):
-        clipped = _clip_complex(x, lambd, lo, hi, sides)
-        return restrict(x, clipped, "both", mask, zero_other)
+        moduli = _clip_complex(x, lambd, lo, hi, sides)
+        return restrict(x, moduli, "both", mask, zero_other)
     check_input(x, "clip")
     if lambd is not None:
         if lo is not None or hi is not None:
