@@ -26,7 +26,7 @@ ROOMS: dict[str, set[str]] = {
     "nn": {"thresholds", "penalties"},
     "optim": {"penalties", "thresholds", "hooks", "_common"},
     "meters": {"hooks", "_common"},
-    "pruning": {"hooks", "_common"},
+    "pruning": {"thresholds", "hooks", "_common"},
     "text": {"_common"},
     "report": {"_common"},
     "coding": {"penalties", "nn", "_common"},

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from sparsact._common.extras import require
 from sparsact.pruning.model_calls import count_flops
-from sparsact.pruning.removal import Removal
+from sparsact.pruning.rounds import Rounds
 
 _SIZES = (
     "in_features",
@@ -19,6 +18,8 @@ _SIZES = (
     "out_channels",
     "num_features",
     "num_parameters",
+    "embedding_dim",
+    "groups",
 )
 
 
@@ -94,24 +95,18 @@ def prune_zero_units(model: nn.Module, example_input: Any) -> PruningReport:
         Fang et al., "DepGraph: towards any structural pruning" (2023), which finds the units that
         depend on one another.
     """
-    require("torch_pruning", "prune")
     original = copy.deepcopy(model).eval()
-    stuck: set[str] = set()
-    while True:
-        removal = Removal(copy.deepcopy(original).requires_grad_(), example_input, stuck)
-        failed_layer = removal.run()
-        if failed_layer is None:
-            break
-        stuck.add(failed_layer)
+    rounds = Rounds(copy.deepcopy(original), example_input)
+    rounds.run()
     report = PruningReport(
-        removed=removal.removed,
-        kept=removal.kept,
+        removed=rounds.removed,
+        kept=rounds.kept,
         parameters_before=_count_parameters(original),
-        parameters_after=_count_parameters(removal.model),
+        parameters_after=_count_parameters(rounds.model),
         flops_before=count_flops(original, example_input),
-        flops_after=count_flops(removal.model, example_input),
+        flops_after=count_flops(rounds.model, example_input),
     )
-    _take_over(model, removal.model)
+    _take_over(model, rounds.model)
     return report
 
 
