@@ -22,7 +22,7 @@ ROOMS: dict[str, set[str]] = {
     "hooks": {"_common"},
     "thresholds": {"kernels", "_common"},
     "functional": {"thresholds"},
-    "penalties": {"thresholds", "hooks", "_common"},
+    "penalties": {"pruning", "thresholds", "hooks", "_common"},
     "nn": {"thresholds", "penalties"},
     "optim": {"penalties", "thresholds", "hooks", "_common"},
     "meters": {"hooks", "_common"},

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from sparsact._common.errors import InputError
 from sparsact.hooks import assign_parameters
 from sparsact.penalties.base_penalty import Penalty, has_prox
+from sparsact.penalties.coupled_groups import CoupledGroups, split_spec
 from sparsact.penalties.sharded_parameters import gather
 
 Group = Mapping[str, Any]
@@ -39,8 +40,9 @@ class Proximal(Optimizer):
         optimizer: any torch optimizer; its parameter groups, state, schedulers and closures work
             through this object.
         model: the model, which gives the parameters their names.
-        spec: glob on parameter names (``*`` also matches dots) → penalty that has a prox. A
-            coefficient may be a schedule of the step, which this object counts.
+        spec: glob on parameter names (``*`` also matches dots), or the result of
+            :func:`sparsact.penalties.coupled_groups` → penalty that has a prox. A coefficient may
+            be a schedule of the step, which this object counts.
         step_size: a callable from the group and state of a parameter to s; required for optimizers
             other than those above.
 
@@ -73,16 +75,24 @@ class Proximal(Optimizer):
         self,
         optimizer: Optimizer,
         model: nn.Module,
-        spec: Mapping[str, Penalty],
+        spec: Mapping[str | CoupledGroups, Penalty],
         *,
         step_size: StepSize | None = None,
     ) -> None:  # without super().__init__(): groups and state are those of `optimizer`
         self.optimizer = optimizer
-        self._assigned = assign_parameters(model, spec)
+        self._groups, patterns = split_spec(spec)
+        self._assigned = (
+            assign_parameters(model, patterns) if patterns or not self._groups else {}
+        )
+        self._grouped = {
+            name: (model.get_parameter(name), penalty)
+            for groups, penalty in self._groups.items()
+            for name in groups.names
+        }
         self._steps = 0
         self._step_size = step_size or _known_step_size(optimizer)
         owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        for name, (parameter, penalty) in self._assigned.items():
+        for name, (parameter, penalty) in {**self._grouped, **self._assigned}.items():
             if not has_prox(penalty):
                 raise InputError(
                     f"{type(penalty).__name__} on {name!r} has no proximal operator; use it with "
@@ -102,7 +112,7 @@ class Proximal(Optimizer):
         """Parameter name → the number of its non-zero entries, over all its shards."""
         return {
             name: int(gather(torch.count_nonzero(parameter.detach())))
-            for name, (parameter, _) in self._assigned.items()
+            for name, (parameter, _) in {**self._grouped, **self._assigned}.items()
         }
 
     @property
@@ -154,7 +164,7 @@ class Proximal(Optimizer):
 
     def __repr__(self) -> str:
         penalties = {name: penalty for name, (_, penalty) in self._assigned.items()}
-        return f"Proximal({self.optimizer!r}, {penalties})"
+        return f"Proximal({self.optimizer!r}, {self._groups | penalties})"
 
     @torch.no_grad()
     def _shrink(self) -> None:
@@ -164,6 +174,15 @@ class Proximal(Optimizer):
                 state = self.optimizer.state.get(parameter, {})
                 step_size = self._step_size(group_of[id(parameter)], state)
                 parameter.copy_(penalty.at(self._steps).prox(parameter, step_size))
+        parameters = {name: parameter for name, (parameter, _) in self._grouped.items()}
+
+        def step_size_of(name: str) -> float | Tensor:
+            parameter = parameters[name]
+            state = self.optimizer.state.get(parameter, {})
+            return self._step_size(group_of[id(parameter)], state)
+
+        for groups, penalty in self._groups.items():
+            groups.shrink(parameters, penalty.at(self._steps), step_size_of)
 
 
 def _known_step_size(optimizer: Optimizer) -> StepSize:

@@ -25,6 +25,20 @@ Family = frozenset[Slot]
 """The slots in which the coupled units of one root lie."""
 
 
+def without(
+    now: Trace, verdict: Verdict, chosen: list[int], example: Any
+) -> tuple[nn.Module, str | None]:
+    """A copy of the model without some units, and what else changed in its forward, if it did."""
+    smaller = copy.deepcopy(now.model)
+    remove(Trace(smaller, now.units, now.shadows, now.weights), verdict, chosen)
+    try:
+        after = trace(smaller, example)
+    except Exception as error:  # whatever the model's code raises at another size
+        place = getattr(error, "sparsact_place", "the model")
+        return smaller, f"{place} has a fixed size ({str(error).partition(chr(10))[0]})"
+    return smaller, difference(now, after, chosen)
+
+
 class Rounds:
     """Removes the units of a copy of the model that have no effect.
 
@@ -99,15 +113,8 @@ class Rounds:
 
     def _try(self, now: Trace, verdict: Verdict, chosen: list[int]) -> str | None:
         """Remove units; if this does not succeed, return the reason and leave the model."""
-        smaller = copy.deepcopy(now.model)
         counts = producers(now, chosen)
-        remove(Trace(smaller, now.units, now.shadows, now.weights), verdict, chosen)
-        try:
-            after = trace(smaller, self.example)
-        except Exception as error:
-            place = getattr(error, "sparsact_place", "the model")
-            return f"{place} has a fixed size ({str(error).partition(chr(10))[0]})"
-        reason = difference(now, after, chosen)
+        smaller, reason = without(now, verdict, chosen, self.example)
         if reason is not None:
             return reason
         if not are_equal(self.before, call_without_gradient(smaller, self.example)):
