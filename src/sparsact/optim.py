@@ -10,8 +10,8 @@ from torch.optim import Optimizer
 
 from sparsact._common.errors import InputError
 from sparsact.hooks import assign_parameters
-from sparsact.penalties.base_penalty import Penalty, has_prox
-from sparsact.penalties.coupled_groups import CoupledGroups, split_spec
+from sparsact.penalties.base_penalty import has_prox
+from sparsact.penalties.coupled_groups import Spec, split_spec
 from sparsact.penalties.sharded_parameters import gather
 
 Group = Mapping[str, Any]
@@ -75,15 +75,13 @@ class Proximal(Optimizer):
         self,
         optimizer: Optimizer,
         model: nn.Module,
-        spec: Mapping[str | CoupledGroups, Penalty],
+        spec: Spec,
         *,
         step_size: StepSize | None = None,
     ) -> None:  # without super().__init__(): groups and state are those of `optimizer`
         self.optimizer = optimizer
         self._groups, patterns = split_spec(spec)
-        self._assigned = (
-            assign_parameters(model, patterns) if patterns or not self._groups else {}
-        )
+        self._assigned = assign_parameters(model, patterns) if patterns or not self._groups else {}
         self._grouped = {
             name: (model.get_parameter(name), penalty)
             for groups, penalty in self._groups.items()

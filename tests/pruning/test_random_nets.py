@@ -205,7 +205,10 @@ def test_equal_outputs_or_kept_with_a_reason(kind):
             with torch.no_grad():
                 expected, found = original(*unseen), model(*unseen)
             torch.testing.assert_close(
-                found, expected, rtol=1e-5, atol=1e-5 * max(1, expected.abs().max().item()),
+                found,
+                expected,
+                rtol=1e-5,
+                atol=1e-5 * max(1, expected.abs().max().item()),
                 msg=lambda text, seed=seed, report=report: f"seed {seed}: {report}\n{text}",
             )
         removed += sum(report.removed.values())

@@ -68,6 +68,12 @@ class CoupledGroups:
             _scale(each, parameters, penalty, step)
 
 
+Spec = (
+    Mapping[str, Penalty] | Mapping[CoupledGroups, Penalty] | Mapping[str | CoupledGroups, Penalty]
+)
+"""Glob on parameter names, or coupled groups → penalty."""
+
+
 def coupled_groups(model: nn.Module, example_input: Any, *, readers: bool = True) -> CoupledGroups:
     """Find all weights of each unit that :func:`sparsact.prune_zero_units` could remove.
 

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsact.hooks import assign_parameters
-from sparsact.penalties.base_penalty import Penalty
-from sparsact.penalties.coupled_groups import CoupledGroups, split_spec
+from sparsact.penalties.coupled_groups import Spec, split_spec
 from sparsact.penalties.sharded_parameters import gather
 
 
@@ -34,7 +33,7 @@ class WeightPenalty:
         >>> loss = model(torch.randn(3, 4)).square().mean() + penalty()
     """
 
-    def __init__(self, model: nn.Module, spec: Mapping[str | CoupledGroups, Penalty]) -> None:
+    def __init__(self, model: nn.Module, spec: Spec) -> None:
         self._model = model
         self._step = 0
         self.groups, patterns = split_spec(spec)

@@ -5,12 +5,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from sparsact.pruning.rounds import without
 from sparsact.pruning.trace import Trace, trace
 from sparsact.pruning.units import NO_UNIT, Slot
 from sparsact.pruning.verdict import Verdict, slots_of
+
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 Slices = dict[Slot, Tensor]
 """(parameter, dim) → for each unit, the indices along this dim, of shape (units, indices)."""
@@ -55,7 +56,7 @@ def _counts(now: Trace, slot: Slot, readers: bool) -> bool:
     if name in now.weights:
         return readers or dim == now.weights[name].out_dim
     owner, _, key = name.rpartition(".")
-    is_norm = isinstance(now.model.get_submodule(owner), _NormBase) and key in {"weight", "bias"}
+    is_norm = isinstance(now.model.get_submodule(owner), _NORMS) and key in {"weight", "bias"}
     return is_norm or (key == "bias" and f"{owner}.weight".lstrip(".") in now.weights)
 
 

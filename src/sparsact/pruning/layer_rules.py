@@ -64,7 +64,9 @@ def _by_weight(
     _couple(operation, operation.labels(x), columns)
     constants = uniform(operation.values(x), [0])[0]
     offset = view.start if out_dim == 1 else 0  # the part of the inputs that is used
-    _note(operation, view.name, out_dim, 1 - out_dim, Read(constants, False, operation.place, offset))
+    _note(
+        operation, view.name, out_dim, 1 - out_dim, Read(constants, False, operation.place, offset)
+    )
     weight = matrix.detach().T.double()
     values = _affine(weight, weight.ne(0), constants)
     return rows.expand(x.shape[0], -1), values.expand(x.shape[0], -1)
@@ -157,17 +159,26 @@ def convolution(operation: Operation) -> None:
     constants = uniform(operation.values(x).movedim(1, -1).flatten(0, -2), [0])[0]
     edges = bool(operation.get("transposed")) or any(p != 0 for p in operation.get("padding"))
     side = _grouped if operation.get("groups") > 1 else _dense
-    labels, values = side(operation, name, weight.detach().double().cpu(), channels, constants, edges)
+    labels, values = side(
+        operation, name, weight.detach().double().cpu(), channels, constants, edges
+    )
     if bias is not None:
         operation.units.unite(labels, operation.labels(bias), operation.text)
         values = values + operation.values(bias)
     out = operation.outputs[0]
     shape = [1, -1] + [1] * (out.ndim - 2)
-    operation.write(labels.reshape(shape).expand(out.shape), values.reshape(shape).expand(out.shape))
+    operation.write(
+        labels.reshape(shape).expand(out.shape), values.reshape(shape).expand(out.shape)
+    )
 
 
 def _dense(
-    operation: Operation, name: str, weight: Tensor, channels: Tensor, constants: Tensor, edges: bool
+    operation: Operation,
+    name: str,
+    weight: Tensor,
+    channels: Tensor,
+    constants: Tensor,
+    edges: bool,
 ) -> tuple[Tensor, Tensor]:
     in_dim = 0 if operation.get("transposed") else 1
     columns = operation.units.slot(name, in_dim, weight.shape[in_dim])
@@ -182,7 +193,12 @@ def _dense(
 
 
 def _grouped(
-    operation: Operation, name: str, weight: Tensor, channels: Tensor, constants: Tensor, edges: bool
+    operation: Operation,
+    name: str,
+    weight: Tensor,
+    channels: Tensor,
+    constants: Tensor,
+    edges: bool,
 ) -> tuple[Tensor, Tensor]:
     groups, transposed = operation.get("groups"), operation.get("transposed")
     rows = operation.units.slot(name, 0, weight.shape[0]).reshape(groups, -1)
@@ -219,13 +235,15 @@ def batch_norm(operation: Operation) -> None:
         if tensor is not None:
             other = operation.labels(tensor).reshape(shape).expand(labels.shape)
             operation.units.unite(labels, other, f"{COUPLED} ({operation.text})")
-    scale, shift = (_channel_values(operation, held[n], shape, d) for n, d in
-                    (("weight", 1.0), ("bias", 0.0)))
+    scale, shift = (
+        _channel_values(operation, held[n], shape, d) for n, d in (("weight", 1.0), ("bias", 0.0))
+    )
     if operation.get("training", operation.get("train", False)):  # statistics of the batch
         values = torch.where(values.eq(0) | scale.eq(0), shift, torch.nan)
     else:
-        mean, var = (held[n].detach().double().cpu().reshape(shape) for n in
-                     ("running_mean", "running_var"))
+        mean, var = (
+            held[n].detach().double().cpu().reshape(shape) for n in ("running_mean", "running_var")
+        )
         normed = (values - mean) / (var + operation.get("eps")).sqrt() * scale + shift
         values = torch.where(scale.eq(0), shift, normed)
     operation.write(labels, values.expand(labels.shape))

@@ -40,9 +40,7 @@ def _values_of(operation: Operation, name: str) -> Tensor | None:
     return _of_several(operation)
 
 
-def merged_labels(
-    operation: Operation, tensors: Sequence[Tensor], shape: Sequence[int]
-) -> Tensor:
+def merged_labels(operation: Operation, tensors: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
     """Couple the units of tensors that are combined entry by entry, and return the labels.
 
     A tensor without units that has size 1 in every dim along which units differ sets no size.
@@ -89,8 +87,7 @@ def _of_one(operation: Operation, name: str) -> Tensor | None:
     if name in _ARITHMETIC:
         # a number in Python may depend on the shape, as in a mean by hand: only 0 is safe
         scale = name in {"mul", "multiply"} or (
-            name in {"div", "true_divide", "divide"}
-            and isinstance(operation.get("self"), Tensor)
+            name in {"div", "true_divide", "divide"} and isinstance(operation.get("self"), Tensor)
         )
         return zero_where(values.eq(0)) if scale else None
     return _computed(operation, ~values.isnan())

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from sparsact.pruning.model_calls import are_equal, call_without_gradient
+from sparsact.pruning.pointwise_rules import COUPLED
 from sparsact.pruning.removal import difference, remove
 from sparsact.pruning.trace import Trace, trace
 from sparsact.pruning.units import Slot
@@ -66,7 +67,7 @@ class Rounds:
         while self._round():
             pass
         for name in self.added:
-            module = self.model.get_submodule(name)
+            module: Any = self.model.get_submodule(name)
             if not module.bias.any():
                 module.bias = None
 
@@ -105,10 +106,10 @@ class Rounds:
         if self._try(now, verdict, everything) is None:
             return True
         for family, roots in families.items():
-            reason = self._try(now, verdict, roots)
-            if reason is None:
+            obstacle = self._try(now, verdict, roots)
+            if obstacle is None:
                 return True
-            self.stuck[family] = f"it is coupled with something that cannot be made smaller: {reason}"
+            self.stuck[family] = f"{COUPLED}: {obstacle}"
         return True  # a last round lists what is stuck
 
     def _try(self, now: Trace, verdict: Verdict, chosen: list[int]) -> str | None:

@@ -20,9 +20,10 @@ from sparsact.pruning.layer_rules import (
 )
 from sparsact.pruning.operation import Operation, zero_where
 from sparsact.pruning.pointwise_rules import merged_labels, pointwise
+from sparsact.pruning.reduction_rules import along, reduce, resample
 from sparsact.pruning.units import NO_UNIT, uniform, varies
 
-__all__ = ["RULES", "pointwise", "random_values", "unknown"]
+__all__ = ["RULES", "pointwise", "unknown"]
 
 Rule = Callable[[Operation], None]
 
@@ -130,9 +131,7 @@ def index(operation: Operation) -> None:
         return moved
 
     device = x.device
-    operation.write(
-        replaced(labels.to(device)).cpu(), replaced(values.to(device=device)).cpu()
-    )
+    operation.write(replaced(labels.to(device)).cpu(), replaced(values.to(device=device)).cpu())
 
 
 def _indexed_dims(indices: Sequence[Tensor | None]) -> list[int]:
@@ -144,70 +143,6 @@ def _indexed_dims(indices: Sequence[Tensor | None]) -> list[int]:
             dims += range(dim, dim + count)
         dim += count
     return dims
-
-
-def reduce(operation: Operation) -> None:
-    """One value for all entries along some dims."""
-    x = operation.tensors[0]
-    name, labels, values = operation.name, operation.labels(x), operation.values(x)
-    dims = operation.dims("dim", x.ndim)
-    out = operation.outputs[0]
-    free = operation.units.free(labels)
-    if any(varies(free, dim) for dim in dims):
-        added = labels[values.ne(0)] if name == "sum" else labels  # a sum does not see zeros
-        operation.fix(added, "combines units")
-        for position in range(len(operation.outputs)):
-            operation.write(output=position)
-        return
-    zero = values.eq(0).all() if not dims else _all(values.eq(0), dims)
-    for dim in dims:
-        labels = labels.narrow(dim, 0, 1)
-    if name in {"mean", "amax", "amin", "max", "min"}:
-        values = uniform(values, dims)
-    elif name in {"sum", "linalg_vector_norm", "norm", "nansum"}:
-        values = zero_where(zero)
-    else:
-        values = torch.full(zero.shape, torch.nan, dtype=torch.float64)
-    operation.write(labels.reshape(out.shape), values.reshape(out.shape))
-    for position in range(1, len(operation.outputs)):
-        operation.write(labels.reshape(out.shape), None, position)
-
-
-def _all(mask: Tensor, dims: list[int]) -> Tensor:
-    for dim in dims:
-        mask = mask.all(dim, keepdim=True)
-    return mask
-
-
-def along(operation: Operation) -> None:
-    """Operations along one dim that keep the shape."""
-    x = operation.tensors[0]
-    labels = operation.labels(x)
-    if any(varies(operation.units.free(labels), d) for d in operation.dims("dim", x.ndim)):
-        operation.fix(labels, "mixes its units")
-    zero = operation.name == "cumsum"
-    values = zero_where(_all(operation.values(x).eq(0), operation.dims("dim", x.ndim)))
-    for position in range(len(operation.outputs)):
-        operation.write(labels, values.expand(labels.shape) if zero else None, position)
-
-
-def resample(operation: Operation) -> None:
-    """Pooling and interpolation over the last dims, each channel for itself."""
-    x = operation.tensors[0]
-    count = next(k for k in (1, 2, 3) if f"{k}d" in operation.name)
-    dims = list(range(x.ndim - count, x.ndim))
-    labels, values = operation.labels(x), uniform(operation.values(x), dims)
-    if any(varies(operation.units.free(labels), dim) for dim in dims):
-        operation.fix(labels, "mixes its units")
-    padding = operation.get("padding", 0)
-    padded = any(padding) if isinstance(padding, (tuple, list)) else padding != 0
-    if operation.name.startswith("avg_pool") and (padded or operation.get("ceil_mode", False)):
-        values = zero_where(values.eq(0))
-    for dim in dims:
-        labels = labels.narrow(dim, 0, 1)
-    for position, out in enumerate(operation.outputs):
-        constant = None if position else values.expand(out.shape)
-        operation.write(labels.expand(out.shape), constant, position)
 
 
 def glu(operation: Operation) -> None:
@@ -230,18 +165,56 @@ def dropout(operation: Operation) -> None:
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(
-        ("zeros", "ones", "full", "empty", "arange", "eye", "linspace", "scalar_tensor", "rand")
-        + ("randn", "randint", "randperm", "zeros_like", "ones_like", "full_like", "empty_like")
-        + ("rand_like", "randn_like", "new_zeros", "new_ones", "new_full", "new_empty")
-        + ("empty_strided", "new_empty_strided", "tril_indices", "triu_indices"),
+        (
+            "zeros",
+            "ones",
+            "full",
+            "empty",
+            "arange",
+            "eye",
+            "linspace",
+            "scalar_tensor",
+            "rand",
+            "randn",
+            "randint",
+            "randperm",
+            "zeros_like",
+            "ones_like",
+            "full_like",
+            "empty_like",
+            "rand_like",
+            "randn_like",
+            "new_zeros",
+            "new_ones",
+            "new_full",
+            "new_empty",
+            "empty_strided",
+            "new_empty_strided",
+            "tril_indices",
+            "triu_indices",
+        ),
         create,
     ),
+    **dict.fromkeys(("bernoulli_", "uniform_", "normal_", "random_"), random_values),
     **dict.fromkeys(("fill_", "zero_"), fill),
     **dict.fromkeys(("clone", "_to_copy", "detach", "lift_fresh_copy", "contiguous"), same_shape),
     "copy_": copy_in_place,
     **dict.fromkeys(
-        ("cat", "stack", "repeat", "flip", "roll", "pixel_shuffle", "pixel_unshuffle", "tril")
-        + ("triu", "_unsafe_view", "native_channel_shuffle", "channel_shuffle", "_reshape_copy"),
+        (
+            "cat",
+            "stack",
+            "repeat",
+            "flip",
+            "roll",
+            "pixel_shuffle",
+            "pixel_unshuffle",
+            "tril",
+            "triu",
+            "_unsafe_view",
+            "native_channel_shuffle",
+            "channel_shuffle",
+            "_reshape_copy",
+        ),
         move,
     ),
     **dict.fromkeys(
@@ -251,8 +224,25 @@ RULES: dict[str, Rule] = {
     "constant_pad_nd": pad_with_constant,
     **dict.fromkeys(("index", "index_select", "gather"), index),
     **dict.fromkeys(
-        ("sum", "mean", "amax", "amin", "max", "min", "var", "std", "linalg_vector_norm", "norm")
-        + ("logsumexp", "any", "all", "prod", "argmax", "argmin", "nansum"),
+        (
+            "sum",
+            "mean",
+            "amax",
+            "amin",
+            "max",
+            "min",
+            "var",
+            "std",
+            "linalg_vector_norm",
+            "norm",
+            "logsumexp",
+            "any",
+            "all",
+            "prod",
+            "argmax",
+            "argmin",
+            "nansum",
+        ),
         reduce,
     ),
     **dict.fromkeys(
@@ -276,8 +266,13 @@ RULES: dict[str, Rule] = {
     "baddbmm": baddbmm,
     "convolution": convolution,
     **dict.fromkeys(
-        ("native_batch_norm", "_native_batch_norm_legit", "cudnn_batch_norm")
-        + ("_native_batch_norm_legit_no_training", "miopen_batch_norm"),
+        (
+            "native_batch_norm",
+            "_native_batch_norm_legit",
+            "cudnn_batch_norm",
+            "_native_batch_norm_legit_no_training",
+            "miopen_batch_norm",
+        ),
         batch_norm,
     ),
     **dict.fromkeys(("native_layer_norm", "_fused_rms_norm"), layer_norm),

@@ -52,8 +52,8 @@ class Shadows:
         self._held: dict[int, tuple[str, Tensor, bool]] = {}
         for name, tensor in model.named_parameters():
             self._held[_address(tensor)] = name, tensor.detach(), True
-        for name, tensor in model.named_buffers():
-            self._held.setdefault(_address(tensor), (name, tensor.detach(), False))
+        for name, buffer in model.named_buffers():
+            self._held.setdefault(_address(buffer), (name, buffer.detach(), False))
         self.from_input: set[int] = set()
 
     def held(self, tensor: Tensor) -> str | None:
@@ -70,7 +70,7 @@ class Shadows:
         name, whole, is_parameter = self._held.get(_address(matrix), ("", matrix, False))
         if not is_parameter or whole.ndim != 2 or not whole.is_contiguous():
             return None
-        offset = matrix.storage_offset() - whole.storage_offset()
+        offset = int(matrix.storage_offset()) - int(whole.storage_offset())
         start, rest = divmod(offset, whole.shape[1])
         for transposed, view in ((False, matrix), (True, matrix.T)):
             if rest == 0 and view.shape[1] == whole.shape[1] and view.stride() == whole.stride():

@@ -43,11 +43,9 @@ def threshold_call(module: Any, mode: Any) -> Any:
     return run
 
 
-def _follow(
-    module: Any, forward: Any, args: Any, kwargs: Any, result: Tensor, mode: Any
-) -> None:
-    x, *rest = [*args, *kwargs.values()]
-    rest = [value for value in rest if value is not None]
+def _follow(module: Any, forward: Any, args: Any, kwargs: Any, result: Tensor, mode: Any) -> None:
+    given = [value for value in (*args, *kwargs.values()) if value is not None]
+    x, rest = given[0], given[1:]
     operation = Operation(mode.result, torch.ops.aten.alias.default, (x,), {}, mode.place)
     operation.name = "threshold"
     operation.outputs = [result]

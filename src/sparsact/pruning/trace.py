@@ -14,13 +14,12 @@ from torch.utils._pytree import tree_leaves
 
 from sparsact.pruning.model_calls import call_without_gradient
 from sparsact.pruning.operation import Operation, Weight
-from sparsact.pruning.rules import RULES, pointwise, random_values, unknown
+from sparsact.pruning.rules import RULES, pointwise, unknown
 from sparsact.pruning.shadows import Shadows
 from sparsact.pruning.threshold_calls import elementwise_thresholds, threshold_call
 from sparsact.pruning.units import Units
 
 _LEAVE_TORCH = {"numpy", "__array__", "tolist", "data_ptr", "__dlpack__"}
-_RANDOM = {"bernoulli_", "uniform_", "normal_", "random_", "exponential_"}
 
 
 @dataclass
@@ -80,7 +79,7 @@ class _Follow(TorchDispatchMode):
     """Runs every operation, and applies its rule to the shadows."""
 
     def __init__(self, result: Trace) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.result = result
         self.places: list[str] = []
         self.paused = False
@@ -118,15 +117,8 @@ class _Follow(TorchDispatchMode):
         if operation.shares_storage and not operation.changes:
             operation.pass_on_dependence()
             return
-        if name in _RANDOM:
-            rule = random_values
-        elif name in RULES:
-            rule = RULES[name]
-        elif torch.Tag.pointwise in operation.func.tags:
-            rule = pointwise
-        else:
-            rule = unknown
-        rule(operation)
+        is_pointwise = torch.Tag.pointwise in operation.func.tags
+        RULES.get(name, pointwise if is_pointwise else unknown)(operation)
         operation.pass_on_dependence()
         self.record(operation)
 
@@ -180,7 +172,7 @@ def _places(model: nn.Module, mode: _Follow) -> Iterator[None]:
             handles.append(module.register_forward_hook(leave, always_call=True))
     replaced = elementwise_thresholds(model)
     for module in replaced:
-        module.forward = threshold_call(module, mode)  # type: ignore[method-assign]
+        module.forward = threshold_call(module, mode)
     try:
         yield
     finally:

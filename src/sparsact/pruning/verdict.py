@@ -1,6 +1,7 @@
 """The verdict on each set of coupled units: removable, or kept with a reason."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -100,8 +101,8 @@ def _zero(trace: Trace, weight: Weight, dim: int) -> Tensor:
 
 def owners(model: nn.Module, name: str) -> list[str]:
     """The names of all modules that hold a parameter or buffer."""
-    tensor = model.get_parameter(name) if name in dict(model.named_parameters()) else None
-    tensor = model.get_buffer(name) if tensor is None else tensor
+    tensors: dict[str, Tensor] = {**dict(model.named_buffers()), **dict(model.named_parameters())}
+    tensor = tensors[name]
     return [
         module_name
         for module_name, module in model.named_modules()
@@ -110,7 +111,7 @@ def owners(model: nn.Module, name: str) -> list[str]:
     ]
 
 
-def reading_module(trace: Trace, weight: Weight) -> nn.Module | None:
+def reading_module(trace: Trace, weight: Weight) -> Any:
     """The layer whose bias takes up constants: torch's own, called as it is, with its own bias."""
     names = owners(trace.model, weight.name)
     module = trace.model.get_submodule(names[0])
