@@ -36,11 +36,11 @@ def test_value_by_hand():
     for i in range(5):
         parts = [model[0].weight[i], model[0].bias[i], model[1].weight[i], model[1].bias[i]]
         parts = torch.cat([part.flatten() for part in (*parts, model[3].weight[:, i])])
-        expected += math.sqrt(len(parts)) * float(parts.norm())
+        expected += math.sqrt(len(parts)) * parts.norm().item()
     for i in range(3):
         columns = model[6].weight[:, 16 * i : 16 * (i + 1)]
         parts = torch.cat([model[3].weight[i].flatten(), columns.flatten()])
-        expected += math.sqrt(len(parts)) * float(parts.norm())
+        expected += math.sqrt(len(parts)) * parts.norm().item()
     groups = coupled_groups(model, X)
     assert len(groups) == 8
     value = sa.WeightPenalty(model, {groups: sa.GroupLasso(0.1)})()
@@ -88,7 +88,7 @@ def test_training_gives_units_that_can_be_removed():
         optimizer.step()
     model.eval()
     zero = int((model[1].weight == 0).sum())
-    assert 0 < zero
+    assert zero > 0
     unseen = torch.randn(7, 1, 6, 6)
     before = model(unseen)
     report = sa.prune_zero_units(model, X[:1])

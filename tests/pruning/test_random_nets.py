@@ -11,6 +11,7 @@ from torch import nn
 import sparsact as sa
 
 C = 8
+NETS = 30
 
 
 class Conv(nn.Module):
@@ -159,14 +160,14 @@ class Tokens(nn.Module):
 def zero_units(model, rng):
     """Zero random rows, columns, biases and γ, β; some of them together."""
     for module in model.modules():
-        share = rng.choice([0.0, 0.3, 0.6])
+        share = rng.choice([0.0, 0.2, 0.4])
         for parameter in module.parameters(recurse=False):
             with torch.no_grad():
                 if parameter.ndim == 1:
-                    parameter[: C // 2] *= rng.choice([0, 0, 1])
+                    parameter[: len(parameter) // 2] *= rng.choice([0, 1, 1])
                     parameter[torch.rand(len(parameter)) < share / 2] = 0
                 else:
-                    parameter[: C // 2] *= rng.choice([0, 0, 1])
+                    parameter[: C // 2] *= rng.choice([0, 1, 1])
                     parameter[torch.rand(len(parameter)) < share] = 0
                     if rng.random() < 0.3 and not module_is_grouped(module):
                         parameter[:, torch.rand(parameter.shape[1]) < share] = 0
@@ -190,7 +191,7 @@ def inputs(kind, rng, example):
 @pytest.mark.parametrize("kind", [Images, Tokens])
 def test_equal_outputs_or_kept_with_a_reason(kind):
     removed = kept = 0
-    for seed in range(60):
+    for seed in range(NETS):
         rng = random.Random(seed)
         torch.manual_seed(seed)
         model = kind(rng)
@@ -217,6 +218,6 @@ def test_equal_outputs_or_kept_with_a_reason(kind):
         for name, reason in report.kept.items():
             assert name in names
             assert reason
-    print(f"{kind.__name__}: 60 nets, {removed} units removed, {kept} layers kept zero units")
-    assert removed > 100
+    print(f"{kind.__name__}: {NETS} nets, {removed} units removed, {kept} layers kept zero units")
+    assert removed > 50
     assert kept > 20

@@ -45,7 +45,7 @@ class Operation:
     """One call of a torch operator, with the shadows of its inputs.
 
     Attributes:
-        func: the operator.
+        func: the operator; None for a call of a threshold module.
         name: its name without overload.
         place: the module that calls it.
         arguments: argument name → value.
@@ -57,17 +57,19 @@ class Operation:
     def __init__(self, trace: Any, func: Any, args: Any, kwargs: Any, place: str) -> None:
         self.trace, self.units, self.shadows = trace, trace.units, trace.shadows
         self.func, self.args, self.kwargs, self.place = func, args, kwargs, place
-        self.name = func.__name__.partition(".")[0]
-        schema = func._schema
-        self.changes = schema.is_mutable
-        names = [argument.name for argument in schema.arguments]
+        self.name, self.changes, names = "threshold", False, ["self"]
+        tags = set()
+        if func is not None:
+            self.name, tags = func.__name__.partition(".")[0], set(func.tags)
+            self.changes = func._schema.is_mutable
+            names = [argument.name for argument in func._schema.arguments]
         self.arguments = {**dict(zip(names, args, strict=False)), **kwargs}
         leaves = tree_leaves((args, kwargs))
         self.tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         self.outputs: list[Tensor] = []
         self.shares_storage = False
         numbers = [leaf for leaf in leaves if isinstance(leaf, (float, int))]
-        whole = torch.Tag.pointwise in func.tags or self.name in {"full", "scalar_tensor", "fill_"}
+        whole = torch.Tag.pointwise in tags or self.name in {"full", "scalar_tensor", "fill_"}
         self.numbers = tuple(float(n) for n in numbers if whole or isinstance(n, float))
         known = [t for t in self.tensors if self.shadows.known(t)]
         self.constant_labels: set[int] = set()

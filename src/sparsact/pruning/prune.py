@@ -72,7 +72,8 @@ def prune_zero_units(model: nn.Module, example_input: Any) -> PruningReport:
     :class:`sparsact.optim.Proximal`; :func:`sparsact.penalties.coupled_groups` finds the groups.
 
     Pruning runs on a copy. A second pass proves that each operation does the same with the units
-    that stay. If the example input does not run, the model is unchanged. Hooks are kept. Changed layers have new parameters, so create the optimizer afterwards.
+    that stay. If the example input does not run, the model is unchanged. Hooks are
+    kept. Changed layers have new parameters, so create the optimizer afterwards.
 
     Args:
         model: the model.

@@ -46,8 +46,7 @@ def threshold_call(module: Any, mode: Any) -> Any:
 def _follow(module: Any, forward: Any, args: Any, kwargs: Any, result: Tensor, mode: Any) -> None:
     given = [value for value in (*args, *kwargs.values()) if value is not None]
     x, rest = given[0], given[1:]
-    operation = Operation(mode.result, torch.ops.aten.alias.default, (x,), {}, mode.place)
-    operation.name = "threshold"
+    operation = Operation(mode.result, None, (x,), {}, mode.place)
     operation.outputs = [result]
     labels, values = operation.labels(x), operation.values(x)
     if rest:
