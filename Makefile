@@ -49,7 +49,8 @@ bench: $(VENV)/.dev
 bench-peers: $(PEERS)/.done models/docstrings
 	cd benchmarks && for run in 'sae_smollm2.py harvest' 'sae_peers.py steps' \
 	    'sae_peers.py memory ours' 'sae_peers.py memory sparsify' 'sae_peers.py memory SAELens' \
-	    'sae_peers.py width' 'sae_peers.py k' 'sae_peers.py plot' 'sae_smollm2.py all'; \
+	    'sae_peers.py width' 'sae_peers.py k' 'sae_peers.py plot' 'sae_smollm2.py all' \
+	    pruning_peers.py; \
 	    do ../$(PEERS)/bin/python $$run || exit 1; done
 	$(PEERS)/bin/python benchmarks/table.py
 

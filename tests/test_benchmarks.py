@@ -24,6 +24,7 @@ PARTS = {
     "learned_thresholds": {"learned_thresholds"},
     "penalties": {"penalties"},
     "penalty_memory": {"penalty_memory"},
+    "pruning_peers": {"pruning_peers"},
     "sae": {"sae_topk", "sae_relu", "sae_jumprelu", "sae_density"},
     "sae_peers": {"sae_peers_steps", "sae_peers_memory", "sae_peers_width", "sae_peers_k"},
     "sae_smollm2": {"sae_smollm2"},

@@ -26,6 +26,7 @@ _HOOKS = "copies of a hooked module leave its hooks out"
 _TABLES = "a module is replaced, or shared parameters are found, under every name"
 _STATE = "a sparse layer saves and loads the state of the dense one"
 _MODES = "functions called in a forward are seen, but not those called in its children"
+_UNITS = "units are followed through the operations of a forward"
 _TREES = "tensors are found and replaced in nested outputs"
 
 PRIVATE_NAMES = (
@@ -60,6 +61,8 @@ PRIVATE_NAMES = (
     PrivateName("torch.utils._pytree.tree_leaves", _TREES, _TORCH),
     PrivateName("torch.utils._pytree.tree_map", _TREES, _TORCH),
     PrivateName("torch.utils._pytree.tree_unflatten", _TREES, _TORCH),
+    PrivateName("torch.utils._python_dispatch.TorchDispatchMode", _UNITS, _TORCH),
+    PrivateName("torch.ops.aten.relu.default._schema", _UNITS, _TORCH),
     PrivateName("torch.Tensor()._version", "a tensor changed in place is not reused", _TORCH),
     PrivateName("torch.nn.Module()._modules", _TABLES, _TORCH),
     PrivateName("torch.nn.Module()._parameters", _TABLES, _TORCH),

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sparsact._common.errors import InputError
@@ -13,6 +13,7 @@ from sparsact.hooks import assign_parameters
 from sparsact.optim.gradients import check_gradients
 from sparsact.optim.step_sizes import StepSize, example_step, steady_step, step_size_rule
 from sparsact.penalties.base_penalty import Penalty, has_prox
+from sparsact.penalties.coupled_groups import CoupledGroups, Spec, split_spec
 from sparsact.penalties.sharded_parameters import gather
 
 
@@ -47,8 +48,9 @@ class Proximal(Optimizer):
         optimizer: any torch optimizer; its parameter groups, state, schedulers and closures work
             through this object.
         model: the model, which gives the parameters their names.
-        spec: glob on parameter names (``*`` also matches dots) → penalty that has a prox. A
-            coefficient may be a schedule of the step, which this object counts.
+        spec: glob on parameter names (``*`` also matches dots), or the result of
+            :func:`sparsact.penalties.coupled_groups` → penalty that has a prox. A coefficient may
+            be a schedule of the step, which this object counts.
         step_size: a callable from the group and state of a parameter to s; required for optimizers
             other than those above.
 
@@ -82,18 +84,24 @@ class Proximal(Optimizer):
         self,
         optimizer: Optimizer,
         model: nn.Module,
-        spec: Mapping[str, Penalty],
+        spec: Spec,
         *,
         step_size: StepSize | None = None,
     ) -> None:  # without super().__init__(): groups and state are those of `optimizer`
         self.optimizer = optimizer
-        self._assigned = assign_parameters(model, spec)
+        self._groups, patterns = split_spec(spec)
+        self._assigned = assign_parameters(model, patterns) if patterns or not self._groups else {}
+        self._grouped = {
+            name: (model.get_parameter(name), penalty)
+            for groups, penalty in self._groups.items()
+            for name in groups.names
+        }
         self._steps = 0
         self._step_size = step_size
         self._rule = step_size_rule(optimizer) if step_size is None else None
         self._named = dict(model.named_parameters())
         owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        for name, (parameter, penalty) in self._assigned.items():
+        for name, (parameter, penalty) in {**self._grouped, **self._assigned}.items():
             if not has_prox(penalty):
                 raise InputError(
                     f"{type(penalty).__name__} on {name!r} has no proximal operator; use it with "
@@ -101,6 +109,7 @@ class Proximal(Optimizer):
                 )
             if id(parameter) not in owned:
                 raise InputError(f"parameter {name!r} is not in the optimizer")
+        for name in self._assigned:
             self._try_prox(name)
 
     def step(self, closure: Any = None) -> Any:
@@ -110,12 +119,13 @@ class Proximal(Optimizer):
             ValueError: a gradient is NaN or infinite. Nothing has changed then.
         """
         penalties = {name: penalty.at(self._steps) for name, (_, penalty) in self._assigned.items()}
+        grouped = {groups: penalty.at(self._steps) for groups, penalty in self._groups.items()}
         if closure is None:
             check_gradients(self.optimizer, self._named)
             loss = self.optimizer.step()
         else:
             loss = self._step_with(closure)
-        self._shrink(penalties)
+        self._shrink(penalties, grouped)
         self._steps += 1
         return loss
 
@@ -123,7 +133,7 @@ class Proximal(Optimizer):
         """Parameter name → the number of its non-zero entries, over all its shards."""
         return {
             name: int(gather(torch.count_nonzero(parameter.detach())))
-            for name, (parameter, _) in self._assigned.items()
+            for name, (parameter, _) in {**self._grouped, **self._assigned}.items()
         }
 
     @property
@@ -175,7 +185,7 @@ class Proximal(Optimizer):
 
     def __repr__(self) -> str:
         penalties = {name: penalty for name, (_, penalty) in self._assigned.items()}
-        return f"Proximal({self.optimizer!r}, {penalties})"
+        return f"Proximal({self.optimizer!r}, {self._groups | penalties})"
 
     def _step_with(self, closure: Callable[[], Any]) -> Any:
         """Run a step whose closure is checked; undo it if the closure fails its check."""
@@ -208,17 +218,29 @@ class Proximal(Optimizer):
             raise InputError(f"at parameter {name!r}: {error}") from error
 
     @torch.no_grad()
-    def _shrink(self, penalties: Mapping[str, Penalty]) -> None:
+    def _shrink(
+        self, penalties: Mapping[str, Penalty], grouped: Mapping[CoupledGroups, Penalty]
+    ) -> None:
         group_of = {id(p): group for group in self.param_groups for p in group["params"]}
+
+        def step_size_of(name: str) -> float | Tensor:
+            parameter = self._named[name]
+            return self._step_size_at(parameter, group_of[id(parameter)])
+
         for name, (parameter, _) in self._assigned.items():
             if parameter.grad is not None:
-                state = self.optimizer.state.get(parameter, {})
-                group = group_of[id(parameter)]
-                if self._rule is not None:
-                    step_size = steady_step(self._rule, group, state, parameter)
-                elif self._step_size is not None:
-                    step_size = self._step_size(group, state)
-                parameter.copy_(penalties[name].prox(parameter, step_size))
+                size = self._step_size_at(parameter, group_of[id(parameter)])
+                parameter.copy_(penalties[name].prox(parameter, size))
+        parameters = {name: parameter for name, (parameter, _) in self._grouped.items()}
+        for groups, penalty in grouped.items():
+            groups.shrink(parameters, penalty, step_size_of)
+
+    def _step_size_at(self, parameter: Tensor, group: dict[str, Any]) -> float | Tensor:
+        state = self.optimizer.state.get(parameter, {})
+        if self._step_size is not None:
+            return self._step_size(group, state)
+        assert self._rule is not None
+        return steady_step(self._rule, group, state, parameter)
 
 
 class _Snapshot:

@@ -3,6 +3,7 @@
 from sparsact.penalties.activation_penalty import ActivationPenalty
 from sparsact.penalties.base_penalty import Penalty
 from sparsact.penalties.coefficient_schedules import CosineSchedule, LinearWarmup
+from sparsact.penalties.coupled_groups import CoupledGroups, coupled_groups
 from sparsact.penalties.group_lasso import GroupLasso, SparseGroupLasso
 from sparsact.penalties.hoyer import Hoyer, HoyerSquare
 from sparsact.penalties.kl_sparsity import KLSparsity
@@ -18,6 +19,7 @@ __all__ = [
     "L2",
     "ActivationPenalty",
     "CosineSchedule",
+    "CoupledGroups",
     "ElasticNet",
     "GroupLasso",
     "Hoyer",
@@ -29,4 +31,5 @@ __all__ = [
     "SmoothL1",
     "SparseGroupLasso",
     "WeightPenalty",
+    "coupled_groups",
 ]

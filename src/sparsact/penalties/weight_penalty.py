@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsact.hooks import assign_parameters
-from sparsact.penalties.base_penalty import Penalty
+from sparsact.penalties.coupled_groups import Spec, split_spec
 from sparsact.penalties.sharded_parameters import gather
 
 
@@ -19,8 +19,9 @@ class WeightPenalty:
 
     Args:
         model: the model.
-        spec: glob on parameter names (``*`` also matches dots) → penalty. A coefficient may be a
-            schedule, that is any callable of the step: call :meth:`step` once per optimizer step.
+        spec: glob on parameter names (``*`` also matches dots), or the result of
+            :func:`coupled_groups` → penalty. A coefficient may be a schedule, that is any callable
+            of the step: call :meth:`step` once per optimizer step.
 
     Raises:
         ValueError: a pattern matches nothing, or two match the same parameter.
@@ -32,18 +33,25 @@ class WeightPenalty:
         >>> loss = model(torch.randn(3, 4)).square().mean() + penalty()
     """
 
-    def __init__(self, model: nn.Module, spec: Mapping[str, Penalty]) -> None:
+    def __init__(self, model: nn.Module, spec: Spec) -> None:
         self._model = model
         self._step = 0
-        self.penalties = {
-            name: penalty for name, (_, penalty) in assign_parameters(model, spec).items()
-        }
+        self.groups, patterns = split_spec(spec)
+        self.penalties = (
+            {name: penalty for name, (_, penalty) in assign_parameters(model, patterns).items()}
+            if patterns or not self.groups
+            else {}
+        )
 
     def __call__(self) -> Tensor:
         """The sum of the penalties on the parameters: a scalar to add to the loss."""
         values = [
             gather(penalty.at(self._step)(self._model.get_parameter(name)))
             for name, penalty in self.penalties.items()
+        ]
+        values += [
+            groups.value(self._model, penalty.at(self._step))
+            for groups, penalty in self.groups.items()
         ]
         return torch.stack([value.to(values[0]) for value in values]).sum()
 

@@ -25,21 +25,24 @@ def call(model: nn.Module, example: Any) -> list[Tensor]:
 
 @torch.no_grad()
 def call_without_gradient(model: nn.Module, example: Any) -> list[Tensor]:
-    """As `call`, without a graph."""
-    return call(model, example)
+    """As `call`, without a graph, and with the same random numbers every time."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return call(model, example)
 
 
-def check_equal(name: str, before: Sequence[Tensor], after: Sequence[Tensor]) -> None:
-    """Raise if removing units of the layer `name` changed the outputs."""
+def are_equal(before: Sequence[Tensor], after: Sequence[Tensor]) -> bool:
+    """Whether the outputs are equal to 1e-5 of the largest one, or to the dtype's rounding."""
     for old, new in zip(before, after, strict=True):
-        same_shape = old.shape == new.shape
-        bound = TOLERANCE * max(1.0, float(old.abs().max())) if old.numel() else 0.0
-        if not same_shape or (old.numel() and not float((old - new).abs().max()) <= bound):
-            raise RuntimeError(
-                f"removing the zero units of {name!r} changes the outputs by more than {TOLERANCE}:"
-                " either the model mixes units outside its layers, or its half precision is too "
-                "coarse for this check. The model is unchanged."
-            )
+        if old.shape != new.shape:
+            return False
+        finite = old.isfinite()
+        if finite.any():
+            tolerance = max(TOLERANCE, 8 * torch.finfo(old.dtype).eps)
+            bound = tolerance * max(1.0, float(old[finite].abs().max()))
+            if not float((old - new)[finite].abs().max()) <= bound:
+                return False
+    return True
 
 
 def count_flops(model: nn.Module, example: Any) -> int:

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from sparsact._common.extras import require
 from sparsact.pruning.model_calls import count_flops
-from sparsact.pruning.removal import Removal
+from sparsact.pruning.rounds import Rounds
 
 _SIZES = (
     "in_features",
@@ -19,6 +18,8 @@ _SIZES = (
     "out_channels",
     "num_features",
     "num_parameters",
+    "embedding_dim",
+    "groups",
 )
 
 
@@ -45,24 +46,33 @@ class PruningReport:
 
 
 def prune_zero_units(model: nn.Module, example_input: Any) -> PruningReport:
-    """Remove, in place, units of ``nn.Linear`` and convolutions whose weights are exactly zero.
+    """Remove, in place, units that have no effect in eval mode, whatever the input.
 
     A unit is an output of a linear layer or a filter of a convolution. It is removed, together
-    with everything that depends on it, in two cases:
+    with everything that depends on it, if each layer that reads it
 
-    - Its incoming weights are zero. The unit then emits a constant, act(bias), which is added to
-      the biases of the layers that read it. Batch norms in between count as in eval mode. If the
-      constant is not 0 and a reading convolution pads with zeros, the edges would differ, and the
-      unit is kept.
-    - All weights that read it are zero.
+    - has only zero weights for it, or
+    - reads 0, or a constant that its bias can take up, at every position and for every input.
 
-    Units that are added to one another, as in residual networks, are removed only if all of them
-    may be. Outputs of the model, and units read by a LayerNorm or another norm over units, are
-    always kept, and a layer keeps at least one unit. Zero weights result from a group lasso with
-    :class:`sparsact.optim.Proximal`, on units with ``GroupLasso(c, dim=1)`` for ``nn.Linear`` and
-    ``dim=(1, 2, 3)`` for ``nn.Conv2d``.
+    The forward is followed operation by operation, to know which units go together and which
+    constants hold for every input: zero weights with a bias, 0 times a gate, a batch norm with
+    γ = 0. The example input only sets the shapes; its values are not used. An operation that may
+    mix units, or has no rule, keeps them.
 
-    Pruning runs on a copy, which is checked. If this fails, the model is unchanged. Hooks are
+    Weights and biases of linear layers and convolutions (grouped ones by whole groups), batch
+    norms, ``nn.PReLU``, the thresholds of this library and parameters of one value per channel are
+    cut together. Units that are added to one another, as in residual networks, go only together.
+    An attention head goes if the module computes the number of heads from the size. Kept, with a
+    reason: outputs of the model; units read by a norm over units; constants other than 0 at the
+    edges of a convolution that pads with zeros, in sums, or times a number; modules that rely on a
+    fixed size; a layer's last unit.
+
+    The calls that a forward makes must not depend on the shape or values of its input. If it reads
+    values of a tensor in Python, all units are kept. Zero weights result from a group lasso with
+    :class:`sparsact.optim.Proximal`; :func:`sparsact.penalties.coupled_groups` finds the groups.
+
+    Pruning runs on a copy. A second pass proves that each operation does the same with the units
+    that stay. If the example input does not run, the model is unchanged. Hooks are
     kept. Changed layers have new parameters, so create the optimizer afterwards.
 
     Args:
@@ -72,12 +82,6 @@ def prune_zero_units(model: nn.Module, example_input: Any) -> PruningReport:
 
     Returns:
         the removed and kept units, with reasons, and the size before and after.
-
-    Raises:
-        RuntimeError: the outputs in eval mode differ by more than 1e-5, relative to the largest
-            output. Either the model mixes units outside its layers, or it is in half precision,
-            which is too coarse for this check; then prune in float32.
-        ImportError: Torch-Pruning is not installed; install the extra ``prune``.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -91,27 +95,21 @@ def prune_zero_units(model: nn.Module, example_input: Any) -> PruningReport:
         (58, 23)
 
     Source:
-        Fang et al., "DepGraph: towards any structural pruning" (2023), which finds the units that
-        depend on one another.
+        Fang et al., "DepGraph: towards any structural pruning" (2023), for units that depend on
+        one another.
     """
-    require("torch_pruning", "prune")
     original = copy.deepcopy(model).eval()
-    stuck: set[str] = set()
-    while True:
-        removal = Removal(copy.deepcopy(original).requires_grad_(), example_input, stuck)
-        failed_layer = removal.run()
-        if failed_layer is None:
-            break
-        stuck.add(failed_layer)
+    rounds = Rounds(copy.deepcopy(original), example_input)
+    rounds.run()
     report = PruningReport(
-        removed=removal.removed,
-        kept=removal.kept,
+        removed=rounds.removed,
+        kept=rounds.kept,
         parameters_before=_count_parameters(original),
-        parameters_after=_count_parameters(removal.model),
+        parameters_after=_count_parameters(rounds.model),
         flops_before=count_flops(original, example_input),
-        flops_after=count_flops(removal.model, example_input),
+        flops_after=count_flops(rounds.model, example_input),
     )
-    _take_over(model, removal.model)
+    _take_over(model, rounds.model)
     return report
 
 

@@ -1,85 +1,119 @@
-"""Removing zero units from a copy of a model until none is left."""
+"""Making parameters smaller, and proving by a second trace that nothing else moved."""
 
-from typing import Any
-
+import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
-from sparsact.pruning.coupled_units import CoupledUnits, find_coupled_units
-from sparsact.pruning.input_ranges import measure_input_ranges
-from sparsact.pruning.layer_weights import add_to_bias
-from sparsact.pruning.model_calls import call_without_gradient, check_equal
+from sparsact.pruning.trace import Trace
+from sparsact.pruning.units import NO_UNIT
+from sparsact.pruning.verdict import Verdict, owners, reading_module, slots_of
+
+_SIZES = {
+    nn.Linear: ("out_features", "in_features"),
+    nn.Embedding: ("num_embeddings", "embedding_dim"),
+}
+_ONE_SIZE = ("num_features", "num_parameters")
 
 
-class Removal:
-    """Removes the zero units of a copy of the model.
+@torch.no_grad()
+def remove(trace: Trace, verdict: Verdict, chosen: list[int]) -> None:
+    """Remove the units of these roots from the model of the trace, which changes."""
+    masks = slots_of(trace, chosen)
+    for name, constants in verdict.constants.items():
+        weight = trace.weights[name]
+        mask = masks.get((name, weight.in_dim or 0))
+        if mask is not None:
+            _fold(trace, name, weight.in_dim or 0, constants.nan_to_num() * mask)
+    for name in dict.fromkeys(name for name, _ in masks):
+        kept = {dim: ~mask for (slot, dim), mask in masks.items() if slot == name}
+        _shrink(trace, name, kept)
 
-    Args:
-        model: the copy, in eval mode; it is changed.
-        example: the example input.
-        stuck: layers known to be coupled with something that cannot be made smaller.
 
-    Attributes:
-        removed: layer → number of removed units.
-        kept: layer → why some of its zero units were not removed.
+def _fold(trace: Trace, name: str, in_dim: int, constants: Tensor) -> None:
+    module = reading_module(trace, trace.weights[name])
+    if module is None or not constants.any():
+        return
+    weight = module.get_parameter("weight").detach()
+    by_input = weight.transpose(0, in_dim).flatten(2) if weight.ndim > 2 else weight.T
+    sums = by_input.double().sum(2) if by_input.ndim > 2 else by_input.double()
+    shift = (constants.to(weight.device) @ sums).to(weight)
+    module.get_parameter("bias").add_(shift)
+
+
+def _shrink(trace: Trace, name: str, kept: dict[int, Tensor]) -> None:
+    model = trace.model
+    modules = [model.get_submodule(owner) for owner in owners(model, name)]
+    key = name.rpartition(".")[2]
+    old = getattr(modules[0], key)
+    new = old.detach()
+    for dim, mask in kept.items():
+        new = new.index_select(dim, mask.nonzero().flatten().to(new.device))
+    new = new.contiguous()
+    new = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
+    for module in modules:
+        found = next(
+            k
+            for k, each in [
+                *module.named_parameters(recurse=False),
+                *module.named_buffers(recurse=False),
+            ]
+            if each is old
+        )
+        setattr(module, found, new)
+        if found == "weight":
+            _set_sizes(module, new, old)
+        for size in _ONE_SIZE:
+            if new.ndim == 1 and vars(module).get(size) == len(old):
+                setattr(module, size, len(new))
+
+
+def _set_sizes(module: nn.Module, new: Tensor, old: Tensor) -> None:
+    if isinstance(module, _ConvNd):
+        if module.groups > 1:
+            module.groups = new.shape[0] * module.groups // old.shape[0]
+        sizes = (new.shape[0], new.shape[1] * module.groups)
+        module.out_channels, module.in_channels = sizes[::-1] if module.transposed else sizes
+    for kind, names in _SIZES.items():
+        if isinstance(module, kind):
+            for size, count in zip(names, new.shape, strict=True):
+                setattr(module, size, count)
+
+
+def difference(before: Trace, after: Trace, chosen: list[int]) -> str | None:
+    """Where the forward of the smaller model does not do the same with the units that stay.
+
+    Both forwards must run the same operations with the same numbers, and every entry must belong
+    to the unit that it belonged to.
     """
+    old_label = _old_labels(before, after, chosen)
+    removed = torch.tensor(chosen)
+    # a copy changes the order in memory only, and depends on the sizes
+    old_steps, new_steps = (
+        [step for step in each.steps if step.name != "clone"] for each in (before, after)
+    )
+    for old, new in zip(old_steps, new_steps, strict=False):
+        if (old.name, old.place) != (new.name, new.place) or old.numbers != new.numbers:
+            return f"{new.name} in {new.place} depends on the number of its units"
+        expected = before.units.roots(old.labels)
+        expected = expected[~torch.isin(expected, removed)]
+        found = old_label[new.labels].flatten()
+        if old.name.startswith(("new_", "empty", "copy_", "zeros", "ones", "full")):
+            expected, found = expected[expected != NO_UNIT], found[found != NO_UNIT]
+        if not torch.equal(expected, found):
+            return f"{new.name} in {new.place} has units of a fixed number or order"
+    if len(old_steps) != len(new_steps):
+        return "the forward runs other operations"
+    return None
 
-    def __init__(self, model: nn.Module, example: Any, stuck: set[str]) -> None:
-        self.model, self.example, self.stuck = model, example, stuck
-        self.before = call_without_gradient(model, example)
-        self.removed: dict[str, int] = {}
-        self.kept: dict[str, str] = {}
 
-    def run(self) -> str | None:
-        """Remove units until none is left to remove.
-
-        Several rounds are needed: a removal can leave zero units behind.
-
-        Returns:
-            None, or the layer after whose removal the forward failed.
-        """
-        while True:
-            has_removed = False
-            self.kept = dict.fromkeys(
-                self.stuck, "it is coupled with something that cannot be made smaller"
-            )
-            for coupled in find_coupled_units(self.model, self.example):
-                chosen = self._choose(coupled) if coupled.name not in self.stuck else None
-                if chosen is None or not chosen.any():
-                    continue
-                has_removed = True
-                coupled.group.prune(chosen.nonzero().flatten().tolist())
-                try:
-                    after = call_without_gradient(self.model, self.example)
-                except (RuntimeError, ValueError):  # a later module has a fixed size
-                    return coupled.name
-                check_equal(coupled.name, self.before, after)
-                for name, count in coupled.count(chosen).items():
-                    self.removed[name] = self.removed.get(name, 0) + count
-            if not has_removed:
-                return None
-
-    def _choose(self, coupled: CoupledUnits) -> Tensor | None:
-        """Choose the units to remove, and add their constants to the biases of their readers."""
-        zero, unread = coupled.zero(), coupled.unread()
-        if not (zero | unread).any():
-            return None
-        if coupled.obstacle is not None:
-            self.kept[coupled.name] = coupled.obstacle
-            return None
-        readers = [module for module, _, _ in coupled.consumers]
-        ranges = measure_input_ranges(self.model, readers, self.example)
-        chosen = unread | (zero & coupled.foldable(ranges))
-        if (zero & ~chosen).any():
-            self.kept[coupled.name] = (
-                "the layers that read its zero units do not see the same value everywhere, for "
-                "example at the edges of a convolution that pads with zeros, or because something "
-                "else is added: make the biases of these units zero too"
-            )
-        if chosen.all():
-            self.kept[coupled.name] = "a layer keeps at least one unit"
-            chosen[0] = False
-        for module, inputs, unit in coupled.consumers:
-            low, high = ranges[module]
-            removed_inputs = inputs[(chosen & ~unread)[unit]]
-            add_to_bias(module, removed_inputs, (low + high)[removed_inputs] / 2)
-        return chosen
+def _old_labels(before: Trace, after: Trace, chosen: list[int]) -> Tensor:
+    """For each label of the second trace, the root that it had in the first."""
+    labels = torch.full((len(after.units),), NO_UNIT)
+    removed = torch.tensor(chosen)
+    for slot, new in after.units.slots.items():
+        if slot in before.units.slots:
+            old = before.units.roots(before.units.slots[slot])
+            old = old[~torch.isin(old, removed)]
+            if len(old) == len(new):
+                labels[new] = old
+    return labels
