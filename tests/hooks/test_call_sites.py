@@ -673,3 +673,44 @@ def test_states_bring_learned_thresholds_back() -> None:
     other.load_state_dict(model.state_dict())
     assert torch.equal(other(X), model(X))
     assert sum("relu" in name for name in model.state_dict()) == 3
+
+
+def test_pretrained_files_bring_thresholds_back(tmp_path) -> None:
+    import transformers
+
+    class SparseBert(transformers.BertModel):
+        def __init__(self, config) -> None:
+            super().__init__(config)
+            learned = {"learnable": True, "num_parameters": 16, "channel_dim": -1}
+            sa.swap(self, "encoder.*act_fn", lambda old: sa.nn.JumpReLU(0.1, **learned))
+            sa.swap(self, "pooler.activation", lambda old: sa.nn.Softshrink(torch.tensor(0.2)))
+
+    config = transformers.BertConfig(
+        vocab_size=40,
+        hidden_size=8,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+    )
+    model = SparseBert(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.rand_like(parameter) * 0.1)
+    model.pooler.activation.init_from(torch.randn(100, 8), sparsity=0.5)
+    model.save_pretrained(tmp_path)
+    loaded = SparseBert.from_pretrained(tmp_path).eval()
+    tokens = torch.arange(12).reshape(2, 6)
+    assert torch.equal(loaded(tokens)[1], model(tokens)[1])
+    assert loaded.pooler.activation.lambd == model.pooler.activation.lambd > 0.2
+
+
+def test_thresholds_find_their_channels() -> None:
+    model = ResNet()
+    x = torch.randn(2, 3, 8, 8)
+    new = sa.swap(
+        model,
+        nn.ReLU,
+        lambda old: sa.nn.Softshrink(0.1, learnable=True, num_parameters=None),
+        example_input=x,
+    )
+    assert [module.num_parameters for module in new.values()] == [16, 4, 4, 16, 4, 4, 16]
