@@ -19,14 +19,22 @@ def duality_gap(penalty: Penalty, positive: bool) -> Gap | None:
 
     A dual point is the residual, scaled into the dual's feasible set.
     """
-    if isinstance(penalty, L1):
-        return _elastic_gap(fixed(penalty.coef), 0.0, positive)
-    if isinstance(penalty, ElasticNet):
-        alpha = fixed(penalty.alpha)
-        l1, l2 = alpha * penalty.l1_ratio, alpha * (1 - penalty.l1_ratio)
-        return _elastic_gap(l1, l2, positive) if l1 > 0 else None
+    levels = elastic_levels(penalty)
+    if levels is not None:
+        l1, l2 = levels
+        return _elastic_gap(l1, l2, positive) if l1 > 0 or isinstance(penalty, L1) else None
     if isinstance(penalty, GroupLasso) and not positive:
         return _group_gap(penalty)
+    return None
+
+
+def elastic_levels(penalty: Penalty) -> tuple[float, float] | None:
+    """l1 and l2 of ``l1·‖z‖₁ + ½·l2·‖z‖²``, or None for a penalty that is not of this form."""
+    if isinstance(penalty, L1):
+        return fixed(penalty.coef), 0.0
+    if isinstance(penalty, ElasticNet):
+        alpha = fixed(penalty.alpha)
+        return alpha * penalty.l1_ratio, alpha * (1 - penalty.l1_ratio)
     return None
 
 
