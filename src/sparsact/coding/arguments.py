@@ -1,13 +1,14 @@
 """What the arguments of a solver must be, and the forms in which a solver takes them."""
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from sparsact._common.errors import InputError, unknown
 from sparsact.coding.operators import MatrixDictionary, Operator, check_adjoint
+from sparsact.coding.sparse_dictionary import SparseDictionary, sparse_matrix
 from sparsact.penalties import GroupLasso, Penalty, SparseGroupLasso
 from sparsact.penalties.base_penalty import has_prox
 from sparsact.penalties.group_lasso import split_groups
@@ -32,7 +33,7 @@ def check_options(penalty: Penalty, method: str, steps: int, tol: float, gradien
 
 
 def check_signals(x: Tensor, dictionary: Tensor | nn.Module) -> tuple[Tensor, Operator]:
-    """The signals as a batch, and the dictionary as an operator."""
+    """The signals as a batch, and the dictionary as an operator; a sparse one comes as CSR."""
     if x.dtype not in (torch.float32, torch.float64):
         raise InputError(f"x= must be float32 or float64, got {x.dtype}")
     if not bool(x.isfinite().all()):
@@ -58,9 +59,21 @@ def check_signals(x: Tensor, dictionary: Tensor | nn.Module) -> tuple[Tensor, Op
         )
     if dictionary.dtype != x.dtype:
         raise InputError(f"x= is {x.dtype} and dictionary= is {dictionary.dtype}: convert one")
-    if not bool(dictionary.isfinite().all()):
+    is_sparse = dictionary.layout != torch.strided
+    entries = dictionary.values() if is_sparse else dictionary
+    if not bool(entries.isfinite().all()):
         raise InputError("dictionary= holds NaN or infinite values")
-    return x.reshape(-1, x.shape[-1]), MatrixDictionary(dictionary)
+    signals = x.reshape(-1, x.shape[-1])
+    return signals, SparseDictionary(dictionary) if is_sparse else MatrixDictionary(dictionary)
+
+
+def as_dictionary(dictionary: Any) -> Tensor | nn.Module:
+    """The dictionary, a sparse matrix of torch or SciPy as CSR of torch."""
+    is_sparse = isinstance(dictionary, Tensor) and dictionary.layout != torch.strided
+    matrix: Tensor | nn.Module = (
+        sparse_matrix(dictionary) if is_sparse or hasattr(dictionary, "tocsr") else dictionary
+    )
+    return matrix
 
 
 def starting_codes(signals: Tensor, operator: Operator, start: Tensor | None, x: Tensor) -> Tensor:

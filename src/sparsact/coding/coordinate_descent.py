@@ -6,10 +6,15 @@ from torch import Tensor
 from sparsact.coding.duality import elastic_levels
 from sparsact.coding.operators import MatrixDictionary
 from sparsact.coding.problem import Problem
+from sparsact.coding.sparse_dictionary import SparseDictionary
+from sparsact.coding.working_set import LargeLasso
 
 # the import registers the operation
 from sparsact.kernels import lasso as lasso
 from sparsact.penalties import Penalty
+
+_SMALL = 512  # atoms whose Gram matrix costs less than working sets
+_PASSES = 16  # products with all atoms that working sets take, about
 
 
 def elastic_numbers(penalty: Penalty) -> tuple[float, float] | None:
@@ -26,14 +31,40 @@ def coordinate_descent(
 ) -> tuple[Tensor, Tensor, int]:
     """Codes, their relative duality gaps and the rounds that the slowest signal took.
 
-    All signals share the Gram matrix of the atoms; see the operation ``lasso_gram``.
+    Many signals share the Gram matrix of all atoms. For a few signals and many atoms, each signal
+    has a working set.
     """
-    assert isinstance(problem.operator, MatrixDictionary)
     levels = elastic_numbers(problem.penalty)
     assert levels is not None
-    l1, l2 = levels
-    matrix, signals = problem.operator.matrix, problem.signals
     start = codes.relu() if problem.positive else codes
+    dictionary = problem.operator
+    if isinstance(dictionary, MatrixDictionary) and _gram_pays(len(codes), codes.shape[1]):
+        return _batch(problem, dictionary.matrix, levels, start, rounds, tol)
+    assert isinstance(dictionary, (MatrixDictionary, SparseDictionary))
+    solutions = [
+        LargeLasso(signal, dictionary, *levels, problem.positive).solve(code, rounds, tol)
+        for signal, code in zip(problem.signals, start, strict=True)
+    ]
+    if not solutions:
+        return start, start.new_empty(0), 0
+    found, gaps, taken = zip(*solutions, strict=True)
+    return torch.stack(found), torch.stack(gaps), max(taken)
+
+
+def _gram_pays(signals: int, atoms: int) -> bool:
+    return atoms <= _SMALL or signals * _PASSES >= atoms
+
+
+def _batch(
+    problem: Problem,
+    matrix: Tensor,
+    levels: tuple[float, float],
+    start: Tensor,
+    rounds: int,
+    tol: float,
+) -> tuple[Tensor, Tensor, int]:
+    l1, l2 = levels
+    signals = problem.signals
     codes, gap, taken = torch.ops.sparsact.lasso_gram(
         signals @ matrix.t(),
         matrix @ matrix.t(),

@@ -10,6 +10,7 @@ from sparsact._common.errors import InputError
 from sparsact.coding.arguments import (
     Gradient,
     Method,
+    as_dictionary,
     check_groups,
     check_options,
     check_signals,
@@ -21,6 +22,7 @@ from sparsact.coding.implicit import attach_gradient
 from sparsact.coding.operators import MatrixDictionary
 from sparsact.coding.problem import Problem
 from sparsact.coding.proximal_gradient import Fista, ista
+from sparsact.coding.sparse_dictionary import SparseDictionary
 from sparsact.penalties import GroupLasso, Penalty, SparseGroupLasso
 
 _CHECK_EVERY = 10  # steps between two looks at the gap, each about half a step long
@@ -71,12 +73,14 @@ def sparse_code(
 
     Args:
         x: signals (…, dim) for a matrix, (batch, …) for an operator; float32 or float64.
-        dictionary: a matrix of atoms (atoms, dim), so that ``D(z) = z @ dictionary``, or a module
-            with a method ``adjoint``, such as :class:`ConvDictionary`.
+        dictionary: a matrix of atoms (atoms, dim), so that ``D(z) = z @ dictionary``, dense or
+            sparse (of torch or SciPy), or a module with a method ``adjoint``, such as
+            :class:`ConvDictionary`.
         penalty: any penalty with a prox.
         method: ``"fista"``, with momentum and restart; ``"ista"``; ``"cd"``, coordinate descent
             with Newton steps on the support, for L1 and ElasticNet on a matrix, the fastest on a
-            CPU; ``"auto"``, which takes ``"cd"`` where it applies and else ``"fista"``.
+            CPU (few signals and many atoms are solved by working sets); ``"auto"``, which takes
+            ``"cd"`` where it applies and else ``"fista"``.
         steps: the most steps that are taken; for ``"cd"`` sweeps over the atoms.
         tol: a signal is done when its duality gap is at most ``tol·½‖x‖²``. Where the gap is not
             known (penalties other than L1, ElasticNet and GroupLasso) it is done when a step moves
@@ -152,6 +156,7 @@ def solve_sparse_code(
         True
     """
     check_options(penalty, method, steps, tol, gradient)
+    dictionary = as_dictionary(dictionary)
     signals, operator = check_signals(x, dictionary)
     codes = starting_codes(signals, operator, start, x)
     check_groups(penalty, codes)
@@ -181,7 +186,7 @@ def solve_sparse_code(
 
 def _chosen(method: Method, problem: Problem, gradient: Gradient) -> Method:
     """The method that runs for ``"auto"``; raises where coordinate descent does not apply."""
-    is_matrix = isinstance(problem.operator, MatrixDictionary)
+    is_matrix = isinstance(problem.operator, (MatrixDictionary, SparseDictionary))
     is_elastic = elastic_numbers(problem.penalty) is not None
     applies = is_matrix and is_elastic and gradient == "implicit"
     if method == "cd" and not applies:

@@ -16,6 +16,7 @@ from sparsact.kernels.cpu.tensor_memory import array
 from sparsact.kernels.cpu.threads import run
 
 _SWEEPS_BEFORE_NEWTON = 4
+_MOST_CUTS = 32  # Newton steps of a round
 _LARGEST_SUPPORT = 1024  # entries of a Newton step
 
 
@@ -101,8 +102,8 @@ def _newton(
     factor: Array,
     step: Array,
     least: float,
-) -> None:
-    """Minimise over the support, at most up to the first change of a sign."""
+) -> bool:
+    """Minimise over the support up to the first change of a sign; whether there was none."""
     count = _factorise(z, gram, ridge, support, factor, least)
     for i in range(count):
         j = support[i]
@@ -126,6 +127,7 @@ def _newton(
             after = before - before
         z[j] = after
         _subtract(c, after - before, gram[j])
+    return first < 0
 
 
 @summing_part
@@ -191,7 +193,9 @@ def _solve_rows(
         while gap > tol and done < rounds:
             _sweep(z, c, gram, level, ridge, positive)
             if done >= _SWEEPS_BEFORE_NEWTON:
-                _newton(z, c, gram, level, ridge, support, factor, step, least)
+                for _ in range(_MOST_CUTS):
+                    if _newton(z, c, gram, level, ridge, support, factor, step, least):
+                        break
             done += 1
             gap = _relative_gap(z, c, b, energy[row], level, ridge, positive)
             if gap <= tol or done == rounds:  # without what the updates have rounded away
