@@ -79,7 +79,8 @@ def as_dictionary(dictionary: Any) -> Tensor | nn.Module:
 def starting_codes(signals: Tensor, operator: Operator, start: Tensor | None, x: Tensor) -> Tensor:
     """The codes to start from as a batch: `start` if it has the right shape, or zeros."""
     with torch.no_grad():
-        codes = torch.zeros_like(operator.adjoint(signals))
+        shape = operator.adjoint(signals[:1]).shape
+    codes = signals.new_zeros(len(signals), *shape[1:])
     if start is None:
         return codes
     expected = (*x.shape[:-1], codes.shape[1]) if codes.ndim == 2 else tuple(codes.shape)

@@ -2,8 +2,8 @@
 
 Each signal keeps its code z and the correlations ``c = Dᵀx − Gz``. An update of one entry of z
 subtracts a row of the Gram matrix from c; entries that stay zero cost one comparison. After a few
-sweeps the support hardly changes. Then a Newton step solves for all entries of the support at once,
-up to the first entry that would change its sign.
+sweeps the support hardly changes. Then Newton steps solve for all entries of the support at once.
+A step ends at the first entry that would change its sign; that entry leaves the support.
 """
 
 import numpy as np
@@ -197,6 +197,8 @@ def _solve_rows(
                     if _newton(z, c, gram, level, ridge, support, factor, step, least):
                         break
             done += 1
+            if done <= _SWEEPS_BEFORE_NEWTON and done < rounds:
+                continue  # it takes as long as some updates, and is not small yet
             gap = _relative_gap(z, c, b, energy[row], level, ridge, positive)
             if gap <= tol or done == rounds:  # without what the updates have rounded away
                 _correlate(z, c, b, gram)
