@@ -182,7 +182,7 @@ def large_sides(matrix: Any, target: Any, level: float) -> dict[str, Solve]:
     if installed("celer"):
         import celer
 
-        sides["celer"] = fit(celer.Lasso(alpha, tol=1e-7, fit_intercept=False))
+        sides["celer"] = fit(celer.Lasso(alpha, tol=1e-8, fit_intercept=False))
     if installed("skglm"):
         import skglm
 
