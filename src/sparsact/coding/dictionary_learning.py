@@ -1,5 +1,6 @@
 """Learning the atoms of a dictionary from signals."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from sparsact._common.errors import InputError, unknown
 from sparsact.coding.arguments import check_signals
-from sparsact.coding.sparse_code import solve_sparse_code
+from sparsact.coding.sparse_code import NotConvergedWarning, SparseCode, solve_sparse_code
 from sparsact.penalties import L1, Penalty
 
 LearningMethod = Literal["alternating", "online"]
@@ -77,6 +78,9 @@ def fit_dictionary(
         InputError: as :func:`sparse_code`; a number of atoms, epochs or signals below 1; a `start`
             of another shape.
 
+    Warns:
+        NotConvergedWarning: the final codes are further from their optimum than 1e-5 of ½‖x‖².
+
     Example:
         >>> import sparsact as sa
         >>> signals = torch.eye(3).repeat(4, 1)
@@ -107,10 +111,17 @@ def fit_dictionary(
         history.append(fit.online(batch_size) if method == "online" else fit.alternate())
         if len(history) > 1 and history[-2] - history[-1] <= tol * abs(history[-2]):
             break
-    codes = fit.code(signals, fit.codes)
+    final = fit.solve(signals, fit.codes)
+    if not final.converged:
+        warnings.warn(
+            f"the codes of the learned dictionary reached {float(final.distance.max()):.2g}, above "
+            f"{_CODE_TOLERANCE:.2g}: code the signals again by sparse_code with more steps",
+            NotConvergedWarning,
+            stacklevel=2,
+        )
     return LearnedDictionary(
         fit.dictionary,
-        codes.reshape(*data.shape[:-1], atoms),
+        final.codes.reshape(*data.shape[:-1], atoms),
         torch.tensor(history, dtype=data.dtype),
         fit.revived,
     )
@@ -157,7 +168,7 @@ class _Fit:
         self.cross = torch.zeros_like(dictionary)  # Σ zᵀx
         self.revived = 0
 
-    def code(self, signals: Tensor, start: Tensor) -> Tensor:
+    def solve(self, signals: Tensor, start: Tensor) -> SparseCode:
         """The codes of signals in the present atoms."""
         return solve_sparse_code(
             signals,
@@ -167,11 +178,11 @@ class _Fit:
             tol=_CODE_TOLERANCE,
             positive=self.positive,
             start=start,
-        ).codes
+        )
 
     def alternate(self) -> float:
         """Code all signals, then improve the atoms; the mean objective."""
-        self.codes = self.code(self.signals, self.codes)
+        self.codes = self.solve(self.signals, self.codes).codes
         residual = self.signals - self.codes @ self.dictionary
         objective = self._objective(residual, self.codes)
         self.gram, self.cross = self.codes.t() @ self.codes, self.codes.t() @ self.signals
@@ -185,7 +196,7 @@ class _Fit:
         for index in order.to(self.signals.device).split(batch_size):
             batch = self.signals[index]
             before = self.codes[index]
-            codes = self.codes[index] = self.code(batch, before)
+            codes = self.codes[index] = self.solve(batch, before).codes
             residual = batch - codes @ self.dictionary
             total += self._objective(residual, codes)
             self.gram += codes.t() @ codes - before.t() @ before
