@@ -2,7 +2,7 @@
 
     python benchmarks/sparse_coding.py batch       # many signals, one dictionary
     python benchmarks/sparse_coding.py curves      # time against atoms, signals and sparsity
-    python benchmarks/sparse_coding.py large       # one large lasso, dense and sparse
+    python benchmarks/sparse_coding.py large       # one large lasso, against celer and skglm
     python benchmarks/sparse_coding.py dictionary  # learned dictionaries of digits and patches
 
 The peers are in ``benchmarks/peers/coding.txt``; those that are not installed are left out. All
@@ -22,7 +22,6 @@ import torch
 from sklearn.datasets import load_digits, load_sample_image
 from sklearn.decomposition import MiniBatchDictionaryLearning, sparse_encode
 from sklearn.feature_extraction.image import extract_patches_2d
-from sklearn.linear_model import Lasso
 from torch import Tensor
 
 import sparsact as sa
@@ -170,14 +169,12 @@ def large_sides(matrix: Any, target: Any, level: float) -> dict[str, Solve]:
     sparse = scipy.sparse.issparse(matrix)
     atoms = matrix.T.tocsr() if sparse else torch.tensor(matrix.T.copy())
     alpha = level / rows
-    options: dict[str, Any] = {"fit_intercept": False, "max_iter": 100_000}
 
     def fit(model: Any) -> Solve:
         return lambda: model.fit(matrix, target).coef_
 
     sides: dict[str, Solve] = {
         "ours": lambda: sparse_code(x, atoms, sa.L1(level), method="cd"),
-        "scikit-learn": fit(Lasso(alpha, tol=GAP, **options)),
     }
     if installed("celer"):
         import celer
