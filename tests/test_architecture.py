@@ -29,7 +29,7 @@ ROOMS: dict[str, set[str]] = {
     "pruning": {"thresholds", "hooks", "_common"},
     "text": {"_common"},
     "report": {"_common"},
-    "coding": {"penalties", "nn", "_common"},
+    "coding": {"penalties", "nn", "kernels", "_common"},
     "calibration": {"text", "thresholds", "hooks", "_common"},
     "inference": {"calibration", "kernels", "hooks", "_common"},
     "evaluation": {"inference", "calibration", "text", "hooks", "report", "_common"},

@@ -28,6 +28,12 @@ PARTS = {
     "sae": {"sae_topk", "sae_relu", "sae_jumprelu", "sae_density"},
     "sae_peers": {"sae_peers_steps", "sae_peers_memory", "sae_peers_width", "sae_peers_k"},
     "sae_smollm2": {"sae_smollm2"},
+    "sparse_coding": {
+        "sparse_coding_batch",
+        "sparse_coding_curves",
+        "sparse_coding_large",
+        "sparse_coding_dictionary",
+    },
     "sparse_training": {"sparse_encoder", "sparse_decoder"},
     "thresholds": {"thresholds_eager", "thresholds_compiled"},
 }

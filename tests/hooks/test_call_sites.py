@@ -390,6 +390,17 @@ def test_a_penalty_whose_module_was_replaced(first) -> None:
         penalty()
 
 
+def test_a_penalty_whose_hooks_were_removed() -> None:
+    model = Net()
+    penalty = sa.ActivationPenalty(model, {"act": sa.L1(1.0), F.gelu: sa.L1(1.0)})
+    model(X)
+    penalty()
+    model.act._forward_hooks.clear()
+    model(X)
+    with pytest.raises(RuntimeError, match="the hooks of the penalty on 'act' were removed"):
+        penalty()
+
+
 def test_a_penalty_on_a_function_that_is_not_called() -> None:
     model = Net()
     penalty = sa.ActivationPenalty(model, {F.silu: sa.L1(1.0)})

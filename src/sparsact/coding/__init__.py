@@ -1,6 +1,8 @@
 """Sparse coding: the problems that soft shrinkage solves one step at a time."""
 
+from sparsact.coding.dictionary_learning import LearnedDictionary, fit_dictionary
 from sparsact.coding.operators import ConvDictionary, Operator
+from sparsact.coding.regularisation_path import CodePath, path
 from sparsact.coding.sparse_code import (
     NotConvergedWarning,
     SparseCode,
@@ -12,11 +14,15 @@ from sparsact.coding.unfolded import ALISTA, LISTA, ThresholdFactory
 __all__ = [
     "ALISTA",
     "LISTA",
+    "CodePath",
     "ConvDictionary",
+    "LearnedDictionary",
     "NotConvergedWarning",
     "Operator",
     "SparseCode",
     "ThresholdFactory",
+    "fit_dictionary",
+    "path",
     "solve_sparse_code",
     "sparse_code",
 ]

@@ -19,17 +19,30 @@ def duality_gap(penalty: Penalty, positive: bool) -> Gap | None:
 
     A dual point is the residual, scaled into the dual's feasible set.
     """
-    if any(getattr(penalty, name, None) is not None for name in ("weights", "groups")):
-        return None
-    if isinstance(penalty, L1):
-        return _elastic_gap(fixed(penalty.coef), 0.0, positive)
-    if isinstance(penalty, ElasticNet):
-        alpha = fixed(penalty.alpha)
-        l1, l2 = alpha * penalty.l1_ratio, alpha * (1 - penalty.l1_ratio)
-        return _elastic_gap(l1, l2, positive) if l1 > 0 else None
-    if isinstance(penalty, GroupLasso) and not positive:
+    levels = elastic_levels(penalty)
+    if levels is not None:
+        l1, l2 = levels
+        return _elastic_gap(l1, l2, positive) if l1 > 0 or isinstance(penalty, L1) else None
+    if isinstance(penalty, GroupLasso) and not positive and not _differs_by_entry(penalty):
         return _group_gap(penalty)
     return None
+
+
+def elastic_levels(penalty: Penalty) -> tuple[float, float] | None:
+    """l1 and l2 of ``l1·‖z‖₁ + ½·l2·‖z‖²``, or None for a penalty that is not of this form."""
+    if _differs_by_entry(penalty):
+        return None
+    if isinstance(penalty, L1):
+        return fixed(penalty.coef), 0.0
+    if isinstance(penalty, ElasticNet):
+        alpha = fixed(penalty.alpha)
+        return alpha * penalty.l1_ratio, alpha * (1 - penalty.l1_ratio)
+    return None
+
+
+def _differs_by_entry(penalty: Penalty) -> bool:
+    """Whether it has weights, or groups of its own."""
+    return any(getattr(penalty, name, None) is not None for name in ("weights", "groups"))
 
 
 def _elastic_gap(l1: float, l2: float, positive: bool) -> Gap:

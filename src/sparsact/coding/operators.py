@@ -28,7 +28,10 @@ class Operator(Protocol):
 
 
 class MatrixDictionary:
-    """A matrix of atoms (atoms, dim) as an operator on codes (batch, atoms)."""
+    """A matrix of atoms (atoms, dim) as an operator on codes (batch, atoms).
+
+    The methods after `adjoint` are for solvers that use some of the atoms only.
+    """
 
     def __init__(self, matrix: Tensor) -> None:
         self.matrix = matrix
@@ -40,6 +43,19 @@ class MatrixDictionary:
     def adjoint(self, signals: Tensor) -> Tensor:
         """``signals @ matrix.T``."""
         return signals @ self.matrix.t()
+
+    def select(self, index: Tensor) -> "MatrixDictionary":
+        """The dictionary of some of the atoms."""
+        return MatrixDictionary(self.matrix[index])
+
+    def products(self, other: "MatrixDictionary") -> Tensor:
+        """The inner products of these atoms and others, (atoms, others)."""
+        return self.matrix @ other.matrix.t()
+
+    def norms(self) -> Tensor:
+        """The norm of each atom, (atoms,)."""
+        norms: Tensor = torch.linalg.vector_norm(self.matrix, dim=1)
+        return norms
 
 
 class ConvDictionary(nn.Module):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -22,7 +23,6 @@ class Problem:
         operator: D and its adjoint.
         penalty: has a prox.
         positive: whether codes must not be negative.
-        lipschitz: an upper bound of the largest eigenvalue of DᵀD.
         gap: the duality gap, or None where it is not known.
     """
 
@@ -30,20 +30,25 @@ class Problem:
     operator: Operator
     penalty: Penalty
     positive: bool
-    lipschitz: float
     gap: Gap | None
 
     @classmethod
-    def of(
-        cls, signals: Tensor, operator: Operator, penalty: Penalty, positive: bool, codes: Tensor
-    ) -> "Problem":
-        """The problem with its Lipschitz constant measured; `codes` gives their shape."""
-        lipschitz = largest_eigenvalue(operator, codes)
-        return cls(signals, operator, penalty, positive, lipschitz, duality_gap(penalty, positive))
+    def of(cls, signals: Tensor, operator: Operator, penalty: Penalty, positive: bool) -> "Problem":
+        """The problem with its duality gap."""
+        return cls(signals, operator, penalty, positive, duality_gap(penalty, positive))
+
+    @cached_property
+    def lipschitz(self) -> float:
+        """An upper bound of the largest eigenvalue of DᵀD; computed when a method needs it."""
+        with torch.no_grad():
+            codes = self.operator.adjoint(self.signals[:1])
+        return largest_eigenvalue(self.operator, codes)
 
     def only(self, chosen: Tensor) -> "Problem":
         """The problem of some of the signals."""
-        return replace(self, signals=self.signals[chosen])
+        part = replace(self, signals=self.signals[chosen])
+        part.__dict__["lipschitz"] = self.lipschitz
+        return part
 
     def prox(self, codes: Tensor, step: float) -> Tensor:
         """The prox of the penalty, over codes that are not negative if `positive`.

@@ -91,6 +91,11 @@ class CallTaps(Removable):
             self._taps.remove()
         self._taps = None
 
+    def lost_hooks(self) -> list[str]:
+        """Return the names of selected modules whose hooks other code has removed."""
+        lost = set[nn.Module]() if self._taps is None else self._taps.lost()
+        return [name for name, module in self._modules.items() if module in lost]
+
     def watches(self, model: nn.Module) -> bool:
         """Whether the hooks are on `model`, on a part of it, or on a model that contains it."""
         return self._model in model.modules() or model in self._model.modules()

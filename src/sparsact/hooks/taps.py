@@ -99,6 +99,14 @@ class Taps(Removable):
         """
         self._hold(module, module.register_forward_hook(replace, with_kwargs=True))
 
+    def lost(self) -> set[nn.Module]:
+        """Return the modules from which other code has removed a hook."""
+        return {
+            module
+            for module, handle in self._held
+            if handle.id not in module._forward_hooks and handle.id not in module._forward_pre_hooks
+        }
+
     @property
     def modules(self) -> set[nn.Module]:
         """The modules that have a hook."""

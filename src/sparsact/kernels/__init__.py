@@ -5,6 +5,7 @@ torch, and ``cpu`` has the compiled versions.
 """
 
 from sparsact.kernels.definition import backends
+from sparsact.kernels.ops import lasso as lasso
 from sparsact.kernels.ops import wavelet_denoising as wavelet_denoising
 from sparsact.kernels.ops.csr_linear import Entries, csr_linear
 from sparsact.kernels.ops.gather_linear import gather_linear, gather_linear_shared

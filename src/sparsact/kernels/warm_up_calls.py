@@ -50,6 +50,13 @@ def _csr_weight_grad(dtype: torch.dtype) -> Iterator[Call]:
         yield partial(_ops.csr_weight_grad, *entries, dense, 32)
 
 
+def _lasso_gram(dtype: torch.dtype) -> Iterator[Call]:
+    atoms, signals = torch.randn(8, 4).to(dtype), torch.randn(2, 4).to(dtype)
+    correlation, energy = signals @ atoms.T, signals.square().sum(1)
+    tensors = (correlation, atoms @ atoms.T, energy, torch.ones(8).to(dtype))
+    yield partial(_ops.lasso_gram, *tensors, torch.zeros_like(correlation), 0.0, False, 9, 1e-6)
+
+
 def _linear_threshold(dtype: torch.dtype) -> Iterator[Call]:
     x, weight = torch.randn(64, 16).to(dtype), torch.randn(32, 16).to(dtype)
     yield partial(_ops.linear_threshold, x, weight, None, -torch.ones(32), torch.ones(32))
@@ -99,6 +106,7 @@ WARM_UP_CALLS: dict[str, Callable[[torch.dtype], Iterator[Call]]] = {
     "gather_linear": _gather_linear,
     "hardshrink": _elementwise("hardshrink"),
     "hardshrink_backward": _elementwise("hardshrink_backward", 0.05, "rectangle"),
+    "lasso_gram": _lasso_gram,
     "linear_threshold": _linear_threshold,
     "linear_topk": _linear_topk,
     "median_above": _median_above,

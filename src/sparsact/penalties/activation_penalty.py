@@ -221,6 +221,11 @@ class ActivationPenalty(Removable):
                 f"the penalty does not see {', '.join(map(repr, replaced))}, replaced in the model "
                 "after the penalty was attached: attach it to the final model"
             )
+        if lost := self._taps.lost_hooks():
+            raise RuntimeError(
+                f"the hooks of the penalty on {', '.join(map(repr, lost))} were removed from the "
+                "model: attach the penalty again"
+            )
         never = unseen(self._selected, self._taps.ran)
         if absent := [pattern for pattern in self._selected if pattern.is_unseen(self._taps.ran)]:
             raise RuntimeError(

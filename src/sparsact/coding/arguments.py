@@ -1,0 +1,105 @@
+"""What the arguments of a solver must be, and the forms in which a solver takes them."""
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from sparsact._common.errors import InputError, unknown
+from sparsact.coding.operators import MatrixDictionary, Operator, check_adjoint
+from sparsact.coding.sparse_dictionary import SparseDictionary, sparse_matrix
+from sparsact.penalties import GroupLasso, Penalty, SparseGroupLasso
+from sparsact.penalties.base_penalty import has_prox
+from sparsact.penalties.group_lasso import split_groups
+
+Method = Literal["auto", "cd", "fista", "ista"]
+Gradient = Literal["implicit", "unrolled"]
+
+
+def check_options(penalty: Penalty, method: str, steps: int, tol: float, gradient: str) -> None:
+    """Raise InputError unless the options of a solver are valid."""
+    if not has_prox(penalty):
+        raise InputError(
+            f"{type(penalty).__name__} has no proximal operator: sparse_code needs a penalty that "
+            "has one, such as L1"
+        )
+    if method not in get_args(Method):
+        raise unknown("method=", method, get_args(Method))
+    if gradient not in get_args(Gradient):
+        raise unknown("gradient=", gradient, get_args(Gradient))
+    if steps < 1 or tol < 0:
+        raise InputError(f"steps= must be at least 1 and tol= at least 0, got {steps} and {tol}")
+
+
+def check_signals(x: Tensor, dictionary: Tensor | nn.Module) -> tuple[Tensor, Operator]:
+    """The signals as a batch, and the dictionary as an operator; a sparse one comes as CSR."""
+    if x.dtype not in (torch.float32, torch.float64):
+        raise InputError(f"x= must be float32 or float64, got {x.dtype}")
+    if not bool(x.isfinite().all()):
+        raise InputError("x= holds NaN or infinite values")
+    if not isinstance(dictionary, Tensor):
+        if not callable(getattr(dictionary, "adjoint", None)):
+            raise InputError(
+                f"dictionary= must be a matrix or a module with a method adjoint, got "
+                f"{type(dictionary).__name__}"
+            )
+        operator: Operator = dictionary  # type: ignore[assignment]
+        check_adjoint(operator, x)
+        return x, operator
+    if dictionary.ndim != 2 or not len(dictionary):
+        raise InputError(
+            f"dictionary= must be (atoms, dim) with at least one atom, got shape "
+            f"{tuple(dictionary.shape)}"
+        )
+    if x.ndim < 1 or x.shape[-1] != dictionary.shape[1]:
+        raise InputError(
+            f"x= of shape {tuple(x.shape)} does not fit atoms of dim {dictionary.shape[1]}: its "
+            "last dim must be that"
+        )
+    if dictionary.dtype != x.dtype:
+        raise InputError(f"x= is {x.dtype} and dictionary= is {dictionary.dtype}: convert one")
+    is_sparse = dictionary.layout != torch.strided
+    entries = dictionary.values() if is_sparse else dictionary
+    if not bool(entries.isfinite().all()):
+        raise InputError("dictionary= holds NaN or infinite values")
+    signals = x.reshape(-1, x.shape[-1])
+    return signals, SparseDictionary(dictionary) if is_sparse else MatrixDictionary(dictionary)
+
+
+def as_dictionary(dictionary: Any) -> Tensor | nn.Module:
+    """The dictionary, a sparse matrix of torch or SciPy as CSR of torch."""
+    is_sparse = isinstance(dictionary, Tensor) and dictionary.layout != torch.strided
+    matrix: Tensor | nn.Module = (
+        sparse_matrix(dictionary) if is_sparse or hasattr(dictionary, "tocsr") else dictionary
+    )
+    return matrix
+
+
+def starting_codes(signals: Tensor, operator: Operator, start: Tensor | None, x: Tensor) -> Tensor:
+    """The codes to start from as a batch: `start` if it has the right shape, or zeros."""
+    with torch.no_grad():
+        shape = operator.adjoint(signals[:1]).shape
+    codes = signals.new_zeros(len(signals), *shape[1:])
+    if start is None:
+        return codes
+    expected = (*x.shape[:-1], codes.shape[1]) if codes.ndim == 2 else tuple(codes.shape)
+    if tuple(start.shape) != expected:
+        raise InputError(f"start= must have shape {expected}, got {tuple(start.shape)}")
+    return start.to(codes).reshape(codes.shape).detach()
+
+
+def check_groups(penalty: Penalty, codes: Tensor) -> None:
+    """Raise InputError if a group of the penalty reaches across signals."""
+    if isinstance(penalty, (GroupLasso, SparseGroupLasso)):
+        split, dims = split_groups(codes, penalty.dim, penalty.group_size)
+        if any(dim % split.ndim == 0 for dim in dims):
+            raise InputError("a group of the penalty must lie within the code of one signal")
+
+
+def needs_gradient(x: Tensor, dictionary: Tensor | nn.Module, penalty: Penalty) -> bool:
+    """Whether the codes are differentiated."""
+    coefficient: float | Tensor | Callable[[int], float] = penalty.coefficient
+    tensors = [x, *([dictionary] if isinstance(dictionary, Tensor) else dictionary.parameters())]
+    tensors += [coefficient] if isinstance(coefficient, Tensor) else []
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)

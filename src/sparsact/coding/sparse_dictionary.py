@@ -1,0 +1,83 @@
+"""A sparse matrix of atoms as a dictionary."""
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparsact._common.errors import InputError
+
+
+class SparseDictionary:
+    """A sparse matrix of atoms (atoms, dim) in CSR; the interface is that of `MatrixDictionary`."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix = matrix
+        self.offsets, self.columns = matrix.crow_indices(), matrix.col_indices()
+        self.values = matrix.values()
+
+    def __call__(self, codes: Tensor) -> Tensor:
+        """``codes @ matrix``."""
+        return (self.matrix.t() @ codes.t()).t()
+
+    def adjoint(self, signals: Tensor) -> Tensor:
+        """``signals @ matrix.T``."""
+        return (self.matrix @ signals.t()).t()
+
+    def select(self, index: Tensor) -> "SparseDictionary":
+        """The dictionary of some of the atoms."""
+        first, counts = self.offsets[index], self.offsets[index + 1] - self.offsets[index]
+        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        place = torch.arange(int(offsets[-1])) + (first - offsets[:-1]).repeat_interleave(counts)
+        shape = len(index), self.matrix.shape[1]
+        return SparseDictionary(csr(offsets, self.columns[place], self.values[place], shape))
+
+    def products(self, other: "SparseDictionary") -> Tensor:
+        """The inner products of these atoms and others, (atoms, others)."""
+        dense = self.values.new_zeros(self.matrix.shape[1], len(other.matrix))
+        dense[other.columns, other.rows()] = other.values
+        return self.matrix @ dense
+
+    def norms(self) -> Tensor:
+        """The norm of each atom, (atoms,)."""
+        squares = csr(self.offsets, self.columns, self.values.square(), tuple(self.matrix.shape))
+        return (squares @ self.values.new_ones(self.matrix.shape[1])).sqrt()
+
+    def rows(self) -> Tensor:
+        """The atom of each entry."""
+        counts = self.offsets[1:] - self.offsets[:-1]
+        return torch.arange(len(counts)).repeat_interleave(counts)
+
+
+def sparse_matrix(matrix: Any) -> Tensor:
+    """A sparse matrix of torch or SciPy as CSR of torch; values are shared where possible.
+
+    Raises:
+        InputError: a gradient to the matrix is required.
+    """
+    if isinstance(matrix, Tensor):
+        if matrix.requires_grad:
+            raise InputError("dictionary= is sparse and requires a gradient: pass a dense one")
+        with warnings.catch_warnings():
+            _silence()
+            return matrix.to_sparse_csr()
+    rows = matrix.tocsr()
+    if not rows.has_canonical_format:  # equal or unordered columns in a row
+        rows = rows.copy()
+        rows.sum_duplicates()
+    offsets, columns = torch.from_numpy(rows.indptr), torch.from_numpy(rows.indices)
+    return csr(offsets, columns, torch.from_numpy(rows.data), tuple(rows.shape))
+
+
+def csr(offsets: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """``torch.sparse_csr_tensor`` with int64 indices, without its note that it is in beta."""
+    with warnings.catch_warnings():
+        _silence()
+        return torch.sparse_csr_tensor(
+            offsets.long(), columns.long(), values, shape, check_invariants=False
+        )
+
+
+def _silence() -> None:
+    warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
