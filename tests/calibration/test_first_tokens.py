@@ -144,6 +144,10 @@ def test_generates_what_whole_forwards_do(kind, cache, padding):
         "none": {"use_cache": False},
     }[cache]
     expected = reference(model, plan, ids, mask)
+    try:
+        generated(model, ids, mask, **options)
+    except ValueError as error:  # Bloom with a static cache and no padding, transformers 5.20
+        pytest.skip(f"the dense model fails: {error}")
     with plan.applied(model):
         tokens = generated(model, ids, mask, **options)
     assert torch.equal(tokens, expected)

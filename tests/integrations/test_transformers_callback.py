@@ -9,6 +9,7 @@ import transformers
 import wandb
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
+from torch.utils.data import DataLoader
 
 import sparsact as sa
 from sparsact.integrations import TransformersCallback
@@ -42,6 +43,15 @@ class KeywordLoss(Model):
         return {"loss": loss, "logits": out}
 
 
+class InOrder(transformers.Trainer):
+    """Reads its data in their order."""
+
+    def get_train_dataloader(self):
+        batch = self.args.per_device_train_batch_size
+        data = DataLoader(self.train_dataset, batch, collate_fn=self.data_collator)
+        return self.accelerator.prepare(data)
+
+
 def build_trainer(model, folder, **arguments):
     data = [{"x": x, "labels": y} for x, y in zip(X, Y, strict=True)]
     settings = {
@@ -53,7 +63,6 @@ def build_trainer(model, folder, **arguments):
         "learning_rate": 0.05,
         "lr_scheduler_type": "constant",
         "max_grad_norm": 0.0,
-        "train_sampling_strategy": "sequential",
         "dataloader_pin_memory": False,
         "use_cpu": True,
         "report_to": [],
@@ -61,7 +70,7 @@ def build_trainer(model, folder, **arguments):
         "disable_tqdm": True,
         **arguments,
     }
-    return transformers.Trainer(
+    return InOrder(
         model, transformers.TrainingArguments(**settings), train_dataset=data, eval_dataset=data
     )
 
