@@ -32,12 +32,16 @@ def test_box_learns_both_bounds():
         {"lambd": 1.0, "hi": 2.0},
         {"lo": 2.0, "hi": 1.0},
         {"lo": float("nan")},
-        {"lo": torch.tensor(2.0), "hi": 1.0},
     ],
 )
 def test_refuses(keywords):
     with pytest.raises(ValueError, match=r"clip|NaN"):
         SF.clip(torch.ones(2), **keywords)
+
+
+def test_crossed_tensors_act_as_in_torch():
+    x, lo = torch.tensor([-5.0, 1.5, 5.0]), torch.tensor(2.0)
+    assert torch.equal(SF.clip(x, lo=lo, hi=1.0), torch.clamp(x, lo, torch.tensor(1.0)))
 
 
 def test_one_bound_only():

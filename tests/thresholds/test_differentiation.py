@@ -273,3 +273,14 @@ def test_crossed_bounds():
         SF.clip(x, lo=1.0, hi=-0.3)
     pact = sa.nn.Clip(0.2, learnable=True, lo=0.5)  # λ has sunk below lo
     assert pact(x).equal(torch.full((9,), 0.2))
+
+
+@pytest.mark.parametrize("length", [1, 7, 16, 33, 100])
+@pytest.mark.parametrize("function", [SF.softshrink, SF.hardshrink, SF.scad, SF.garrote])
+def test_the_gradient_at_nan_does_not_depend_on_the_length(function, length) -> None:
+    grads = []
+    for size in (1, length):
+        x = torch.full((size,), math.nan, requires_grad=True)
+        (grad,) = torch.autograd.grad(function(x, 0.5).sum(), x)
+        grads.append(grad)
+    torch.testing.assert_close(grads[1], grads[0].expand(length), equal_nan=True)

@@ -98,7 +98,7 @@ PRIVATE_NAMES = (
     PrivateName("transformers.pytorch_utils.Conv1D", "GPT-2's linear layers", _TRANSFORMERS),
     PrivateName("torch.ops.aten.softshrink", "one pass in float32 and float64", _TORCH),
     PrivateName("torch.ops.aten.hardshrink", "one pass", _TORCH),
-    PrivateName("torch.ops.aten.hardshrink_backward", "one pass: a mask and a product", _TORCH),
+    PrivateName("torch.ops.aten.threshold_backward", "faster than a mask and where", _TORCH),
     PrivateName("numba.core.cgutils", "kernels written in LLVM's language", _NUMBA),
     PrivateName("numba.core.dispatcher.Dispatcher", "kernels are compiled ahead", _NUMBA),
     PrivateName("numba.core.caching.FunctionCache", "the disk cache of a kernel", _NUMBA),
