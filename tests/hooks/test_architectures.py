@@ -134,7 +134,7 @@ def test_compiled(name) -> None:
     expected = outputs(model, example, "train")
     value = penalty()
     torch._dynamo.reset()
-    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = outputs(compiled, example, "train")

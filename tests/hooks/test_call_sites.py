@@ -652,6 +652,16 @@ def test_compiled_and_exported() -> None:
     torch.testing.assert_close(exported(X), expected)
 
 
+def test_compiled_code_leaves_other_activations_alone() -> None:
+    model = Net()
+    sa.swap(model, F.relu, numbered(), example_input=X)
+    expected = model(X)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    for _ in range(2):
+        torch.testing.assert_close(compiled(X), expected)
+
+
 def test_compiling_what_hides_a_swapped_call_is_refused() -> None:
     class Hides(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -662,7 +672,7 @@ def test_compiling_what_hides_a_swapped_call_is_refused() -> None:
     torch.testing.assert_close(model(X), X.tanh())
     torch._dynamo.reset()
     with pytest.raises(Exception, match=r"write x\.relu_\(\) in place of torch\.relu_"):
-        torch.compile(model, backend="eager", fullgraph=True)(X)
+        torch.compile(model, backend="aot_eager", fullgraph=True)(X)
 
 
 def test_states_bring_learned_thresholds_back() -> None:

@@ -160,6 +160,10 @@ def around_forward(
     The hooks of :meth:`Taps.around` are left out of copies.
     """
     before = module.register_forward_pre_hook(start, prepend=True, with_kwargs=True)
+    hooks = module._forward_pre_hooks
+    in_order = list(hooks.items())  # torch.compile, up to 2.10 at least, reads them as inserted
+    hooks.clear()
+    hooks.update(in_order)
     return before, module.register_forward_hook(end, always_call=True)
 
 
