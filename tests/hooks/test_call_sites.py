@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+import threading
 import warnings
 
 import pytest
@@ -260,6 +261,52 @@ def test_two_meters_on_functions_do_not_disturb_each_other() -> None:
     }  # fmt: skip
     two.remove()
     assert hooks(model) == 0
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_threads_may_run_one_model(swapped) -> None:
+    model = Net()
+    if swapped:
+        sa.swap(model, F.relu, numbered(), example_input=X)
+    expected, unequal, go = model(X), [], threading.Barrier(3)
+
+    def wait(module: nn.Module, args: object) -> None:
+        go.wait(10)  # all threads are inside the forward at the same time
+
+    model.block.inner.register_forward_pre_hook(wait)
+
+    def run() -> None:
+        for _ in range(3):
+            if not torch.equal(model(X), expected):
+                unequal.append(1)
+
+    with sa.SparsityMeter(model, ["act", "*relu()"] if not swapped else ["act"]) as meter:
+        threads = [threading.Thread(target=run) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        names = ["relu()", "act", "relu()#2", "act#2", "block.relu()"]
+        found = meter.compute()
+    assert unequal == []
+    assert set(found) == (set(names) if not swapped else {"act", "act#2"})
+    assert all(s.samples == 45 for s in found.values())
+
+
+def test_functions_are_seen_after_a_callback_that_fails() -> None:
+    model = Net()
+    with sa.SparsityMeter(model, F.relu, unit_dim=2) as meter:
+        with pytest.raises(ValueError, match=r"unit_dim=2 does not exist at 'relu\(\)'"):
+            model(X)
+        meter.unit_dim = None
+        model(X)
+        assert list(meter.compute()) == ["relu()", "relu()#2", "block.relu()"]
+
+
+def test_a_function_that_no_forward_can_call() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    with pytest.raises(ValueError, match=r"can call relu\(\): its modules are torch's own"):
+        sa.SparsityMeter(model, F.relu)
 
 
 class OnDevice(nn.Module):

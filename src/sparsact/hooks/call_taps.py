@@ -12,10 +12,18 @@ from sparsact.hooks.call_patterns import CallPattern
 from sparsact.hooks.call_sites import site_name
 from sparsact.hooks.fast_path import keep_fast_path
 from sparsact.hooks.function_calls import Entrance, FunctionCalls, check_not_in_checkpoint
+from sparsact.hooks.per_thread import PerThread
 from sparsact.hooks.taps import Removable, Site, Taps, check_hookable, passed_tensor
 from sparsact.hooks.tensors import in_backward
 
 SiteCallback = Callable[[str, int, Tensor], Tensor | None]
+
+
+class _Callback(PerThread):
+    """Whether the callback runs; functions that it calls are not calls of the model."""
+
+    def __init__(self) -> None:
+        self.runs = False
 
 
 class CallTaps(Removable):
@@ -51,7 +59,7 @@ class CallTaps(Removable):
     ) -> None:
         self._model = model
         self._callback = callback
-        self._is_inside_callback = False
+        self._inside = _Callback()
         self._on: Site = on
         self._select = select
         self._around = around
@@ -111,7 +119,7 @@ class CallTaps(Removable):
     def _call_function(
         self, base: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if self._is_inside_callback:
+        if self._inside.runs:
             return function(*args, **kwargs)
         if self._on == "input":
             new = self._see(base, passed_tensor(base, "input", (args, kwargs), self._select, True))
@@ -131,11 +139,13 @@ class CallTaps(Removable):
             self.ran.add(base)
         number = self._counter.number(base)
         replaced = None
-        self._is_inside_callback = True
-        for index, selected in self._patterns[base]:
-            if selected is None or selected == number:
-                new = self._callback(site_name(base, number), index, tensor)
-                if new is not None:
-                    replaced = tensor = new
-        self._is_inside_callback = False
+        self._inside.runs = True
+        try:
+            for index, selected in self._patterns[base]:
+                if selected is None or selected == number:
+                    new = self._callback(site_name(base, number), index, tensor)
+                    if new is not None:
+                        replaced = tensor = new
+        finally:
+            self._inside.runs = False
         return replaced

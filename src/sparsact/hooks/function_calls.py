@@ -16,6 +16,7 @@ from torch.overrides import (
 from torch.utils import checkpoint
 
 from sparsact.hooks.activation_functions import name_of_call
+from sparsact.hooks.per_thread import PerThread
 
 
 class OnCall(Protocol):
@@ -25,6 +26,14 @@ class OnCall(Protocol):
         self, base: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Return the output of the call."""
+
+
+class _Running(PerThread):
+    """The modules that run, and for each of them below how many modes the mode was left."""
+
+    def __init__(self) -> None:
+        self.owners: list[str | None] = []  # None for a module that is no owner
+        self.left: list[int | None] = []
 
 
 class FunctionCalls:
@@ -42,21 +51,22 @@ class FunctionCalls:
         self.bases = bases
         self.on_call = on_call
         self._mode = _Mode(self)
-        self._running: list[str | None] = []  # the modules that run; None if it is no owner
-        self._left: list[int | None] = []  # for each of them, below how many modes it was left
+        self._running = _Running()
 
     def enter(self, owner: str | None) -> None:
         """A module begins its forward: an owner, by its name, or a module that is none."""
-        self._left.append(self._leave())
-        self._running.append(owner)
+        running = self._running
+        running.left.append(self._leave())
+        running.owners.append(owner)
         if owner is not None:
             _push_mode(self._mode)
 
     def exit(self) -> None:
         """The module that began last ends its forward."""
-        if self._running.pop() is not None:
+        running = self._running
+        if running.owners.pop() is not None:
             self._leave()
-        later = self._left.pop()
+        later = running.left.pop()
         if later is not None:
             _push_below(self._mode, later)
 
@@ -65,7 +75,8 @@ class FunctionCalls:
     ) -> Any:
         """Compute a call of any function of torch, or pass it on."""
         name = name_of_call(function, args, kwargs)
-        owner = self._running[-1] if self._running else None
+        owners = self._running.owners
+        owner = owners[-1] if owners else None
         if name is None or owner is None:
             return function(*args, **kwargs)
         base = f"{owner}.{name}()" if owner else f"{name}()"
