@@ -5,6 +5,7 @@ import io
 import pickle
 import threading
 import warnings
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -359,6 +360,95 @@ def test_taps_on_calls_can_replace_what_a_function_takes_and_gives() -> None:
         with taps, sa.SparsityMeter(model, "act") as meter:
             model(X)
             assert meter.compute()["act"].mean_magnitude == pytest.approx(0.9)
+
+
+def test_a_call_that_two_selectors_select_counts_once() -> None:
+    model = Net()
+    sites = sa.activations(model, X)
+    with sa.SparsityMeter(model, [*sites, "act", F.relu, nn.ReLU], gradients=True) as meter:
+        model(X).sum().backward()
+        assert {s.samples for s in meter.compute().values()} == {5}
+
+
+def test_a_meter_counts_every_example_of_vmap() -> None:
+    model = Net()
+    parameters = dict(model.named_parameters())
+
+    def loss(parameters, x: Tensor) -> Tensor:
+        return torch.func.functional_call(model, parameters, (x,)).square().sum()
+
+    per_sample = torch.func.vmap(torch.func.grad(loss), (None, 0))
+    expected = per_sample(parameters, X)
+    with sa.SparsityMeter(model, ["act", F.relu], gradients=True) as meter:
+        found = per_sample(parameters, X)
+        stats = meter.compute()
+        meter.reset()
+        model(X).sum().backward()
+        plain = meter.compute()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert {n: (s.samples, s.units) for n, s in stats.items()} == {
+        n: (s.samples, s.units) for n, s in plain.items()
+    }
+    for name, s in stats.items():
+        torch.testing.assert_close(s.unit_magnitude, plain[name].unit_magnitude)
+
+
+def test_per_sample_gradients_with_an_injected_penalty() -> None:
+    model = Net()
+    parameters = dict(model.named_parameters())
+    penalty = sa.ActivationPenalty(model, {F.relu: sa.L1(0.1)}, "sum", mode="inject")
+
+    def loss(parameters, x: Tensor) -> Tensor:
+        return torch.func.functional_call(model, parameters, (x,)).square().sum()
+
+    per_sample = torch.func.vmap(torch.func.grad(loss), (None, 0))(parameters, X)
+    value = penalty()
+    model(X).square().sum().backward()
+    torch.testing.assert_close(value, penalty())
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(per_sample[name].sum(0), parameter.grad)
+
+
+def test_without_entries() -> None:
+    with torch.device("meta"):
+        model = Net()
+    sites = sa.activations(model, X.to("meta"))
+    assert [site.name for site in sites] == NAMES
+    assert str(sites).count("nan") == len(NAMES)
+    for net, x in ((model, X.to("meta")), (Net(), X[:0])):
+        with sa.SparsityMeter(net, list(sites)) as meter:
+            net(x)
+            with pytest.raises(RuntimeError, match="empty tensors, and tensors on the meta device"):
+                meter.compute()
+
+
+def test_programs_contain_no_meter() -> None:
+    model = Net()
+    with sa.SparsityMeter(model, [F.relu, "act"]) as meter:
+        exported = torch.export.export(model, (X,))
+        with pytest.raises(RuntimeError, match=r"forwards of torch\.export"):
+            meter.compute()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch.jit is deprecated, and still in use
+            traced = torch.jit.trace(model, X, check_trace=False)
+        assert torch.equal(exported.module()(X), model(X))
+        assert torch.equal(traced(X), model(X))
+        assert {s.samples for s in meter.compute().values()} == {10}
+
+
+@dataclass
+class Output:
+    hidden: Tensor
+
+
+def test_a_dataclass_as_output() -> None:
+    class Wrapped(nn.Module):
+        def forward(self, x: Tensor) -> Output:
+            return Output(x)
+
+    with sa.SparsityMeter(model := Wrapped(), "") as meter:
+        model(X)
+        assert meter.compute()[""].samples == 5
 
 
 # penalties
