@@ -695,6 +695,29 @@ def test_transformer_encoders_compute_the_swapped_activation(activation) -> None
             torch.testing.assert_close(other, expected)
 
 
+@pytest.mark.parametrize("layers", [0, 2])
+@pytest.mark.parametrize("hooked", ["swap", "linear1", "encoder", "nothing"])
+def test_a_meter_on_an_encoder_keeps_swaps_and_hooks(layers, hooked) -> None:
+    model: nn.Module = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model = (nn.TransformerEncoder(model, layers) if layers else model).eval()
+    x = torch.randn(2, 5, 8)
+    if hooked == "swap":
+        sa.swap(model, F.relu, lambda old: sa.nn.JumpReLU(0.5), example_input=x)
+    elif hooked == "encoder":
+        model.register_forward_hook(lambda module, args, output: output + 1)
+    elif hooked == "linear1":
+        linear = next(module for module in model.modules() if isinstance(module, nn.Linear))
+        linear.register_forward_hook(lambda module, args, output: output + 1)
+    for context in (torch.no_grad, torch.inference_mode, torch.enable_grad):
+        with context():
+            expected = model(x)
+            with sa.SparsityMeter(model, "*linear1"):
+                assert torch.equal(model(x), expected)
+            if hooked != "swap":
+                with sa.SparsityMeter(model, ["", F.relu]):
+                    assert torch.equal(model(x), expected)
+
+
 def test_copies_are_independent() -> None:
     model = Net()
     sa.swap(model, F.relu, numbered(), example_input=X)
