@@ -304,10 +304,61 @@ def test_functions_are_seen_after_a_callback_that_fails() -> None:
         assert list(meter.compute()) == ["relu()", "relu()#2", "block.relu()"]
 
 
+@pytest.mark.parametrize("place", ["", "act", "block"])
+def test_names_stay_right_after_a_hook_that_fails(place) -> None:
+    def fail(module: nn.Module, args: object) -> None:
+        raise ArithmeticError
+
+    model = Net()
+    expected = model(X)
+    sa.swap(model, F.gelu, lambda old: Old(old), example_input=X)
+    with sa.SparsityMeter(model, [nn.ReLU, F.relu]) as meter:
+        handle = model.get_submodule(place).register_forward_pre_hook(fail, prepend=True)
+        for _ in range(2):
+            with pytest.raises(ArithmeticError):
+                model(X)
+        handle.remove()
+        meter.reset()
+        assert torch.equal(model(X), expected)
+        assert {name: s.samples for name, s in meter.compute().items()} == dict.fromkeys(
+            ("relu()", "act", "relu()#2", "act#2", "block.relu()"), 5
+        )
+    assert _get_current_function_mode_stack() == []
+
+
 def test_a_function_that_no_forward_can_call() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
     with pytest.raises(ValueError, match=r"can call relu\(\): its modules are torch's own"):
         sa.SparsityMeter(model, F.relu)
+
+
+def test_a_forward_that_is_called_directly() -> None:
+    for use in (
+        lambda model: sa.SparsityMeter(model, "act"),
+        lambda model: sa.SparsityMeter(model, F.relu),
+        lambda model: sa.ActivationPenalty(model, {"*relu()": sa.L1(1.0), "act": sa.L1(1.0)}),
+    ):
+        model = Net()
+        with use(model):
+            model(X)
+            model.block(X.new_zeros(2, 6))
+            model.act(torch.ones(2, 8))
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                model.forward(X)
+                model.forward(X)
+            said = [str(w.message) for w in caught if "called directly" in str(w.message)]
+            assert len(said) == 1
+            assert "forward of Net was called directly" in said[0]
+    sa.swap(model, F.relu, lambda old: nn.Tanh(), example_input=X)
+    expected = model(X)
+    for module, x in ((model, X), (model.block, torch.ones(2, 6))):
+        with pytest.raises(RuntimeError, match=r"ignores hooks and the swap of .*relu\(\)'"):
+            module.forward(x)
+    for copied in (model, copy.deepcopy(model)):
+        assert torch.equal(copied(X), expected)
+        with pytest.raises(RuntimeError, match="called directly"):
+            copied.forward(X)
 
 
 class OnDevice(nn.Module):

@@ -50,7 +50,7 @@ class CallCounter:
         """End a forward that encloses `sites`."""
         running = self._counts.running
         for site in sites:
-            running[site] -= 1
+            running[site] = max(running.get(site, 0) - 1, 0)  # after a failed hook, no start ran
 
 
 class Scope:

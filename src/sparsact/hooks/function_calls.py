@@ -1,7 +1,7 @@
 """Seeing, and replacing, calls of activation functions in the forward of modules."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from torch.overrides import (
 from torch.utils import checkpoint
 
 from sparsact.hooks.activation_functions import name_of_call
+from sparsact.hooks.direct_forward import direct_forward
 from sparsact.hooks.per_thread import PerThread
 
 
@@ -45,25 +46,41 @@ class FunctionCalls:
     Args:
         bases: the names of the calls to pass, such as ``block.relu()``.
         on_call: called in place of each.
+        owners: the modules in whose forwards the calls are written.
+        on_direct: called if a module inside an owner runs, and the owner's forward was called
+            without its hooks, so that its own calls are not seen.
     """
 
-    def __init__(self, bases: frozenset[str], on_call: OnCall) -> None:
+    def __init__(
+        self,
+        bases: frozenset[str],
+        on_call: OnCall,
+        owners: Collection[nn.Module],
+        on_direct: Callable[[nn.Module], None],
+    ) -> None:
         self.bases = bases
         self.on_call = on_call
+        self.owners = owners
+        self.on_direct = on_direct
         self._mode = _Mode(self)
         self._running = _Running()
 
     def enter(self, owner: str | None) -> None:
         """A module begins its forward: an owner, by its name, or a module that is none."""
         running = self._running
+        is_outermost = not running.owners
         running.left.append(self._leave())
         running.owners.append(owner)
         if owner is not None:
             _push_mode(self._mode)
+        elif is_outermost and (direct := direct_forward(self.owners)) is not None:
+            self.on_direct(direct)
 
     def exit(self) -> None:
         """The module that began last ends its forward."""
         running = self._running
+        if not running.owners:  # a hook failed before the begin of a module that now ends
+            return
         if running.owners.pop() is not None:
             self._leave()
         later = running.left.pop()
