@@ -3,7 +3,9 @@
 import copy
 import io
 import pickle
+import threading
 import warnings
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -262,6 +264,103 @@ def test_two_meters_on_functions_do_not_disturb_each_other() -> None:
     assert hooks(model) == 0
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_threads_may_run_one_model(swapped) -> None:
+    model = Net()
+    if swapped:
+        sa.swap(model, F.relu, numbered(), example_input=X)
+    expected, unequal, go = model(X), [], threading.Barrier(3)
+
+    def wait(module: nn.Module, args: object) -> None:
+        go.wait(10)  # all threads are inside the forward at the same time
+
+    model.block.inner.register_forward_pre_hook(wait)
+
+    def run() -> None:
+        for _ in range(3):
+            if not torch.equal(model(X), expected):
+                unequal.append(1)
+
+    with sa.SparsityMeter(model, ["act", "*relu()"] if not swapped else ["act"]) as meter:
+        threads = [threading.Thread(target=run) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        names = ["relu()", "act", "relu()#2", "act#2", "block.relu()"]
+        found = meter.compute()
+    assert unequal == []
+    assert set(found) == (set(names) if not swapped else {"act", "act#2"})
+    assert all(s.samples == 45 for s in found.values())
+
+
+def test_functions_are_seen_after_a_callback_that_fails() -> None:
+    model = Net()
+    with sa.SparsityMeter(model, F.relu, unit_dim=2) as meter:
+        with pytest.raises(ValueError, match=r"unit_dim=2 does not exist at 'relu\(\)'"):
+            model(X)
+        meter.unit_dim = None
+        model(X)
+        assert list(meter.compute()) == ["relu()", "relu()#2", "block.relu()"]
+
+
+@pytest.mark.parametrize("place", ["", "act", "block"])
+def test_names_stay_right_after_a_hook_that_fails(place) -> None:
+    def fail(module: nn.Module, args: object) -> None:
+        raise ArithmeticError
+
+    model = Net()
+    expected = model(X)
+    sa.swap(model, F.gelu, lambda old: Old(old), example_input=X)
+    with sa.SparsityMeter(model, [nn.ReLU, F.relu]) as meter:
+        handle = model.get_submodule(place).register_forward_pre_hook(fail, prepend=True)
+        for _ in range(2):
+            with pytest.raises(ArithmeticError):
+                model(X)
+        handle.remove()
+        meter.reset()
+        assert torch.equal(model(X), expected)
+        assert {name: s.samples for name, s in meter.compute().items()} == dict.fromkeys(
+            ("relu()", "act", "relu()#2", "act#2", "block.relu()"), 5
+        )
+    assert _get_current_function_mode_stack() == []
+
+
+def test_a_function_that_no_forward_can_call() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    with pytest.raises(ValueError, match=r"can call relu\(\): its modules are torch's own"):
+        sa.SparsityMeter(model, F.relu)
+
+
+def test_a_forward_that_is_called_directly() -> None:
+    for use in (
+        lambda model: sa.SparsityMeter(model, "act"),
+        lambda model: sa.SparsityMeter(model, F.relu),
+        lambda model: sa.ActivationPenalty(model, {"*relu()": sa.L1(1.0), "act": sa.L1(1.0)}),
+    ):
+        model = Net()
+        with use(model):
+            model(X)
+            model.block(X.new_zeros(2, 6))
+            model.act(torch.ones(2, 8))
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                model.forward(X)
+                model.forward(X)
+            said = [str(w.message) for w in caught if "called directly" in str(w.message)]
+            assert len(said) == 1
+            assert "forward of Net was called directly" in said[0]
+    sa.swap(model, F.relu, lambda old: nn.Tanh(), example_input=X)
+    expected = model(X)
+    for module, x in ((model, X), (model.block, torch.ones(2, 6))):
+        with pytest.raises(RuntimeError, match=r"ignores hooks and the swap of .*relu\(\)'"):
+            module.forward(x)
+    for copied in (model, copy.deepcopy(model)):
+        assert torch.equal(copied(X), expected)
+        with pytest.raises(RuntimeError, match="called directly"):
+            copied.forward(X)
+
+
 class OnDevice(nn.Module):
     """Enters a mode of its own around a child."""
 
@@ -312,6 +411,95 @@ def test_taps_on_calls_can_replace_what_a_function_takes_and_gives() -> None:
         with taps, sa.SparsityMeter(model, "act") as meter:
             model(X)
             assert meter.compute()["act"].mean_magnitude == pytest.approx(0.9)
+
+
+def test_a_call_that_two_selectors_select_counts_once() -> None:
+    model = Net()
+    sites = sa.activations(model, X)
+    with sa.SparsityMeter(model, [*sites, "act", F.relu, nn.ReLU], gradients=True) as meter:
+        model(X).sum().backward()
+        assert {s.samples for s in meter.compute().values()} == {5}
+
+
+def test_a_meter_counts_every_example_of_vmap() -> None:
+    model = Net()
+    parameters = dict(model.named_parameters())
+
+    def loss(parameters, x: Tensor) -> Tensor:
+        return torch.func.functional_call(model, parameters, (x,)).square().sum()
+
+    per_sample = torch.func.vmap(torch.func.grad(loss), (None, 0))
+    expected = per_sample(parameters, X)
+    with sa.SparsityMeter(model, ["act", F.relu], gradients=True) as meter:
+        found = per_sample(parameters, X)
+        stats = meter.compute()
+        meter.reset()
+        model(X).sum().backward()
+        plain = meter.compute()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert {n: (s.samples, s.units) for n, s in stats.items()} == {
+        n: (s.samples, s.units) for n, s in plain.items()
+    }
+    for name, s in stats.items():
+        torch.testing.assert_close(s.unit_magnitude, plain[name].unit_magnitude)
+
+
+def test_per_sample_gradients_with_an_injected_penalty() -> None:
+    model = Net()
+    parameters = dict(model.named_parameters())
+    penalty = sa.ActivationPenalty(model, {F.relu: sa.L1(0.1)}, "sum", mode="inject")
+
+    def loss(parameters, x: Tensor) -> Tensor:
+        return torch.func.functional_call(model, parameters, (x,)).square().sum()
+
+    per_sample = torch.func.vmap(torch.func.grad(loss), (None, 0))(parameters, X)
+    value = penalty()
+    model(X).square().sum().backward()
+    torch.testing.assert_close(value, penalty())
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(per_sample[name].sum(0), parameter.grad)
+
+
+def test_without_entries() -> None:
+    with torch.device("meta"):
+        model = Net()
+    sites = sa.activations(model, X.to("meta"))
+    assert [site.name for site in sites] == NAMES
+    assert str(sites).count("nan") == len(NAMES)
+    for net, x in ((model, X.to("meta")), (Net(), X[:0])):
+        with sa.SparsityMeter(net, list(sites)) as meter:
+            net(x)
+            with pytest.raises(RuntimeError, match="empty tensors, and tensors on the meta device"):
+                meter.compute()
+
+
+def test_programs_contain_no_meter() -> None:
+    model = Net()
+    with sa.SparsityMeter(model, [F.relu, "act"]) as meter:
+        exported = torch.export.export(model, (X,))
+        with pytest.raises(RuntimeError, match=r"forwards of torch\.export"):
+            meter.compute()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch.jit is deprecated, and still in use
+            traced = torch.jit.trace(model, X, check_trace=False)
+        assert torch.equal(exported.module()(X), model(X))
+        assert torch.equal(traced(X), model(X))
+        assert {s.samples for s in meter.compute().values()} == {10}
+
+
+@dataclass
+class Output:
+    hidden: Tensor
+
+
+def test_a_dataclass_as_output() -> None:
+    class Wrapped(nn.Module):
+        def forward(self, x: Tensor) -> Output:
+            return Output(x)
+
+    with sa.SparsityMeter(model := Wrapped(), "") as meter:
+        model(X)
+        assert meter.compute()[""].samples == 5
 
 
 # penalties
@@ -556,6 +744,29 @@ def test_transformer_encoders_compute_the_swapped_activation(activation) -> None
                 other = copy.deepcopy(model)(x, src_key_padding_mask=mask)
             torch.testing.assert_close(y, expected)
             torch.testing.assert_close(other, expected)
+
+
+@pytest.mark.parametrize("layers", [0, 2])
+@pytest.mark.parametrize("hooked", ["swap", "linear1", "encoder", "nothing"])
+def test_a_meter_on_an_encoder_keeps_swaps_and_hooks(layers, hooked) -> None:
+    model: nn.Module = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model = (nn.TransformerEncoder(model, layers) if layers else model).eval()
+    x = torch.randn(2, 5, 8)
+    if hooked == "swap":
+        sa.swap(model, F.relu, lambda old: sa.nn.JumpReLU(0.5), example_input=x)
+    elif hooked == "encoder":
+        model.register_forward_hook(lambda module, args, output: output + 1)
+    elif hooked == "linear1":
+        linear = next(module for module in model.modules() if isinstance(module, nn.Linear))
+        linear.register_forward_hook(lambda module, args, output: output + 1)
+    for context in (torch.no_grad, torch.inference_mode, torch.enable_grad):
+        with context():
+            expected = model(x)
+            with sa.SparsityMeter(model, "*linear1"):
+                assert torch.equal(model(x), expected)
+            if hooked != "swap":
+                with sa.SparsityMeter(model, ["", F.relu]):
+                    assert torch.equal(model(x), expected)
 
 
 def test_copies_are_independent() -> None:

@@ -26,6 +26,7 @@ _HOOKS = "copies of a hooked module leave its hooks out"
 _TABLES = "a module is replaced, or shared parameters are found, under every name"
 _STATE = "a sparse layer saves and loads the state of the dense one"
 _MODES = "functions called in a forward are seen, but not those called in its children"
+_VMAP = "a meter counts all examples of torch.func.vmap"
 _UNITS = "units are followed through the operations of a forward"
 _TREES = "tensors are found and replaced in nested outputs"
 
@@ -36,6 +37,8 @@ PRIVATE_NAMES = (
         "values are not checked under vmap and grad of torch.func",
         _TORCH,
     ),
+    PrivateName("torch._C._functorch.maybe_get_bdim", _VMAP, _TORCH),
+    PrivateName("torch._C._functorch.get_unwrapped", _VMAP, _TORCH),
     PrivateName("torch._C._get_dispatch_mode", "values are not checked in a trace", _TORCH),
     PrivateName(
         "torch._C._TorchDispatchModeKey.PROXY", "values are not checked in a trace", _TORCH

@@ -11,7 +11,14 @@ from sparsact.hooks.missing_calls import explain_missing, replaced_modules, unse
 from sparsact.hooks.selection import Selector, assign_parameters, select_modules
 from sparsact.hooks.swapping import swap
 from sparsact.hooks.taps import Removable, Site, TapCallback, Taps, around_forward, check_hookable
-from sparsact.hooks.tensors import first_tensor, in_backward, shared_parameters, version_of
+from sparsact.hooks.tensors import (
+    first_tensor,
+    in_backward,
+    is_made_into_a_program,
+    outside_of_vmap,
+    shared_parameters,
+    version_of,
+)
 
 __all__ = [
     "CallPattern",
@@ -34,6 +41,8 @@ __all__ = [
     "first_tensor",
     "guessed_channel_dim",
     "in_backward",
+    "is_made_into_a_program",
+    "outside_of_vmap",
     "replaced_modules",
     "select_modules",
     "shared_parameters",

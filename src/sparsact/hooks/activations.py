@@ -1,6 +1,7 @@
 """Listing the activations of a model."""
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,12 +92,12 @@ class _Record:
     seen_when_compiled: bool
     calls: int = 0
     entries: int = 0
-    nonzero: int = 0
+    nonzero: float = 0
 
     def add(self, output: Tensor) -> None:
         self.calls += 1
         self.entries += output.numel()
-        self.nonzero += int(torch.count_nonzero(output))
+        self.nonzero += math.nan if output.is_meta else int(torch.count_nonzero(output))
 
     def site(self, base: str, number: int) -> CallSite:
         return CallSite(

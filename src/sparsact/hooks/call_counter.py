@@ -5,6 +5,15 @@ from collections.abc import Iterable
 from torch import nn
 
 from sparsact.hooks.call_kinds import named_hookable_modules
+from sparsact.hooks.per_thread import PerThread
+
+
+class _Counts(PerThread):
+    """For each site: the calls so far, and the forwards around it that are running."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, int] = {}
+        self.running: dict[str, int] = {}
 
 
 class CallCounter:
@@ -15,30 +24,33 @@ class CallCounter:
     """
 
     def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
-        self._running: dict[str, int] = {}
+        self._counts = _Counts()
 
     def number(self, site: str) -> int:
         """Count a call and return its number; a call outside all enclosing modules is number 1."""
         if not self.is_inside(site):
             return 1
-        self._numbers[site] += 1
-        return self._numbers[site]
+        calls = self._counts.calls
+        calls[site] += 1
+        return calls[site]
 
     def is_inside(self, site: str) -> bool:
         """Whether a module that encloses `site` is running."""
-        return self._running.get(site, 0) > 0
+        return self._counts.running.get(site, 0) > 0
 
     def start(self, sites: Iterable[str]) -> None:
         """Begin a forward that encloses `sites`."""
+        counts = self._counts
+        calls, running = counts.calls, counts.running
         for site in sites:
-            self._numbers[site] = 0
-            self._running[site] = self._running.get(site, 0) + 1
+            calls[site] = 0
+            running[site] = running.get(site, 0) + 1
 
     def end(self, sites: Iterable[str]) -> None:
         """End a forward that encloses `sites`."""
+        running = self._counts.running
         for site in sites:
-            self._running[site] -= 1
+            running[site] = max(running.get(site, 0) - 1, 0)  # after a failed hook, no start ran
 
 
 class Scope:

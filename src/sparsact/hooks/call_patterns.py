@@ -77,6 +77,11 @@ def call_pattern(model: nn.Module, selector: Any) -> CallPattern:
     if name is None:
         return CallPattern(describe(selector), select_modules(model, selector), frozenset())
     bases = [base for base in _function_bases(model) if base.rpartition(".")[2] == f"{name}()"]
+    if not bases:
+        raise InputError(
+            f"no forward of the model can call {name}(): its modules are torch's own or "
+            "activations; select these by name or type, as sparsact.activations() lists them"
+        )
     return CallPattern(f"{name}()", {}, frozenset(bases))
 
 

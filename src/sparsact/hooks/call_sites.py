@@ -20,7 +20,7 @@ class CallSite:
         shape: the shape of the output, of the first call.
         dtype: its dtype.
         channel_dim: the dim of the channels, 1 or -1 as a rule: that of the layer before.
-        density: share of the entries that are not zero, over all calls.
+        density: share of the entries that are not zero, over all calls; NaN on the meta device.
         seen_when_compiled: False for a call such as ``torch.relu_(x)``, which ``torch.compile``
             computes without showing it; ``x.relu_()`` is shown.
         call: the module, or the function with its options, as a callable of one tensor.

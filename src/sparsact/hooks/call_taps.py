@@ -1,5 +1,6 @@
 """Hooks that pass the tensors of selected calls to a callback."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,12 +11,21 @@ from sparsact.hooks.call_counter import CallCounter, Scope, enclosing_modules
 from sparsact.hooks.call_kinds import calls_functions, named_hookable_modules
 from sparsact.hooks.call_patterns import CallPattern
 from sparsact.hooks.call_sites import site_name
+from sparsact.hooks.direct_forward import direct_forward
 from sparsact.hooks.fast_path import keep_fast_path
 from sparsact.hooks.function_calls import Entrance, FunctionCalls, check_not_in_checkpoint
+from sparsact.hooks.per_thread import PerThread
 from sparsact.hooks.taps import Removable, Site, Taps, check_hookable, passed_tensor
 from sparsact.hooks.tensors import in_backward
 
 SiteCallback = Callable[[str, int, Tensor], Tensor | None]
+
+
+class _Callback(PerThread):
+    """Whether the callback runs; functions that it calls are not calls of the model."""
+
+    def __init__(self) -> None:
+        self.runs = False
 
 
 class CallTaps(Removable):
@@ -51,7 +61,7 @@ class CallTaps(Removable):
     ) -> None:
         self._model = model
         self._callback = callback
-        self._is_inside_callback = False
+        self._inside = _Callback()
         self._on: Site = on
         self._select = select
         self._around = around
@@ -75,9 +85,13 @@ class CallTaps(Removable):
             return
         check_hookable(self._model)
         self._counter = CallCounter()
+        self._enclosing: dict[str, set[nn.Module]] = {}
+        self._has_warned = False
         self._taps = Taps(self._modules, self._see, self._on, self._select, takes_complex=True)
         for module, sites in enclosing_modules(self._model, (*self._modules, *self._functions)):
             scope = Scope(self._counter, sites)
+            for site in sites:
+                self._enclosing.setdefault(site, set()).add(module)
             self._taps.around(module, scope.start, scope.end)
         if self._functions:
             self._enter_forwards(self._taps)
@@ -101,17 +115,29 @@ class CallTaps(Removable):
         return self._model in model.modules() or model in self._model.modules()
 
     def _enter_forwards(self, taps: Taps) -> None:
-        calls = FunctionCalls(self._functions, self._call_function)
-        owners = {base.rpartition(".")[0] for base in self._functions}
-        for name, module in named_hookable_modules(self._model):
-            owner = name if name in owners and calls_functions(name, module) else None
+        names = {base.rpartition(".")[0] for base in self._functions}
+        modules = dict(named_hookable_modules(self._model))
+        owners = {module for name, module in modules.items() if name in names}
+        calls = FunctionCalls(self._functions, self._call_function, owners, self._warn)
+        for name, module in modules.items():
+            owner = name if name in names and calls_functions(name, module) else None
             entrance = Entrance(calls, owner)
             taps.around(module, entrance.start, entrance.end)
+
+    def _warn(self, module: nn.Module) -> None:
+        """Say once that the forward of a module was called without its hooks."""
+        if not self._has_warned and not in_backward():
+            self._has_warned = True
+            warnings.warn(
+                f"the forward of {type(module).__name__} was called directly, which ignores hooks: "
+                "calls in it are missed, or not numbered; call module(x), not module.forward(x)",
+                stacklevel=2,
+            )
 
     def _call_function(
         self, base: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if self._is_inside_callback:
+        if self._inside.runs:
             return function(*args, **kwargs)
         if self._on == "input":
             new = self._see(base, passed_tensor(base, "input", (args, kwargs), self._select, True))
@@ -129,13 +155,18 @@ class CallTaps(Removable):
     def _see(self, base: str, tensor: Tensor) -> Tensor | None:
         if not in_backward():
             self.ran.add(base)
+        enclosing = () if self._counter.is_inside(base) else self._enclosing.get(base, ())
+        if enclosing and (direct := direct_forward(enclosing)) is not None:
+            self._warn(direct)
         number = self._counter.number(base)
         replaced = None
-        self._is_inside_callback = True
-        for index, selected in self._patterns[base]:
-            if selected is None or selected == number:
-                new = self._callback(site_name(base, number), index, tensor)
-                if new is not None:
-                    replaced = tensor = new
-        self._is_inside_callback = False
+        self._inside.runs = True
+        try:
+            for index, selected in self._patterns[base]:
+                if selected is None or selected == number:
+                    new = self._callback(site_name(base, number), index, tensor)
+                    if new is not None:
+                        replaced = tensor = new
+        finally:
+            self._inside.runs = False
         return replaced

@@ -29,7 +29,7 @@ def keep_fast_path(model: nn.Module, taps: Taps) -> None:
         if not taps.modules.isdisjoint(encoder.modules()):
             observed = _ObservedEncoder(encoder)
             taps.around(encoder, observed.start, observed.end)
-            taps.replace_output(encoder, observed.run_without_taps)
+            taps.replace_output(encoder, observed.run_without_taps, first=True)
 
 
 def leave_fast_path(model: nn.Module, changed: nn.Module) -> Iterator[tuple[nn.Module, str, Any]]:
@@ -72,6 +72,9 @@ class _ObservedEncoder:
         if not _could_take_fast_path(encoder):
             return None
         with without_taps(encoder), without_function_calls():
+            if isinstance(encoder, nn.TransformerEncoderLayer) and _has_hooks(encoder):
+                return None
+            self.end(encoder, args, output)
             return encoder.forward(*args, **kwargs)
 
 
@@ -82,6 +85,11 @@ def _could_take_fast_path(encoder: nn.Module) -> bool:
         return False
     learns = any(parameter.requires_grad for parameter in encoder.parameters())
     return torch.backends.mha.get_fastpath_enabled() and not (torch.is_grad_enabled() and learns)
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    """Whether a module or one inside it has hooks, as those of swapped functions."""
+    return any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
 
 
 def _outermost(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> list[nn.Module]:

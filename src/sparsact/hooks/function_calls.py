@@ -1,7 +1,7 @@
 """Seeing, and replacing, calls of activation functions in the forward of modules."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -16,6 +16,8 @@ from torch.overrides import (
 from torch.utils import checkpoint
 
 from sparsact.hooks.activation_functions import name_of_call
+from sparsact.hooks.direct_forward import direct_forward
+from sparsact.hooks.per_thread import PerThread
 
 
 class OnCall(Protocol):
@@ -27,6 +29,14 @@ class OnCall(Protocol):
         """Return the output of the call."""
 
 
+class _Running(PerThread):
+    """The modules that run, and for each of them below how many modes the mode was left."""
+
+    def __init__(self) -> None:
+        self.owners: list[str | None] = []  # None for a module that is no owner
+        self.left: list[int | None] = []
+
+
 class FunctionCalls:
     """Passes calls of activation functions, written in the forward of their owners, to `on_call`.
 
@@ -36,27 +46,44 @@ class FunctionCalls:
     Args:
         bases: the names of the calls to pass, such as ``block.relu()``.
         on_call: called in place of each.
+        owners: the modules in whose forwards the calls are written.
+        on_direct: called if a module inside an owner runs, and the owner's forward was called
+            without its hooks, so that its own calls are not seen.
     """
 
-    def __init__(self, bases: frozenset[str], on_call: OnCall) -> None:
+    def __init__(
+        self,
+        bases: frozenset[str],
+        on_call: OnCall,
+        owners: Collection[nn.Module],
+        on_direct: Callable[[nn.Module], None],
+    ) -> None:
         self.bases = bases
         self.on_call = on_call
+        self.owners = owners
+        self.on_direct = on_direct
         self._mode = _Mode(self)
-        self._running: list[str | None] = []  # the modules that run; None if it is no owner
-        self._left: list[int | None] = []  # for each of them, below how many modes it was left
+        self._running = _Running()
 
     def enter(self, owner: str | None) -> None:
         """A module begins its forward: an owner, by its name, or a module that is none."""
-        self._left.append(self._leave())
-        self._running.append(owner)
+        running = self._running
+        is_outermost = not running.owners
+        running.left.append(self._leave())
+        running.owners.append(owner)
         if owner is not None:
             _push_mode(self._mode)
+        elif is_outermost and (direct := direct_forward(self.owners)) is not None:
+            self.on_direct(direct)
 
     def exit(self) -> None:
         """The module that began last ends its forward."""
-        if self._running.pop() is not None:
+        running = self._running
+        if not running.owners:  # a hook failed before the begin of a module that now ends
+            return
+        if running.owners.pop() is not None:
             self._leave()
-        later = self._left.pop()
+        later = running.left.pop()
         if later is not None:
             _push_below(self._mode, later)
 
@@ -65,7 +92,8 @@ class FunctionCalls:
     ) -> Any:
         """Compute a call of any function of torch, or pass it on."""
         name = name_of_call(function, args, kwargs)
-        owner = self._running[-1] if self._running else None
+        owners = self._running.owners
+        owner = owners[-1] if owners else None
         if name is None or owner is None:
             return function(*args, **kwargs)
         base = f"{owner}.{name}()" if owner else f"{name}()"

@@ -88,7 +88,7 @@ class FunctionSwap:
         self.name = name
         self.children = children
         self.hidden = hidden
-        self.calls = FunctionCalls(frozenset(children), self.replace)
+        self.calls = FunctionCalls(frozenset(children), self.replace, {owner}, self.refuse)
 
     def replace(
         self, base: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -105,6 +105,13 @@ class FunctionSwap:
         if changes_its_input(function, args, kwargs):
             return x.copy_(replacement(x.clone()))
         return replacement(x)
+
+    def refuse(self, owner: nn.Module) -> None:
+        """Raise RuntimeError: the forward of the owner was called without the hooks."""
+        raise RuntimeError(
+            f"the forward of {self.name or 'the model'!r} was called directly, which ignores hooks "
+            f"and the swap of {next(iter(self.children))!r}: call module(x), not module.forward(x)"
+        )
 
     def check_compiled(self, *_: object) -> None:
         """Before the forward of the owner: raise if a compiled forward would miss a replacement."""

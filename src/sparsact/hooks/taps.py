@@ -91,13 +91,16 @@ class Taps(Removable):
         for handle in around_forward(module, start, end):
             self._hold(module, handle)
 
-    def replace_output(self, module: nn.Module, replace: Callable[..., Any]) -> None:
-        """Call `replace` after the forward of `module` and the taps that it has so far.
+    def replace_output(
+        self, module: nn.Module, replace: Callable[..., Any], *, first: bool = False
+    ) -> None:
+        """Call `replace` after the forward of `module`, and after its other hooks unless `first`.
 
         `replace` gets the module, its positional and its keyword inputs, and the output; it
         returns another output, or None.
         """
-        self._hold(module, module.register_forward_hook(replace, with_kwargs=True))
+        handle = module.register_forward_hook(replace, with_kwargs=True, prepend=first)
+        self._hold(module, handle)
 
     def lost(self) -> set[nn.Module]:
         """Return the modules from which other code has removed a hook."""

@@ -17,11 +17,19 @@ from sparsact.hooks import (
     explain_missing,
     guessed_channel_dim,
     in_backward,
+    is_made_into_a_program,
+    outside_of_vmap,
     unseen,
 )
 from sparsact.meters.streaming_histogram import Histogram, StreamingHistogram
 
 MAX_FLOAT32_COUNT = 2**24  # float32 holds every integer up to here
+
+
+_NOTHING_TO_MEASURE = (
+    " (since the last reset; forwards of torch.export and torch.jit.trace, empty tensors, and "
+    "tensors on the meta device give nothing to measure)"
+)
 
 
 @dataclass(frozen=True)
@@ -60,9 +68,11 @@ class SparsityMeter(Removable):
     """Streaming statistics of selected activations, in constant memory.
 
     Each call site has its own statistics: the second call of ``block.act`` within one forward of
-    the modules around it is ``block.act#2``. Measuring changes no result of the model.
+    the modules around it is ``block.act#2``. A call that several selectors select counts once.
+    Measuring changes no result of the model.
 
-    Of complex activations the moduli are measured.
+    Of complex activations the moduli are measured. Under ``torch.func.vmap`` all examples count.
+    Programs of ``torch.export`` and ``torch.jit.trace`` contain no meter.
 
     Args:
         model: the model; its code does not change.
@@ -100,6 +110,7 @@ class SparsityMeter(Removable):
         self._patterns = call_patterns(model, selectors)
         self.unit_dim = unit_dim
         self._layers: dict[str, _Layer] = {}
+        self._selected_by: dict[str, int] = {}
         self._has_warned = False
         self._taps = [CallTaps(model, self._patterns, self._see, on)]
         if gradients:
@@ -117,7 +128,7 @@ class SparsityMeter(Removable):
         stats = {name: layer.compute() for name, layer in self._layers.items() if layer.samples}
         missing = unseen(self._patterns, self._taps[0].ran)
         if not stats:
-            explanation = explain_missing(self._model, missing)
+            explanation = explain_missing(self._model, missing) or _NOTHING_TO_MEASURE
             raise RuntimeError(
                 f"none of the metered calls has run: call the model first{explanation}"
             )
@@ -150,13 +161,19 @@ class SparsityMeter(Removable):
         return self._taps[0].watches(model)
 
     def _see(self, site: str, index: int, activation: Tensor) -> None:
-        if not in_backward():
+        if self._counts(site, index):
             unit_dim = self._find_unit_dim(site, index, activation)
             self._layer(site).update(site, activation.detach(), unit_dim)
 
     def _watch_gradient(self, site: str, index: int, activation: Tensor) -> None:
-        if activation.requires_grad and not in_backward():
+        if activation.requires_grad and self._counts(site, index):
             activation.register_hook(self._layer(site).count_gradient)
+
+    def _counts(self, site: str, index: int) -> bool:
+        """Whether a call counts: not in a second forward of a checkpoint, and for one selector."""
+        if in_backward() or is_made_into_a_program():
+            return False
+        return self._selected_by.setdefault(site, index) == index
 
     def _layer(self, site: str) -> "_Layer":
         return self._layers.setdefault(site, _Layer())
@@ -191,7 +208,8 @@ class _Layer:
     # it depends on data, and would be compiled again and again
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def update(self, site: str, x: Tensor, unit_dim: int) -> None:
-        if x.numel() == 0:
+        x, unit_dim = outside_of_vmap(x, unit_dim)
+        if x.numel() == 0 or x.is_meta:
             return
         if x.is_complex():
             x = x.abs()
@@ -224,6 +242,7 @@ class _Layer:
             )
 
     def count_gradient(self, gradient: Tensor) -> None:
+        gradient, _ = outside_of_vmap(gradient, -1)
         self.gradients_seen += gradient.numel()
         self.gradients_zero += gradient.numel() - int(torch.count_nonzero(gradient))
 

@@ -19,6 +19,7 @@ from sparsact.hooks import (
     call_patterns,
     explain_missing,
     in_backward,
+    outside_of_vmap,
     replaced_modules,
     unseen,
 )
@@ -275,7 +276,7 @@ class ActivationPenalty(Removable):
             return None
         value = self._evaluate(name, activation)
         if not recomputing:
-            self._record(name, value.detach() if self.mode == "inject" else value)
+            self._record(name, _logged(value) if self.mode == "inject" else value)
         if self.mode == "loss" or not value.requires_grad:
             return None
         scale = self.scale() if callable(self.scale) else self.scale
@@ -311,6 +312,14 @@ class ActivationPenalty(Removable):
         if adds_up and name in self._values:
             value = self._values[name] + value
         self._values[name] = value
+
+
+def _logged(value: Tensor) -> Tensor:
+    """A value to log, which outlives ``torch.func.vmap``: there, the sum over its examples."""
+    value = value.detach()
+    if torch.compiler.is_compiling():
+        return value
+    return outside_of_vmap(value, 0)[0].sum()
 
 
 def _inside_reentrant_checkpoint() -> bool:
