@@ -153,6 +153,7 @@ class PenaltyCase:
     proximal: bool = True  # has a prox
     block: int = 1  # features that its prox moves together
     exact: bool = True  # its gradient is not straight-through
+    bounded: bool = False  # an infinite input has a finite cost
     grows: bool = True  # larger inputs cost more, without bound
     domain: Callable[[Tensor], Tensor] = lambda x: x  # maps any tensor to valid inputs
 
@@ -168,6 +169,13 @@ def _pairs(x: Tensor) -> Tensor:
 
 def _ratio(x: Tensor) -> Tensor:
     return x.abs().sum(1) / x.square().sum(1).sqrt()
+
+
+def scad_terms(x: Tensor, coef: float = 0.7, lambd: float = 0.5, a: float = 3.7) -> Tensor:
+    y = x.abs()
+    middle = (2 * a * lambd * y - y * y - lambd**2) / (2 * (a - 1))
+    outer = torch.where(y <= a * lambd, middle, lambd**2 * (a + 1) / 2)
+    return coef * torch.where(y <= lambd, lambd * y, outer)
 
 
 PENALTIES = [
@@ -192,6 +200,15 @@ PENALTIES = [
         exact=False,
     ),
     PenaltyCase(sa.LogSum(0.5, eps=0.1), lambda x: 0.5 * torch.log1p(x.abs() / 0.1), convex=False),
+    PenaltyCase(sa.LHalf(0.4), lambda x: 0.4 * x.abs().sqrt(), convex=False),
+    PenaltyCase(
+        sa.MCP(0.7, lambd=0.6, gamma=3.0),
+        lambda x: 0.7 * torch.where(x.abs() <= 1.8, 0.6 * x.abs() - x * x / 6, 0.54),
+        kinks=(0.0, 1.8, -1.8),
+        convex=False,
+        bounded=True,
+    ),
+    PenaltyCase(sa.SCAD(0.7, lambd=0.5), scad_terms, convex=False, bounded=True),
     PenaltyCase(
         sa.Hoyer(0.9),
         lambda x: 0.9 * (_ratio(x) - 1) / (math.sqrt(x.shape[1]) - 1),

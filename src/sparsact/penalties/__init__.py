@@ -9,7 +9,10 @@ from sparsact.penalties.hoyer import Hoyer, HoyerSquare
 from sparsact.penalties.kl_sparsity import KLSparsity
 from sparsact.penalties.l0 import L0
 from sparsact.penalties.l1_l2 import L1, L2, ElasticNet
+from sparsact.penalties.l_half import LHalf
 from sparsact.penalties.log_sum import LogSum
+from sparsact.penalties.mcp import MCP
+from sparsact.penalties.scad_penalty import SCAD
 from sparsact.penalties.smooth_l1 import SmoothL1
 from sparsact.penalties.weight_penalty import WeightPenalty
 
@@ -17,6 +20,8 @@ __all__ = [
     "L0",
     "L1",
     "L2",
+    "MCP",
+    "SCAD",
     "ActivationPenalty",
     "CosineSchedule",
     "CoupledGroups",
@@ -25,6 +30,7 @@ __all__ = [
     "Hoyer",
     "HoyerSquare",
     "KLSparsity",
+    "LHalf",
     "LinearWarmup",
     "LogSum",
     "Penalty",
