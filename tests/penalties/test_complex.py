@@ -11,7 +11,17 @@ CASES = [case for case in PENALTIES if case.name != "KLSparsity"]
 PROXIMAL = [case for case in CASES if case.proximal]
 DTYPES = [torch.complex128, torch.complex64]
 STEP = 0.6
-REFUSE_PARTS = ("SparseGroupLasso", "L0", "LogSum", "SmoothL1", "LHalf", "MCP", "SCAD")
+REFUSE_PARTS = (
+    "SparseGroupLasso",
+    "L0",
+    "LogSum",
+    "SmoothL1",
+    "LHalf",
+    "MCP",
+    "SCAD",
+    "OSCAR",
+    "SLOPE",
+)
 
 
 def complex_normal(*shape: int) -> Tensor:
@@ -86,6 +96,10 @@ class TestProx:
 
     def test_step_per_entry(self, case):
         step = torch.rand(1, case.block, dtype=torch.float64) + 0.2
+        if not case.entry_steps:
+            with pytest.raises(ValueError, match="when each entry has its own step size"):
+                case.penalty.prox(complex_normal(1, case.block), step)
+            return
         for _ in range(20):
             z = complex_normal(1, case.block) * 1.5
             u = case.penalty.prox(z, step)

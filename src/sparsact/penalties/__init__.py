@@ -12,8 +12,10 @@ from sparsact.penalties.l1_l2 import L1, L2, ElasticNet
 from sparsact.penalties.l_half import LHalf
 from sparsact.penalties.log_sum import LogSum
 from sparsact.penalties.mcp import MCP
+from sparsact.penalties.nuclear_norm import NuclearNorm
 from sparsact.penalties.scad_penalty import SCAD
 from sparsact.penalties.smooth_l1 import SmoothL1
+from sparsact.penalties.sorted_l1 import OSCAR, SLOPE
 from sparsact.penalties.weight_penalty import WeightPenalty
 
 __all__ = [
@@ -21,7 +23,9 @@ __all__ = [
     "L1",
     "L2",
     "MCP",
+    "OSCAR",
     "SCAD",
+    "SLOPE",
     "ActivationPenalty",
     "CosineSchedule",
     "CoupledGroups",
@@ -33,6 +37,7 @@ __all__ = [
     "LHalf",
     "LinearWarmup",
     "LogSum",
+    "NuclearNorm",
     "Penalty",
     "SmoothL1",
     "SparseGroupLasso",

@@ -31,7 +31,7 @@ class LHalf(Penalty):
         >>> LHalf(0.5)(torch.tensor([0.0, -4.0]))
         tensor(1.)
         >>> LHalf(0.5).prox(torch.tensor([0.9, 4.0]), step=1.0)
-        tensor([0.0000, 3.8729])
+        tensor([0.0000, 3.8730])
 
     Source:
         Xu et al., "L1/2 regularization: a thresholding representation theory and a fast solver"
