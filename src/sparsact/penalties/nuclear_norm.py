@@ -72,7 +72,8 @@ class NuclearNorm(Penalty):
         left, values, right = torch.linalg.svd(matrices, full_matrices=False)
         shrunk = (values - lambd).relu()
         rebuilt = (left * shrunk.unsqueeze(-2)) @ right
-        return rebuilt.reshape(x.shape).to(x.dtype)
+        restored: Tensor = rebuilt.reshape(x.shape).to(x.dtype)
+        return restored
 
     def _matrices(self, x: Tensor) -> Tensor:
         if x.ndim < 2:

@@ -104,7 +104,7 @@ class SLOPE(SortedL1):
         dtype = accumulate_dtype(x)
         if self.lambdas is None:
             rank = torch.arange(1, length + 1, dtype=torch.float64, device=x.device)
-            quantile = torch.special.ndtri(1 - rank * self.q / (2 * max(length, 1)))
+            quantile: Tensor = torch.special.ndtri(1 - rank * self.q / (2 * max(length, 1)))
             return quantile.to(dtype)
         levels = torch.as_tensor(self.lambdas, dtype=dtype, device=x.device)
         if len(levels) != length:
