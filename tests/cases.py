@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.stats import norm
 from torch import Tensor, nn
 
 import sparsact as sa
@@ -152,7 +154,9 @@ class PenaltyCase:
     convex: bool = True
     proximal: bool = True  # has a prox
     block: int = 1  # features that its prox moves together
+    entry_steps: bool = True  # its prox takes one step size per entry
     exact: bool = True  # its gradient is not straight-through
+    bounded: bool = False  # an infinite input has a finite cost
     grows: bool = True  # larger inputs cost more, without bound
     domain: Callable[[Tensor], Tensor] = lambda x: x  # maps any tensor to valid inputs
 
@@ -168,6 +172,28 @@ def _pairs(x: Tensor) -> Tensor:
 
 def _ratio(x: Tensor) -> Tensor:
     return x.abs().sum(1) / x.square().sum(1).sqrt()
+
+
+def scad_terms(x: Tensor, coef: float = 0.7, lambd: float = 0.5, a: float = 3.7) -> Tensor:
+    y = x.abs()
+    middle = (2 * a * lambd * y - y * y - lambd**2) / (2 * (a - 1))
+    outer = torch.where(y <= a * lambd, middle, lambd**2 * (a + 1) / 2)
+    return coef * torch.where(y <= lambd, lambd * y, outer)
+
+
+def pairwise_maxima(x: Tensor) -> Tensor:
+    """max(|x_i|, |x_j|) of each pair of features; of many features, grouped by the larger one."""
+    if x.shape[-1] > 100:
+        ordered = x.abs().sort(-1).values
+        return ordered * torch.arange(x.shape[-1])
+    first, second = torch.triu_indices(x.shape[-1], x.shape[-1], 1)
+    return torch.maximum(x[..., first].abs(), x[..., second].abs())
+
+
+def slope_terms(x: Tensor, coef: float = 0.4, q: float = 0.2) -> Tensor:
+    n = x.shape[-1]
+    levels = norm.ppf(1 - np.arange(1, n + 1) * q / (2 * n))
+    return coef * x.abs().sort(-1, descending=True).values * torch.from_numpy(levels)
 
 
 PENALTIES = [
@@ -192,6 +218,22 @@ PENALTIES = [
         exact=False,
     ),
     PenaltyCase(sa.LogSum(0.5, eps=0.1), lambda x: 0.5 * torch.log1p(x.abs() / 0.1), convex=False),
+    PenaltyCase(sa.LHalf(0.4), lambda x: 0.4 * x.abs().sqrt(), convex=False),
+    PenaltyCase(
+        sa.MCP(0.7, lambd=0.6, gamma=3.0),
+        lambda x: 0.7 * torch.where(x.abs() <= 1.8, 0.6 * x.abs() - x * x / 6, 0.54),
+        kinks=(0.0, 1.8, -1.8),
+        convex=False,
+        bounded=True,
+    ),
+    PenaltyCase(sa.SCAD(0.7, lambd=0.5), scad_terms, convex=False, bounded=True),
+    PenaltyCase(
+        sa.OSCAR(0.5, pairwise=0.3),
+        lambda x: torch.cat([0.5 * x.abs(), 0.15 * pairwise_maxima(x)], -1),
+        block=2,
+        entry_steps=False,
+    ),
+    PenaltyCase(sa.SLOPE(0.4, q=0.2), slope_terms, block=2, entry_steps=False),
     PenaltyCase(
         sa.Hoyer(0.9),
         lambda x: 0.9 * (_ratio(x) - 1) / (math.sqrt(x.shape[1]) - 1),

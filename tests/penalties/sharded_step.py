@@ -19,6 +19,9 @@ WEIGHTS = {  # the weight is sharded by rows: groups along dim 0 span the shards
     "GroupLasso columns": sa.GroupLasso(0.1, dim=0),
     "SparseGroupLasso": sa.SparseGroupLasso(0.1, dim=0),
     "LogSum": sa.LogSum(0.1),
+    "LHalf": sa.LHalf(0.1),
+    "MCP": sa.MCP(0.1),
+    "SCAD": sa.SCAD(0.1),
     "HoyerSquare": sa.HoyerSquare(0.1, dim=(0, 1)),
 }
 Results = dict[str, dict[str, torch.Tensor]]

@@ -235,3 +235,57 @@ def test_activity_penalty_trains_a_threshold_even_if_its_input_needs_no_gradient
         grads.append(act.lambd.grad)
         act.lambd.grad = None
     assert grads[0].equal(grads[1])
+
+
+@pytest.mark.parametrize("strength", [0.05, 0.4, 1.4, 1.6, 2.5, 3.1, 9.0])
+@pytest.mark.parametrize("shape", [(0.5, 1.6), (0.5, 3.0), (0.8, 2.2)])
+@pytest.mark.parametrize("kind", ["MCP", "SCAD"])
+def test_concave_prox_with_every_strength(kind, shape, strength):
+    """Also where the objective is concave, which one step of the table does not reach."""
+    lambd, knee = shape
+    if kind == "SCAD":
+        knee = max(knee, 2.1)
+
+    def terms(y):
+        if kind == "MCP":
+            return torch.where(
+                y <= knee * lambd, lambd * y - y * y / (2 * knee), knee * lambd**2 / 2
+            )
+        middle = (2 * knee * lambd * y - y * y - lambd**2) / (2 * (knee - 1))
+        outer = torch.where(y <= knee * lambd, middle, lambd**2 * (knee + 1) / 2)
+        return torch.where(y <= lambd, lambd * y, outer)
+
+    penalty = getattr(sa, kind)(1.0, lambd, knee)
+    points = torch.linspace(0, 6, 241, dtype=torch.float64)
+    grid = torch.linspace(0, 6, 6001, dtype=torch.float64)
+    costs = (grid - points[:, None]).square() / 2 + strength * terms(grid)
+    result = penalty.prox(points, strength)
+    cost = (result - points).square() / 2 + strength * terms(result)
+    assert (cost <= costs.amin(1) + 1e-12).all()
+    assert 0 < (result == 0).sum() < 241
+    by_entry = penalty.prox(points, torch.full_like(points, strength))
+    torch.testing.assert_close(by_entry, result)
+    assert penalty.prox(-points, strength).equal(-result)
+
+
+def test_concave_penalties_belong_to_their_thresholds():
+    x = 2 * torch.randn(500, dtype=torch.float64)
+    SF = sa.functional
+    torch.testing.assert_close(sa.MCP(1.0, 0.5, 3.0).prox(x, 1.0), SF.firmshrink(x, 0.5, 1.5))
+    torch.testing.assert_close(sa.SCAD(1.0, 0.5).prox(x, 1.0), SF.scad(x, 0.5))
+    cut_off = 1.5 * 0.3 ** (2 / 3)
+    torch.testing.assert_close(sa.LHalf(0.3).prox(x, 1.0), SF.halfshrink(x, cut_off))
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: sa.MCP(1.0, lambd=0.0), "lambd= must be positive"),
+        (lambda: sa.MCP(1.0, gamma=math.inf), "gamma= must be positive"),
+        (lambda: sa.SCAD(1.0, lambd=-1.0), "lambd= must be positive"),
+        (lambda: sa.SCAD(1.0, a=2.0), "a= must be above 2"),
+    ],
+)
+def test_concave_penalties_refuse_bad_shapes(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()

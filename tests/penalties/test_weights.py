@@ -8,6 +8,7 @@ from sklearn.linear_model import Lasso
 from torch import nn
 
 import sparsact as sa
+from cases import scad_terms
 from sparsact.optim import Proximal
 
 GROUPS = [[2, 0], [3]]  # entry 1 belongs to no group
@@ -26,6 +27,16 @@ CASES = {
         sa.ElasticNet(0.6, 0.3, weights=W),
         lambda x: 0.6 * (W * (0.3 * x.abs() + 0.35 * x.abs() ** 2)).sum(1),
     ),
+    "LogSum": (
+        sa.LogSum(0.6, 0.3, weights=W),
+        lambda x: 0.6 * (W * torch.log1p(x.abs() / 0.3)).sum(1),
+    ),
+    "LHalf": (sa.LHalf(0.6, weights=W), lambda x: 0.6 * (W * x.abs().sqrt()).sum(1)),
+    "MCP": (
+        sa.MCP(0.6, 0.5, 2.0, weights=W),
+        lambda x: 0.6 * (W * torch.where(x.abs() < 1, x.abs() / 2 - x.abs() ** 2 / 4, 0.25)).sum(1),
+    ),
+    "SCAD": (sa.SCAD(0.6, 0.5, weights=W), lambda x: (W * scad_terms(x, 0.6)).sum(1)),
     "GroupLasso": (sa.GroupLasso(0.6, groups=GROUPS), lambda x: 0.6 * norms(x)),
     "GroupLasso-weights": (
         sa.GroupLasso(0.6, groups=GROUPS, weights=[0.4, 2.0]),

@@ -9,21 +9,26 @@ from torch import Tensor, nn
 from sparsact._common.errors import InputError, unknown
 from sparsact.coding.operators import MatrixDictionary, Operator, check_adjoint
 from sparsact.coding.sparse_dictionary import SparseDictionary, sparse_matrix
-from sparsact.penalties import GroupLasso, Penalty, SparseGroupLasso
+from sparsact.penalties import GroupLasso, NuclearNorm, Penalty, SparseGroupLasso
 from sparsact.penalties.base_penalty import has_prox
 from sparsact.penalties.group_lasso import split_groups
+from sparsact.penalties.sorted_l1 import SortedL1
 
 Method = Literal["auto", "cd", "fista", "ista"]
 Gradient = Literal["implicit", "unrolled"]
 
 
-def check_options(penalty: Penalty, method: str, steps: int, tol: float, gradient: str) -> None:
+def check_options(
+    penalty: Penalty, method: str, steps: int, tol: float, gradient: str, positive: bool
+) -> None:
     """Raise InputError unless the options of a solver are valid."""
     if not has_prox(penalty):
         raise InputError(
             f"{type(penalty).__name__} has no proximal operator: sparse_code needs a penalty that "
             "has one, such as L1"
         )
+    if positive and not penalty.is_magnitude_sum:
+        raise InputError(f"positive= is not implemented for {type(penalty).__name__}")
     if method not in get_args(Method):
         raise unknown("method=", method, get_args(Method))
     if gradient not in get_args(Gradient):
@@ -91,6 +96,10 @@ def starting_codes(signals: Tensor, operator: Operator, start: Tensor | None, x:
 
 def check_groups(penalty: Penalty, codes: Tensor) -> None:
     """Raise InputError if a group of the penalty reaches across signals."""
+    if isinstance(penalty, NuclearNorm) and (penalty.flatten or codes.ndim < 3):
+        raise InputError("NuclearNorm needs the code of one signal to be a matrix, and no flatten=")
+    if isinstance(penalty, SortedL1) and penalty.dim % codes.ndim == 0:
+        raise InputError(f"dim={penalty.dim} of {type(penalty).__name__} reaches across signals")
     if isinstance(penalty, (GroupLasso, SparseGroupLasso)):
         split, dims = split_groups(codes, penalty.dim, penalty.group_size)
         if any(dim % split.ndim == 0 for dim in dims):

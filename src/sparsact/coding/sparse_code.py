@@ -23,7 +23,7 @@ from sparsact.coding.operators import MatrixDictionary
 from sparsact.coding.problem import Problem
 from sparsact.coding.proximal_gradient import Fista, ista
 from sparsact.coding.sparse_dictionary import SparseDictionary
-from sparsact.penalties import GroupLasso, Penalty, SparseGroupLasso
+from sparsact.penalties import Penalty
 
 _CHECK_EVERY = 10  # steps between two looks at the gap, each about half a step long
 
@@ -155,7 +155,7 @@ def solve_sparse_code(
         >>> solve_sparse_code(torch.eye(2), torch.eye(2), sa.L1(0.1)).converged
         True
     """
-    check_options(penalty, method, steps, tol, gradient)
+    check_options(penalty, method, steps, tol, gradient, positive)
     dictionary = as_dictionary(dictionary)
     signals, operator = check_signals(x, dictionary)
     codes = starting_codes(signals, operator, start, x)
@@ -175,7 +175,7 @@ def solve_sparse_code(
         else:
             codes, distance, taken = _solve(problem, codes, method, steps, tol)
     if needs_gradient(signals, dictionary, penalty):
-        if isinstance(penalty, (GroupLasso, SparseGroupLasso)):
+        if not penalty.prox_is_entrywise:
             raise InputError(
                 f"the implicit gradient of {type(penalty).__name__} is not implemented: take "
                 "gradient='unrolled'"

@@ -5,8 +5,10 @@ from sparsact.thresholds.batch_topk import BatchTopK
 from sparsact.thresholds.clip import Clip
 from sparsact.thresholds.firmshrink import Firmshrink
 from sparsact.thresholds.garrote import Garrote
+from sparsact.thresholds.gaussian_gate import GaussianGate
 from sparsact.thresholds.group_softshrink import GroupSoftshrink
 from sparsact.thresholds.halfshrink import Halfshrink
+from sparsact.thresholds.hard_concrete import HardConcrete
 from sparsact.thresholds.hardshrink import Hardshrink
 from sparsact.thresholds.jumprelu import JumpReLU
 from sparsact.thresholds.scad import SCAD
@@ -14,6 +16,7 @@ from sparsact.thresholds.sigmoid_gate import SigmoidGate
 from sparsact.thresholds.softplus import Softplus
 from sparsact.thresholds.softshrink import Softshrink
 from sparsact.thresholds.sparse_group_softshrink import SparseGroupSoftshrink
+from sparsact.thresholds.stochastic_gate import StochasticGate
 from sparsact.thresholds.threshold_module import BandModule, ThresholdModule
 from sparsact.thresholds.topk import TopK
 
@@ -25,14 +28,17 @@ __all__ = [
     "Clip",
     "Firmshrink",
     "Garrote",
+    "GaussianGate",
     "GroupSoftshrink",
     "Halfshrink",
+    "HardConcrete",
     "Hardshrink",
     "JumpReLU",
     "SigmoidGate",
     "Softplus",
     "Softshrink",
     "SparseGroupSoftshrink",
+    "StochasticGate",
     "ThresholdModule",
     "TopK",
 ]

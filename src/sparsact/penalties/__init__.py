@@ -9,14 +9,23 @@ from sparsact.penalties.hoyer import Hoyer, HoyerSquare
 from sparsact.penalties.kl_sparsity import KLSparsity
 from sparsact.penalties.l0 import L0
 from sparsact.penalties.l1_l2 import L1, L2, ElasticNet
+from sparsact.penalties.l_half import LHalf
 from sparsact.penalties.log_sum import LogSum
+from sparsact.penalties.mcp import MCP
+from sparsact.penalties.nuclear_norm import NuclearNorm
+from sparsact.penalties.scad_penalty import SCAD
 from sparsact.penalties.smooth_l1 import SmoothL1
+from sparsact.penalties.sorted_l1 import OSCAR, SLOPE
 from sparsact.penalties.weight_penalty import WeightPenalty
 
 __all__ = [
     "L0",
     "L1",
     "L2",
+    "MCP",
+    "OSCAR",
+    "SCAD",
+    "SLOPE",
     "ActivationPenalty",
     "CosineSchedule",
     "CoupledGroups",
@@ -25,8 +34,10 @@ __all__ = [
     "Hoyer",
     "HoyerSquare",
     "KLSparsity",
+    "LHalf",
     "LinearWarmup",
     "LogSum",
+    "NuclearNorm",
     "Penalty",
     "SmoothL1",
     "SparseGroupLasso",

@@ -26,9 +26,14 @@ class Penalty(ABC):
 
     Attributes:
         zero_is_free: entries that are 0 add nothing, so padding may be set to 0.
+        prox_is_entrywise: the prox moves each entry alone.
+        is_magnitude_sum: it depends on magnitudes alone and grows with each, so the prox of the
+            positive part is that of the penalty over values that are not negative.
     """
 
     zero_is_free: ClassVar[bool] = True
+    prox_is_entrywise: ClassVar[bool] = True
+    is_magnitude_sum: ClassVar[bool] = True
 
     @abstractmethod
     def __call__(self, x: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -71,6 +71,8 @@ class GroupLasso(Penalty):
         Yuan & Lin, "Model selection and estimation in regression with grouped variables" (2006).
     """
 
+    prox_is_entrywise: ClassVar[bool] = False
+
     coef: Coefficient
     dim: Dims = -1
     group_size: int | None = None
@@ -116,6 +118,8 @@ class SparseGroupLasso(Penalty):
     Source:
         Simon, Friedman, Hastie & Tibshirani, "A sparse-group lasso" (2013).
     """
+
+    prox_is_entrywise: ClassVar[bool] = False
 
     alpha: Coefficient
     l1_ratio: float = 0.5

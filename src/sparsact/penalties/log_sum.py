@@ -9,6 +9,7 @@ from torch import Tensor
 from sparsact._common.errors import InputError
 from sparsact.penalties.base_penalty import Coefficient, Penalty, check_coefficient, fixed
 from sparsact.penalties.entry_metric import prox_of_modulus
+from sparsact.penalties.l1_l2 import Weights, check_weights, weighted
 from sparsact.thresholds.arguments import widen
 from sparsact.thresholds.backward import keep, kept
 from sparsact.thresholds.complex_modulus import moduli
@@ -17,11 +18,12 @@ from sparsact.thresholds.forward_mode import SumFunction
 
 @dataclass(frozen=True)
 class LogSum(Penalty):
-    """``coef·Σ log(1 + |x|/eps)``; its gradient at 0 is 0.
+    """``coef·Σ w·log(1 + |x|/eps)``; its gradient at 0 is 0.
 
     Args:
         coef: coefficient ≥ 0, or a schedule of it.
         eps: ε > 0; for ``|x|`` below it the penalty is nearly linear, with the slope ``coef/eps``.
+        weights: w ≥ 0, as in :class:`L1`.
 
     Example:
         >>> LogSum(0.5, eps=0.1)(torch.tensor([0.0, 1.0]))
@@ -33,28 +35,34 @@ class LogSum(Penalty):
 
     coef: Coefficient
     eps: float = 0.1
+    weights: Weights | None = None
 
     def __post_init__(self) -> None:
         check_coefficient(self.coef, "coef")
         check_coefficient(self.eps, "eps")
+        check_weights(self.weights)
         if self.eps == 0:
             raise InputError("eps= must be positive, got 0")
 
     def __call__(self, x: Tensor) -> Tensor:
         """The penalty on `x`: a scalar."""
-        total: Tensor = _LogSum.run(moduli(x), self.eps)
+        if self.weights is None:
+            total: Tensor = _LogSum.run(moduli(x), self.eps)
+        else:
+            terms = torch.log1p(widen(moduli(x)).abs() / self.eps)
+            total = torch.as_tensor(weighted(terms, self.weights, x)).sum()
         return fixed(self.coef) * total
 
     def prox(self, x: Tensor, step: float | Tensor) -> Tensor:
         """The larger stationary point of the objective if it costs less than 0, else 0.
 
-        With ``a = step·coef`` the stationary point is ``r = (|x| − ε)/2 + √((|x| + ε)²/4 − a)``.
+        With ``a = step·coef·w`` the stationary point is ``r = (|x| − ε)/2 + √((|x| + ε)²/4 − a)``.
         If ``a ≤ ε²``, the objective is convex and 0 is its minimiser for ``|x| ≤ a/ε``. Otherwise
         the two costs are compared.
         """
         if x.is_complex():
             return prox_of_modulus(self, x, step)
-        scaled = step * fixed(self.coef)
+        scaled = weighted(step * fixed(self.coef), self.weights, x)
         wide = widen(x)
         size = wide.abs()
         reach = size + self.eps

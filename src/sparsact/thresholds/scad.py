@@ -71,7 +71,7 @@ def scad(
         shrink = partial(scad, lambd=lambd, a=a)
         return by_modulus(x, shrink, sides, mask, zero_other)
     check_input(x, "scad")
-    _check_a(a)
+    check_a(a)
     lambd = broadcast_threshold(lambd, x)
     shrunk: Tensor = _Scad.run(x, lambd, float(a))
     return restrict(x, shrunk, sides, mask, zero_other)
@@ -111,7 +111,7 @@ class SCAD(BandModule):
         super().__init__(
             lambd, learnable, num_parameters, channel_dim, sides=sides, zero_other=zero_other
         )
-        _check_a(a)
+        check_a(a)
         self.a = a
 
     @leaf
@@ -131,7 +131,7 @@ class SCAD(BandModule):
         return super().extra_repr() + f", a={self.a:g}"
 
 
-def _check_a(a: float) -> None:
+def check_a(a: float) -> None:
     """Raise unless `a` is finite and above 2."""
     if not 2 < a < math.inf:
         raise InputError(f"a= must be above 2 and finite, got {a}")
