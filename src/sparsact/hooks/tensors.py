@@ -44,7 +44,8 @@ def in_backward() -> bool:
 
 def is_made_into_a_program() -> bool:
     """Whether a forward runs on behalf of ``torch.export`` or ``torch.jit.trace``."""
-    return torch.compiler.is_exporting() or torch.jit.is_tracing()
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return bool(torch.compiler.is_exporting() or tracing)
 
 
 def shared_parameters(model: nn.Module) -> set[int]:
