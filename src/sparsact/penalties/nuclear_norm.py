@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sparsact._common.errors import InputError
 from sparsact.penalties.base_penalty import Coefficient, Penalty, check_coefficient, fixed
+from sparsact.penalties.sharded_parameters import gather
 from sparsact.penalties.sorted_l1 import refuse_entry_steps
 from sparsact.thresholds.arguments import widen
 from sparsact.thresholds.complex_modulus import is_complex
@@ -54,9 +55,9 @@ class NuclearNorm(Penalty):
 
     def __call__(self, x: Tensor) -> Tensor:
         """The penalty on `x`: a scalar."""
-        matrices = self._matrices(x)
+        matrices = gather(self._matrices(x))
         if matrices.numel() == 0:
-            return widen(x).abs().sum()
+            return matrices.abs().sum()
         values: Tensor = torch.linalg.svdvals(matrices)
         noise = torch.finfo(values.dtype).eps * max(matrices.shape[-2:])
         floor = noise * values.detach().amax(-1, keepdim=True)

@@ -11,6 +11,7 @@ from torch import Tensor
 from sparsact._common.errors import InputError
 from sparsact.penalties.base_penalty import Coefficient, Penalty, check_coefficient, fixed
 from sparsact.penalties.entry_metric import prox_of_modulus
+from sparsact.penalties.sharded_parameters import gather
 from sparsact.thresholds.arguments import accumulate_dtype, check_threshold, widen
 from sparsact.thresholds.complex_modulus import moduli
 
@@ -30,7 +31,7 @@ class SortedL1(Penalty):
     def __call__(self, x: Tensor) -> Tensor:
         """The penalty on `x`: a scalar."""
         levels = self._levels(self._length(x), x)
-        magnitudes = widen(moduli(x)).abs().movedim(self.dim, -1)
+        magnitudes = gather(widen(moduli(x)).abs()).movedim(self.dim, -1)
         ordered = magnitudes.sort(-1, descending=True).values
         return fixed(self.coef) * (ordered * levels).sum()
 
