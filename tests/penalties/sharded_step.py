@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -86,6 +87,11 @@ def results(rank: int, size: int) -> Results:
             optimizer.step()
         nonzero = torch.tensor(optimizer.nonzero()["0.weight"])
         by_case[f"proximal, {name}"] = {"nonzero": nonzero, "weight": unsharded(model[0].weight)}
+    if size > 1:
+        for each in (sa.SLOPE(0.1), sa.NuclearNorm(0.1)):
+            model = build(size)
+            with pytest.raises(ValueError, match="has no prox for a sharded weight"):
+                sa.optim.Proximal(torch.optim.SGD(model.parameters()), model, {"0.weight": each})
     return by_case
 
 

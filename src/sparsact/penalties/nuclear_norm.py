@@ -9,7 +9,7 @@ from torch import Tensor
 from sparsact._common.errors import InputError
 from sparsact.penalties.base_penalty import Coefficient, Penalty, check_coefficient, fixed
 from sparsact.penalties.sharded_parameters import gather
-from sparsact.penalties.sorted_l1 import refuse_entry_steps
+from sparsact.penalties.sorted_l1 import check_joint_prox
 from sparsact.thresholds.arguments import widen
 from sparsact.thresholds.complex_modulus import is_complex
 
@@ -29,8 +29,8 @@ class NuclearNorm(Penalty):
         exact: ``U·Vᴴ`` over the singular values above rounding; the others have the slope 0.
 
     Raises:
-        InputError: the input has fewer than two dims. At a prox: a step size per entry, for which
-            there is no closed form.
+        InputError: the input has fewer than two dims. At a prox: a step size per entry
+            or a sharded weight.
 
     Example:
         >>> NuclearNorm(0.5)(torch.diag(torch.tensor([3.0, 1.0])))
@@ -65,7 +65,7 @@ class NuclearNorm(Penalty):
 
     def prox(self, x: Tensor, step: float | Tensor) -> Tensor:
         """Singular values minus ``step·coef``, 0 below that."""
-        refuse_entry_steps(self, step)
+        check_joint_prox(self, x, step)
         matrices = self._matrices(x)
         lambd = step * fixed(self.coef)
         if matrices.numel() == 0:
