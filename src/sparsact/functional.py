@@ -23,6 +23,7 @@ Example:
 
 from sparsact.thresholds.batch_topk import batch_topk
 from sparsact.thresholds.clip import clip
+from sparsact.thresholds.entmax import entmax, sparsemax
 from sparsact.thresholds.firmshrink import firmshrink
 from sparsact.thresholds.garrote import garrote
 from sparsact.thresholds.group_softshrink import group_softshrink
@@ -39,6 +40,7 @@ from sparsact.thresholds.topk import topk
 __all__ = [
     "batch_topk",
     "clip",
+    "entmax",
     "firmshrink",
     "garrote",
     "group_softshrink",
@@ -50,5 +52,6 @@ __all__ = [
     "softplus",
     "softshrink",
     "sparse_group_softshrink",
+    "sparsemax",
     "topk",
 ]

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -22,7 +23,17 @@ WEIGHTS = {  # the weight is sharded by rows: groups along dim 0 span the shards
     "LHalf": sa.LHalf(0.1),
     "MCP": sa.MCP(0.1),
     "SCAD": sa.SCAD(0.1),
+    "OSCAR rows": sa.OSCAR(0.1),
+    "SLOPE columns": sa.SLOPE(0.1, dim=0),
+    "NuclearNorm": sa.NuclearNorm(0.1),
     "HoyerSquare": sa.HoyerSquare(0.1, dim=(0, 1)),
+}
+PROXIMAL = {
+    "L1": sa.L1(0.3),
+    "GroupLasso columns": sa.GroupLasso(0.2, dim=0),
+    "MCP": sa.MCP(0.3),
+    "SCAD": sa.SCAD(0.3),
+    "LHalf": sa.LHalf(0.2),
 }
 Results = dict[str, dict[str, torch.Tensor]]
 
@@ -66,7 +77,7 @@ def results(rank: int, size: int) -> Results:
         value = sa.WeightPenalty(model, {"0.weight": each, "2.bias": sa.L2(0.1)})()
         (model(x).square().mean() + value).backward()
         by_case[f"weights, {name}"] = {"value": value.detach(), **gradients(model)}
-    for name, each in {"L1": sa.L1(0.3), "GroupLasso columns": sa.GroupLasso(0.2, dim=0)}.items():
+    for name, each in PROXIMAL.items():
         model = build(size)
         inner = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
         optimizer = sa.optim.Proximal(inner, model, {"0.weight": each})
@@ -76,6 +87,11 @@ def results(rank: int, size: int) -> Results:
             optimizer.step()
         nonzero = torch.tensor(optimizer.nonzero()["0.weight"])
         by_case[f"proximal, {name}"] = {"nonzero": nonzero, "weight": unsharded(model[0].weight)}
+    if size > 1:
+        for each in (sa.SLOPE(0.1), sa.NuclearNorm(0.1)):
+            model = build(size)
+            with pytest.raises(ValueError, match="has no prox for a sharded weight"):
+                sa.optim.Proximal(torch.optim.SGD(model.parameters()), model, {"0.weight": each})
     return by_case
 
 

@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).with_name("sharded_step.py")
 def test_sharded_equals_unsharded(tmp_path):
     run_on_two(SCRIPT, tmp_path)
     expected = results(0, 1)
-    assert len(expected) == 16
+    assert len(expected) == 22
     assert 0 < expected["proximal, L1"]["nonzero"] < 32
     for rank in range(2):
         sharded = torch.load(tmp_path / f"{rank}.pt", weights_only=True)

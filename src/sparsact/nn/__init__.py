@@ -3,6 +3,7 @@
 from sparsact.penalties.activity_layer import ActivityPenalty
 from sparsact.thresholds.batch_topk import BatchTopK
 from sparsact.thresholds.clip import Clip
+from sparsact.thresholds.entmax import Entmax, Sparsemax
 from sparsact.thresholds.firmshrink import Firmshrink
 from sparsact.thresholds.garrote import Garrote
 from sparsact.thresholds.gaussian_gate import GaussianGate
@@ -26,6 +27,7 @@ __all__ = [
     "BandModule",
     "BatchTopK",
     "Clip",
+    "Entmax",
     "Firmshrink",
     "Garrote",
     "GaussianGate",
@@ -38,6 +40,7 @@ __all__ = [
     "Softplus",
     "Softshrink",
     "SparseGroupSoftshrink",
+    "Sparsemax",
     "StochasticGate",
     "ThresholdModule",
     "TopK",

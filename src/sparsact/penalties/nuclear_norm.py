@@ -8,7 +8,8 @@ from torch import Tensor
 
 from sparsact._common.errors import InputError
 from sparsact.penalties.base_penalty import Coefficient, Penalty, check_coefficient, fixed
-from sparsact.penalties.sorted_l1 import refuse_entry_steps
+from sparsact.penalties.sharded_parameters import gather
+from sparsact.penalties.sorted_l1 import check_joint_prox
 from sparsact.thresholds.arguments import widen
 from sparsact.thresholds.complex_modulus import is_complex
 
@@ -28,8 +29,8 @@ class NuclearNorm(Penalty):
         exact: ``U·Vᴴ`` over the singular values above rounding; the others have the slope 0.
 
     Raises:
-        InputError: the input has fewer than two dims. At a prox: a step size per entry, for which
-            there is no closed form.
+        InputError: the input has fewer than two dims. At a prox: a step size per entry
+            or a sharded weight.
 
     Example:
         >>> NuclearNorm(0.5)(torch.diag(torch.tensor([3.0, 1.0])))
@@ -54,9 +55,9 @@ class NuclearNorm(Penalty):
 
     def __call__(self, x: Tensor) -> Tensor:
         """The penalty on `x`: a scalar."""
-        matrices = self._matrices(x)
+        matrices = gather(self._matrices(x))
         if matrices.numel() == 0:
-            return widen(x).abs().sum()
+            return matrices.abs().sum()
         values: Tensor = torch.linalg.svdvals(matrices)
         noise = torch.finfo(values.dtype).eps * max(matrices.shape[-2:])
         floor = noise * values.detach().amax(-1, keepdim=True)
@@ -64,7 +65,7 @@ class NuclearNorm(Penalty):
 
     def prox(self, x: Tensor, step: float | Tensor) -> Tensor:
         """Singular values minus ``step·coef``, 0 below that."""
-        refuse_entry_steps(self, step)
+        check_joint_prox(self, x, step)
         matrices = self._matrices(x)
         lambd = step * fixed(self.coef)
         if matrices.numel() == 0:

@@ -11,6 +11,7 @@ from torch import Tensor
 from sparsact._common.errors import InputError
 from sparsact.penalties.base_penalty import Coefficient, Penalty, check_coefficient, fixed
 from sparsact.penalties.entry_metric import prox_of_modulus
+from sparsact.penalties.sharded_parameters import gather
 from sparsact.thresholds.arguments import accumulate_dtype, check_threshold, widen
 from sparsact.thresholds.complex_modulus import moduli
 
@@ -30,7 +31,7 @@ class SortedL1(Penalty):
     def __call__(self, x: Tensor) -> Tensor:
         """The penalty on `x`: a scalar."""
         levels = self._levels(self._length(x), x)
-        magnitudes = widen(moduli(x)).abs().movedim(self.dim, -1)
+        magnitudes = gather(widen(moduli(x)).abs()).movedim(self.dim, -1)
         ordered = magnitudes.sort(-1, descending=True).values
         return fixed(self.coef) * (ordered * levels).sum()
 
@@ -38,7 +39,7 @@ class SortedL1(Penalty):
         """Sorted magnitudes minus the levels, pooled until they do not increase, and unsorted."""
         if x.is_complex():
             return prox_of_modulus(self, x, step)
-        refuse_entry_steps(self, step)
+        check_joint_prox(self, x, step)
         levels = step * fixed(self.coef) * self._levels(self._length(x), x)
         wide = widen(x).movedim(self.dim, -1)
         ordered, places = wide.abs().sort(-1, descending=True)
@@ -72,7 +73,7 @@ class SLOPE(SortedL1):
 
     Raises:
         InputError: λ increase, or do not have the length of the dim; `q` is not in (0, 1). At a
-            prox: a step size per entry, for which there is no closed form.
+            prox: a step size per entry or a sharded weight.
 
     Example:
         >>> SLOPE(1.0, lambdas=[2.0, 1.0])(torch.tensor([1.0, -3.0]))
@@ -131,7 +132,7 @@ class OSCAR(SortedL1):
         exact, 0 at 0; where magnitudes are equal, one of the subgradients.
 
     Raises:
-        InputError: at a prox, a step size per entry, for which there is no closed form.
+        InputError: at a prox, a step size per entry or a sharded weight.
 
     Example:
         >>> OSCAR(1.0, pairwise=0.5)(torch.tensor([1.0, -3.0]))
@@ -155,8 +156,10 @@ class OSCAR(SortedL1):
         return 1 + self.pairwise * behind
 
 
-def refuse_entry_steps(penalty: Penalty, step: float | Tensor) -> None:
-    """Raise InputError if `step` has one size per entry."""
+def check_joint_prox(penalty: Penalty, x: Tensor, step: float | Tensor) -> None:
+    """Raise InputError if `x` is sharded or `step` has one size per entry."""
+    if hasattr(x, "full_tensor"):
+        raise InputError(f"{type(penalty).__name__} has no prox for a sharded weight")
     if isinstance(step, Tensor) and step.ndim:
         raise InputError(
             f"{type(penalty).__name__} has no prox in closed form when each entry has its own "
