@@ -177,6 +177,21 @@ def test_channel_dims_follow_the_layer_before() -> None:
     assert [site.channels for site in sites] == [5, 5, 7]
 
 
+def test_channel_dim_of_a_causal_convolution() -> None:
+    class Causal(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv1d(3, 6, 4, padding=3)
+            self.last = nn.Linear(6, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = F.silu(self.conv(x)[..., : x.shape[-1]])
+            return F.relu(self.last(x.mT)[:, 1:])
+
+    sites = sa.activations(Causal(), torch.ones(2, 3, 5))
+    assert [(site.shape, site.channel_dim) for site in sites] == [((2, 6, 5), 1), ((2, 4, 6), -1)]
+
+
 def test_what_cannot_be_seen_is_said() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit is deprecated, and still in use
@@ -621,6 +636,17 @@ def test_each_call_gets_its_own_replacement() -> None:
         found = {name: s.mean_magnitude for name, s in meter.compute().items()}
     assert found == expected
     assert {"relu.1.constant", "act.2.constant", "block.relu.constant"} <= set(model.state_dict())
+
+
+def test_a_shared_module_is_swapped_by_any_of_its_names() -> None:
+    act = nn.ReLU()
+    for name in ("0.1", "1.1"):
+        halves = (nn.Sequential(nn.Linear(4, 4), act) for _ in range(2))
+        model = nn.Sequential(*halves)
+        new = sa.swap(model, name, lambda old: nn.Tanh(), example_input=X)
+        assert list(new) == ["0.1"]
+        assert isinstance(model[1][1], nn.Tanh)
+        assert model[0][1] is model[1][1]
 
 
 def test_the_second_call_alone() -> None:

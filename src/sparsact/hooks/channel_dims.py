@@ -44,7 +44,9 @@ class ChannelDims:
     """Remembers where the layers of a forward put their channels.
 
     An activation has the channel dim of the last layer with an output of its shape: 1 after a
-    convolution or a batch norm, -1 after a linear layer or a layer norm.
+    convolution or a batch norm, -1 after a linear layer or a layer norm. If there is none, the last
+    layer counts whose output differs in one other dim only, such as a convolution whose padding was
+    cut off.
     """
 
     def __init__(self) -> None:
@@ -55,11 +57,19 @@ class ChannelDims:
         if isinstance(output, Tensor):
             dim = self._made_by(function, output.ndim)
             if dim is not None:
-                self._dims[tuple(output.shape)] = dim
+                shape = tuple(output.shape)
+                self._dims.pop(shape, None)  # the last noted is the last in order
+                self._dims[shape] = dim
 
     def of(self, activation: Tensor) -> int:
         """The channel dim of an activation; by its number of dims if no layer has its shape."""
-        return self._dims.get(tuple(activation.shape), guessed_channel_dim(activation))
+        shape = tuple(activation.shape)
+        if shape in self._dims:
+            return self._dims[shape]
+        for noted, dim in reversed(self._dims.items()):
+            if _differs_in_one_dim(noted, shape) and noted[dim] == shape[dim]:
+                return dim
+        return guessed_channel_dim(activation)
 
     @staticmethod
     def _made_by(function: Callable[..., Any], ndim: int) -> int | None:
@@ -68,6 +78,10 @@ class ChannelDims:
         if function in _CHANNELS_SECOND:
             return 1
         return LAST if function in _CHANNELS_LAST else None
+
+
+def _differs_in_one_dim(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    return len(one) == len(other) and sum(a != b for a, b in zip(one, other, strict=True)) == 1
 
 
 def guessed_channel_dim(activation: Tensor) -> int:

@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -109,6 +110,9 @@ def _swap_modules(model: nn.Module, pattern: CallPattern, factory: Factory) -> d
 def _swap_calls(
     model: nn.Module, pattern: CallPattern, factory: Factory, example_input: Any
 ) -> dict[str, nn.Module]:
+    first_names = {module: name for name, module in model.named_modules()}
+    wanted = {first_names[module]: module for module in pattern.modules.values()}
+    pattern = replace(pattern, modules=wanted)  # sites have the first of a module's names
     found = find_sites(model, example_input, pattern.modules)
     selected = [site for site in found if _selects(pattern, site)]
     if not selected:
