@@ -8,18 +8,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from sparsact.pruning.layer_rules import (
-    addmm,
-    baddbmm,
-    batch_norm,
-    convolution,
-    embedding,
-    group_norm,
-    layer_norm,
-    matmul,
-)
+from sparsact.pruning.convolution_rules import convolution
+from sparsact.pruning.norm_rules import batch_norm, group_norm, layer_norm
 from sparsact.pruning.operation import Operation, zero_where
 from sparsact.pruning.pointwise_rules import merged_labels, pointwise
+from sparsact.pruning.product_rules import addmm, baddbmm, embedding, matmul
 from sparsact.pruning.reduction_rules import along, reduce, resample
 from sparsact.pruning.units import NO_UNIT, uniform, varies
 
