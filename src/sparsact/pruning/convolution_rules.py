@@ -24,6 +24,9 @@ def convolution(operation: Operation) -> None:
     channels = operation.labels(x).movedim(1, -1).flatten(0, -2)
     constants = uniform(operation.values(x).movedim(1, -1).flatten(0, -2), [0])[0]
     edges = bool(operation.get("transposed")) or any(p != 0 for p in operation.get("padding"))
+    if weight.is_complex():
+        operation.fix(operation.labels(x), "is complex")
+        return
     side = _grouped if operation.get("groups") > 1 else _dense
     labels, values = side(
         operation, name, weight.detach().double().cpu(), channels, constants, edges

@@ -66,14 +66,23 @@ def _by_weight(
     note(
         operation, view.name, out_dim, 1 - out_dim, Read(constants, False, operation.place, offset)
     )
-    weight = matrix.detach().T.double()
-    values = affine(weight, weight.ne(0), constants)
+    weight = matrix.detach().T
+    if weight.is_complex():  # only 0 is followed through complex numbers
+        weight, constants = weight.abs(), zero_where(constants.eq(0))
+    values = affine(weight.double(), weight.ne(0), constants)
+    if out_dim == 1 and matrix.shape[0] < operation.trace.model.get_parameter(view.name).shape[0]:
+        whole = operation.trace.model.get_parameter(view.name)
+        values = zero_where(whole.eq(0).all(0).cpu())  # the part may depend on the input
     return rows.expand(x.shape[0], -1), values.expand(x.shape[0], -1)
 
 
 def _slot(operation: Operation, view: WeightView, dim: int, size: int) -> Tensor:
     whole = dict(operation.trace.model.named_parameters())[view.name]
     labels: Tensor = operation.units.slot(view.name, dim, whole.shape[dim])
+    if dim == 0 and size < whole.shape[0]:
+        unused = torch.zeros(whole.shape[0], dtype=torch.bool)
+        used = operation.trace.parts.setdefault(view.name, unused)
+        used[view.start : view.start + size] = True
     return labels.narrow(0, view.start, size) if dim == 0 else labels
 
 
