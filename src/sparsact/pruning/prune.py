@@ -73,8 +73,9 @@ def prune_zero_units(model: nn.Module, example_input: Any) -> PruningReport:
     The calls that a forward makes must not depend on the shape or values of its input: a layer that
     does not run on the example, such as an auxiliary head for training, is not cut to fit. If the
     forward reads values of a tensor in Python, or makes an empty tensor from the example, all units
-    are kept. So are parameters that share their memory with another parameter. Zero weights result from a group lasso with
-    :class:`sparsact.optim.Proximal`; :func:`sparsact.penalties.coupled_groups` finds the groups.
+    are kept. So are parameters that share their memory with another parameter. Zero weights result
+    from a group lasso with :class:`sparsact.optim.Proximal`;
+    :func:`sparsact.penalties.coupled_groups` finds the groups.
 
     Pruning runs on a copy. A second pass proves that each operation does the same with the units
     that stay. If the example input does not run, the model is unchanged. Hooks are
