@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsact.pruning.rounds import without
+from sparsact.pruning.shared_storage import parameters_that_share
 from sparsact.pruning.trace import Trace, trace
 from sparsact.pruning.units import NO_UNIT, Slot
 from sparsact.pruning.verdict import Verdict, slots_of
@@ -23,7 +24,10 @@ def coupled_slices(model: nn.Module, example: Any, readers: bool) -> tuple[list[
     Returns:
         the slices, and the reasons why other units cannot be removed.
     """
-    now = trace(copy.deepcopy(model).eval(), example)
+    must_stay = parameters_that_share(model)
+    now = trace(copy.deepcopy(model).eval(), example, must_stay)
+    if now.obstacle is not None:
+        return [], [now.obstacle]
     roots = now.units.roots(torch.arange(len(now.units)))
     families: dict[tuple[tuple[Slot, int], ...], list[int]] = {}
     for root in roots.unique().tolist():

@@ -1,6 +1,7 @@
 """Calling a model with its example input, and comparing what it returns."""
 
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -12,15 +13,29 @@ TOLERANCE = 1e-5
 
 
 def call(model: nn.Module, example: Any) -> list[Tensor]:
-    """Return the floating-point tensors among the outputs of the model."""
+    """Return the tensors among the outputs of the model."""
     if isinstance(example, Mapping):
         output = model(**example)
     elif isinstance(example, (tuple, list)):
         output = model(*example)
     else:
         output = model(example)
-    leaves = tree_leaves(output)
-    return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    return tensors_in(output)
+
+
+def tensors_in(tree: Any) -> list[Tensor]:
+    """Return all tensors in nested containers and in the attributes of other objects."""
+    found: dict[int, Tensor] = {}
+    seen: dict[int, Any] = {}
+    todo = list(tree_leaves(tree))
+    while todo:
+        leaf = todo.pop(0)
+        if isinstance(leaf, Tensor):
+            found[id(leaf)] = leaf
+        elif id(leaf) not in seen and not isinstance(leaf, (type, nn.Module, ModuleType)):
+            seen[id(leaf)] = leaf
+            todo += tree_leaves(getattr(leaf, "__dict__", {}))
+    return list(found.values())
 
 
 @torch.no_grad()
@@ -36,6 +51,10 @@ def are_equal(before: Sequence[Tensor], after: Sequence[Tensor]) -> bool:
     for old, new in zip(before, after, strict=True):
         if old.shape != new.shape:
             return False
+        if not (old.is_floating_point() or old.is_complex()):
+            if not old.equal(new):
+                return False
+            continue
         finite = old.isfinite()
         if finite.any():
             tolerance = max(TOLERANCE, 8 * torch.finfo(old.dtype).eps)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from sparsact.pruning.shadows import address
 from sparsact.pruning.units import NO_UNIT
 
 
@@ -69,6 +70,8 @@ class Operation:
         self.outputs: list[Tensor] = []
         self.shares_storage = False
         numbers = [leaf for leaf in leaves if isinstance(leaf, (float, int))]
+        if self.name == "lift_fresh":  # a tensor made from numbers in Python
+            numbers = [float(abs(n)) for n in self.tensors[0].flatten()[:1000].tolist()]
         whole = torch.Tag.pointwise in tags or self.name in {"full", "scalar_tensor", "fill_"}
         self.numbers = tuple(float(n) for n in numbers if whole or isinstance(n, float))
         known = [t for t in self.tensors if self.shadows.known(t)]
@@ -97,9 +100,10 @@ class Operation:
     def finish(self, out: Any) -> None:
         """Take the results."""
         self.outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
-        inputs = {tensor.untyped_storage().data_ptr() for tensor in self.tensors}
-        own = [tensor.untyped_storage().data_ptr() for tensor in self.outputs]
-        self.shares_storage = bool(own) and all(address in inputs for address in own)
+        inputs = {address(tensor) for tensor in self.tensors} - {0}
+        self.shares_storage = bool(self.outputs) and all(
+            address(tensor) in inputs for tensor in self.outputs
+        )
 
     def get(self, name: str, default: Any = None) -> Any:
         """The argument of this name."""
@@ -119,8 +123,12 @@ class Operation:
         self, labels: Tensor | None = None, values: Tensor | None = None, output: int = 0
     ) -> None:
         """Set the shadow of an output."""
-        if self.outputs:
-            self.shadows.set(self.outputs[output], labels, values)
+        if not self.outputs:
+            return
+        out = self.outputs[output]
+        if self.changes and values is not None and self.shadows.is_part(out):
+            values = nan_where_not(self.values(out).eq(values), values)  # the rest stays as it was
+        self.shadows.set(out, labels, values)
 
     def on(self, shadow: str, func: Any = None, **changed: Any) -> Tensor:
         """Run the operator on shadows (``"labels"`` or ``"values"``) instead of tensors."""

@@ -9,6 +9,17 @@ from sparsact.pruning.operation import Operation, nan_where_not, zero_where
 from sparsact.pruning.units import NO_UNIT, varies
 
 COUPLED = "it is coupled with something that cannot be made smaller"
+_FIXED_NUMBERS = {
+    "celu",
+    "elu",
+    "hardshrink",
+    "hardtanh",
+    "leaky_relu",
+    "softplus",
+    "softshrink",
+    "threshold",
+}
+"""Activations, whose numbers are settings."""
 _ARITHMETIC = {"add", "sub", "rsub", "mul", "div", "true_divide", "multiply", "divide"}
 
 
@@ -78,14 +89,11 @@ def _values(operation: Operation, operand: object) -> Tensor:
 
 def _of_one(operation: Operation, name: str) -> Tensor | None:
     values = operation.values(operation.tensors[0])
-    if torch.Tag.nondeterministic_seeded in operation.func.tags or values.isnan().all():
+    if values.isnan().all():
         return None
-    if name in {"clone", "to_copy", "_to_copy"}:
-        return values
     if name in {"fill", "masked_fill"}:
         return None
     if name in _ARITHMETIC:
-        # a number in Python may depend on the shape, as in a mean by hand: only 0 is safe
         scale = name in {"mul", "multiply"} or (
             name in {"div", "true_divide", "divide"} and isinstance(operation.get("self"), Tensor)
         )
@@ -101,9 +109,18 @@ def _of_several(operation: Operation) -> Tensor | None:
 
 
 def _computed(operation: Operation, known: Tensor) -> Tensor | None:
-    if not operation.outputs[0].is_floating_point():
+    if not all(t.is_floating_point() for t in (*operation.tensors, operation.outputs[0])):
         return None
-    return nan_where_not(known, operation.on("values"))
+    if torch.Tag.nondeterministic_seeded in operation.func.tags:
+        return None
+    values = operation.on("values")
+    if any(operation.numbers) and operation.name.rstrip("_") not in _FIXED_NUMBERS:
+        # a number in Python may depend on the shape, as in a mean by hand: only 0 is safe
+        zeros = torch.stack(
+            [operation.values(t).eq(0).expand(values.shape) for t in operation.tensors]
+        )
+        known = zeros.all(0) & values.eq(0)
+    return nan_where_not(known, values)
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import nn
 
 from sparsact.pruning.model_calls import count_flops
 from sparsact.pruning.rounds import Rounds
+from sparsact.pruning.shared_storage import parameters_that_share
 
 _SIZES = (
     "in_features",
@@ -20,6 +21,8 @@ _SIZES = (
     "num_parameters",
     "embedding_dim",
     "groups",
+    "nf",
+    "nx",
 )
 
 
@@ -67,9 +70,12 @@ def prune_zero_units(model: nn.Module, example_input: Any) -> PruningReport:
     edges of a convolution that pads with zeros, in sums, or times a number; modules that rely on a
     fixed size; a layer's last unit.
 
-    The calls that a forward makes must not depend on the shape or values of its input. If it reads
-    values of a tensor in Python, all units are kept. Zero weights result from a group lasso with
-    :class:`sparsact.optim.Proximal`; :func:`sparsact.penalties.coupled_groups` finds the groups.
+    The calls that a forward makes must not depend on the shape or values of its input: a layer that
+    does not run on the example, such as an auxiliary head for training, is not cut to fit. If the
+    forward reads values of a tensor in Python, or makes an empty tensor from the example, all units
+    are kept. So are parameters that share their memory with another parameter. Zero weights result
+    from a group lasso with :class:`sparsact.optim.Proximal`;
+    :func:`sparsact.penalties.coupled_groups` finds the groups.
 
     Pruning runs on a copy. A second pass proves that each operation does the same with the units
     that stay. If the example input does not run, the model is unchanged. Hooks are
@@ -99,7 +105,7 @@ def prune_zero_units(model: nn.Module, example_input: Any) -> PruningReport:
         one another.
     """
     original = copy.deepcopy(model).eval()
-    rounds = Rounds(copy.deepcopy(original), example_input)
+    rounds = Rounds(copy.deepcopy(original), example_input, parameters_that_share(model))
     rounds.run()
     report = PruningReport(
         removed=rounds.removed,
@@ -120,13 +126,15 @@ def _count_parameters(model: nn.Module) -> int:
 @torch.no_grad()
 def _take_over(model: nn.Module, pruned: nn.Module) -> None:
     """Copy the tensors and sizes that differ from the pruned copy into `model`."""
+    made: dict[int, nn.Parameter] = {}  # a parameter held by several modules stays one
     for name, smaller in pruned.named_modules():
         module = model.get_submodule(name)
         for key, new in smaller.named_parameters(recurse=False):
             old = getattr(module, key)
             if old is None or old.shape != new.shape:
                 trains = old is None or old.requires_grad
-                setattr(module, key, nn.Parameter(new.detach().clone(), trains))
+                fresh = nn.Parameter(new.detach().clone(), trains)
+                setattr(module, key, made.setdefault(id(new), fresh))
             elif not old.equal(new):
                 old.copy_(new)
         for key, buffer in smaller.named_buffers(recurse=False):

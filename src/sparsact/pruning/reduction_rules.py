@@ -62,7 +62,9 @@ def resample(operation: Operation) -> None:
         operation.fix(labels, "mixes its units")
     padding = operation.get("padding", 0)
     padded = any(padding) if isinstance(padding, (tuple, list)) else padding != 0
-    if operation.name.startswith("avg_pool") and (padded or operation.get("ceil_mode", False)):
+    if operation.name.startswith("avg_pool") and (
+        padded or operation.get("ceil_mode", False) or operation.get("divisor_override") is not None
+    ):
         values = zero_where(values.eq(0))
     for dim in dims:
         labels = labels.narrow(dim, 0, 1)

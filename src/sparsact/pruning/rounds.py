@@ -1,6 +1,7 @@
 """Removing units in rounds, until none is left to remove."""
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -48,14 +49,15 @@ class Rounds:
     Args:
         model: the copy, in eval mode; `model` afterwards is the smaller one.
         example: the example input.
+        must_stay: parameter → why it must keep its size.
 
     Attributes:
         removed: layer → number of removed units.
         kept: layer → why some of its zero units were not removed.
     """
 
-    def __init__(self, model: nn.Module, example: Any) -> None:
-        self.model, self.example = model, example
+    def __init__(self, model: nn.Module, example: Any, must_stay: Mapping[str, str]) -> None:
+        self.model, self.example, self.must_stay = model, example, must_stay
         self.before = call_without_gradient(model, example)
         self.removed: dict[str, int] = {}
         self.kept: dict[str, str] = {}
@@ -87,10 +89,10 @@ class Rounds:
 
     def _round(self) -> bool:
         """Remove all units that can be removed now; return whether there were any."""
-        now = trace(self.model, self.example)
+        now = trace(self.model, self.example, self.must_stay)
         verdict = judge(now)
         if self._add_biases(now, verdict):
-            now = trace(self.model, self.example)
+            now = trace(self.model, self.example, self.must_stay)
             verdict = judge(now)
         self.kept = layers_not_followed(now)
         families: dict[Family, list[int]] = {}

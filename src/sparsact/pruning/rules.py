@@ -8,18 +8,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from sparsact.pruning.layer_rules import (
-    addmm,
-    baddbmm,
-    batch_norm,
-    convolution,
-    embedding,
-    group_norm,
-    layer_norm,
-    matmul,
-)
-from sparsact.pruning.operation import Operation, zero_where
+from sparsact.pruning.convolution_rules import convolution
+from sparsact.pruning.norm_rules import batch_norm, group_norm, layer_norm
+from sparsact.pruning.operation import Operation, nan_where_not, zero_where
 from sparsact.pruning.pointwise_rules import merged_labels, pointwise
+from sparsact.pruning.product_rules import addmm, baddbmm, embedding, matmul
 from sparsact.pruning.reduction_rules import along, reduce, resample
 from sparsact.pruning.units import NO_UNIT, uniform, varies
 
@@ -47,34 +40,41 @@ def create(operation: Operation) -> None:
     """A new tensor of a fixed shape; only the value 0 is taken for a constant."""
     value = operation.get("fill_value", operation.get("s"))
     zero = "zeros" in operation.name or (isinstance(value, (int, float)) and value == 0)
+    zero = zero and operation.outputs[0].ndim == 0  # others may be written to in part
     like = operation.tensors[0] if operation.name.endswith("_like") else None
     labels = None if like is None else operation.labels(like)
     operation.write(labels, torch.tensor(0.0) if zero else None)
 
 
 def fill(operation: Operation) -> None:
-    """One value for all entries, in place."""
+    """One value for all entries, in place; how many these are may depend on the input."""
     value = operation.get("value", 0)
     zero = isinstance(value, (int, float)) and value == 0
     if isinstance(value, Tensor):
         zero = bool(operation.values(value).eq(0).all())
     labels = operation.labels(operation.tensors[0]).clone()
-    operation.write(labels, torch.tensor(0.0) if zero else None)
+    old = operation.values(operation.tensors[0])
+    operation.write(labels, zero_where(old.eq(0)) if zero else None)
 
 
 def same_shape(operation: Operation) -> None:
     """A copy."""
     x = operation.tensors[0]
-    operation.write(operation.labels(x), operation.values(x))
+    values = operation.values(x)
+    if not operation.outputs[0].is_floating_point():
+        values = zero_where(values.eq(0))
+    operation.write(operation.labels(x), values)
 
 
 def copy_in_place(operation: Operation) -> None:
     """``copy_``: the entries of another tensor."""
     to, source = operation.get("self"), operation.get("src")
     labels = operation.labels(source).expand(to.shape)
-    if not operation.units.free(labels).any():
+    if operation.labels(to).any() or not operation.units.free(labels).any():
         labels = merged_labels(operation, [to, source], to.shape).clone()
-    operation.write(labels, operation.values(source).expand(to.shape).clone())
+    # another size of the input may write to a part only
+    values, old = operation.values(source).expand(to.shape), operation.values(to)
+    operation.write(labels, nan_where_not(old.eq(values), values))
 
 
 def move(operation: Operation) -> None:
@@ -95,20 +95,22 @@ def pad_with_own(operation: Operation) -> None:
 
 
 def pad_with_constant(operation: Operation) -> None:
-    """Padding with a number; a constant other than 0 is not the same at the border."""
+    """Padding with a number, which is then found at the border only, or adds units."""
     x, pad = operation.get("self"), operation.get("pad")
-    value = operation.get("value", 0)
-    dims = [x.ndim - 1 - index // 2 for index, size in enumerate(pad) if size != 0]
-    labels = operation.labels(x)
-    if any(varies(operation.units.free(labels), dim) for dim in dims):
-        padded = operation.on("labels", lambda x, pad, *_: torch.constant_pad_nd(x, pad, NO_UNIT))
-    else:
-        for dim in dims:
-            labels = labels.narrow(dim, 0, 1)
-        padded = labels.expand(operation.outputs[0].shape)
-    zero = operation.values(x).eq(0)
-    zero = torch.constant_pad_nd(zero.double(), pad, float(value == 0)).bool()
-    operation.write(padded, zero_where(zero))
+    labels, zero = operation.labels(x), operation.values(x).eq(0)
+    by_dim = {x.ndim - 1 - i // 2: pad[i : i + 2] for i in range(0, len(pad), 2)}
+    of_units: list[int] = []
+    for dim in reversed(range(x.ndim)):
+        sizes = list(by_dim.get(dim, (0, 0)))
+        if any(sizes) and not varies(operation.units.free(labels), dim):
+            labels, zero = labels.narrow(dim, 0, 1), zero.all(dim, keepdim=True)
+            sizes = [0, 0]
+        of_units += sizes
+    is_zero = operation.get("value", 0) == 0
+    labels = torch.constant_pad_nd(labels, of_units, NO_UNIT)
+    zero = torch.constant_pad_nd(zero.double(), of_units, 1.0).bool() & is_zero
+    shape = operation.outputs[0].shape
+    operation.write(labels.expand(shape), zero_where(zero.expand(shape)))
 
 
 def index(operation: Operation) -> None:

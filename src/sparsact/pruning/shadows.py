@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sparsact.pruning.units import NO_UNIT, Units
+from sparsact.pruning.units import NO_UNIT, Units, uniform
 
 
 class Shadow(NamedTuple):
@@ -51,23 +51,24 @@ class Shadows:
         self._of: dict[int, Shadow] = {}
         self._held: dict[int, tuple[str, Tensor, bool]] = {}
         for name, tensor in model.named_parameters():
-            self._held[_address(tensor)] = name, tensor.detach(), True
+            self._held[address(tensor)] = name, tensor.detach(), True
         for name, buffer in model.named_buffers():
-            self._held.setdefault(_address(buffer), (name, buffer.detach(), False))
+            self._held.setdefault(address(buffer), (name, buffer.detach(), False))
         self.from_input: set[int] = set()
+        self._parts: dict[int, Tensor] = {}
 
     def held(self, tensor: Tensor) -> str | None:
         """The name of the whole parameter or buffer that this tensor is, in any shape."""
-        name, whole, _ = self._held.get(_address(tensor), (None, tensor, False))
+        name, whole, _ = self._held.get(address(tensor), (None, tensor, False))
         return name if tensor.numel() == whole.numel() else None
 
     def held_name(self, tensor: Tensor) -> str | None:
         """The name of the parameter or buffer of which this tensor is a view."""
-        return self._held.get(_address(tensor), (None,))[0]
+        return self._held.get(address(tensor), (None,))[0]
 
     def weight_view(self, matrix: Tensor) -> WeightView | None:
         """The parameter of which a matrix is a view, if it is one."""
-        name, whole, is_parameter = self._held.get(_address(matrix), ("", matrix, False))
+        name, whole, is_parameter = self._held.get(address(matrix), ("", matrix, False))
         if not is_parameter or whole.ndim != 2 or not whole.is_contiguous():
             return None
         offset = int(matrix.storage_offset()) - int(whole.storage_offset())
@@ -89,7 +90,7 @@ class Shadows:
         shadow = self._shadow(tensor)
         if shadow is None:
             return torch.full((), torch.nan, dtype=torch.float64).expand(tensor.shape)
-        held = self._held.get(_address(tensor))
+        held = self._held.get(address(tensor))
         values = _like(shadow.values, tensor)
         if held is not None and tensor.numel() < held[1].numel():
             return torch.full_like(values, torch.nan)  # which part it is may depend on the input
@@ -97,17 +98,27 @@ class Shadows:
 
     def known(self, tensor: Tensor) -> bool:
         """Whether the tensor has a shadow."""
-        return _address(tensor) in self._of
+        return address(tensor) in self._of
 
     def set(self, tensor: Tensor, labels: Tensor | None, values: Tensor | None) -> None:
         """Write what is known about a tensor; None: no unit, no constant."""
-        if _address(tensor) == 0:
+        if address(tensor) == 0:
             return
         shadow = self._shadow(tensor)
         if shadow is None:
-            shadow = self._of[_address(tensor)] = _empty_shadow(tensor)
+            shadow = self._of[address(tensor)] = _empty_shadow(tensor)
         _like(shadow.labels, tensor).copy_(torch.tensor(NO_UNIT) if labels is None else labels)
-        _like(shadow.values, tensor).copy_(torch.tensor(torch.nan) if values is None else values)
+        known = torch.tensor(torch.nan) if values is None else values
+        known = known.masked_fill(known.isinf(), torch.nan)
+        _like(shadow.values, tensor).copy_(known)
+
+    def mark_part(self, tensor: Tensor) -> None:
+        """Note that a tensor is a view of a part of another one."""
+        self._parts[id(tensor)] = tensor
+
+    def is_part(self, tensor: Tensor) -> bool:
+        """Whether a tensor is a view that may leave out entries at another size of the input."""
+        return id(tensor) in self._parts
 
     def forget_values(self, tensor: Tensor) -> None:
         """Forget the constants of the whole storage of a tensor."""
@@ -117,20 +128,20 @@ class Shadows:
 
     def depends_on_input(self, tensor: Tensor) -> bool:
         """Whether a tensor was computed from an input of the model."""
-        return _address(tensor) in self.from_input
+        return address(tensor) in self.from_input
 
     def mark_input(self, tensor: Tensor) -> None:
         """Note that a tensor depends on an input of the model."""
-        if _address(tensor) and _address(tensor) not in self._held:
-            self.from_input.add(_address(tensor))
-            if _address(tensor) not in self._of:
-                self._of[_address(tensor)] = _empty_shadow(tensor)
+        if address(tensor) and address(tensor) not in self._held:
+            self.from_input.add(address(tensor))
+            if address(tensor) not in self._of:
+                self._of[address(tensor)] = _empty_shadow(tensor)
 
     def _shadow(self, tensor: Tensor) -> Shadow | None:
-        address = _address(tensor)
-        if address not in self._of and address in self._held:
-            self._of[address] = self._of_held(*self._held[address])
-        shadow = self._of.get(address)
+        place = address(tensor)
+        if place not in self._of and place in self._held:
+            self._of[place] = self._of_held(*self._held[place])
+        shadow = self._of.get(place)
         if shadow is not None and shadow.itemsize != tensor.element_size():
             self.units.fix(shadow.labels, "it is reinterpreted as another dtype")
             return None
@@ -141,14 +152,17 @@ class Shadows:
         shadow = _empty_shadow(tensor)
         if not tensor.is_floating_point():
             return shadow
+        long_dim = None
         long = [dim for dim, size in enumerate(tensor.shape) if size > 1]
         if long:
-            dim = long[0] if len(long) == 1 else 1 if tensor.ndim == 4 else tensor.ndim - 1
-            shape = [-1 if d == dim else 1 for d in range(tensor.ndim)]
-            labels = self.units.slot(name, dim, tensor.shape[dim]).reshape(shape)
+            long_dim = long[0] if len(long) == 1 else 1 if tensor.ndim == 4 else tensor.ndim - 1
+            shape = [-1 if d == long_dim else 1 for d in range(tensor.ndim)]
+            labels = self.units.slot(name, long_dim, tensor.shape[long_dim]).reshape(shape)
             _like(shadow.labels, tensor).copy_(labels)
         if is_parameter:
-            _like(shadow.values, tensor).copy_(tensor)
+            others = [d for d, size in enumerate(tensor.shape) if size > 1 and d != long_dim]
+            # a part along another dim may depend on the input: only equal values are constants
+            _like(shadow.values, tensor).copy_(uniform(tensor.double().cpu(), others))
         return shadow
 
 
@@ -164,7 +178,10 @@ def _empty_shadow(tensor: Tensor) -> Shadow:
     )
 
 
-def _address(tensor: Tensor) -> int:
+def address(tensor: Tensor) -> int:
+    """The address of the storage; 0 for a tensor that has none, such as a sparse one."""
+    if tensor.layout != torch.strided:
+        return 0
     return tensor.untyped_storage().data_ptr()
 
 

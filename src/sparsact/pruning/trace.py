@@ -1,8 +1,9 @@
 """Following the units of a model through one forward of its example input."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -10,16 +11,28 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from sparsact.pruning.model_calls import call_without_gradient
+from sparsact.pruning.model_calls import call_without_gradient, tensors_in
 from sparsact.pruning.operation import Operation, Weight
 from sparsact.pruning.rules import RULES, pointwise, unknown
 from sparsact.pruning.shadows import Shadows
-from sparsact.pruning.threshold_calls import elementwise_thresholds, threshold_call
 from sparsact.pruning.units import Units
+from sparsact.pruning.whole_calls import circular_pad, elementwise_thresholds, threshold_call
 
 _LEAVE_TORCH = {"numpy", "__array__", "tolist", "data_ptr", "__dlpack__"}
+_READ_VALUES = {"_local_scalar_dense", "equal", "nonzero", "masked_select", "_unique2"}
+_WHOLE_VIEWS = {
+    "_reshape_alias",
+    "_unsafe_view",
+    "detach",
+    "lift_fresh",
+    "permute",
+    "squeeze",
+    "t",
+    "transpose",
+    "unsqueeze",
+    "view",
+}
 
 
 @dataclass
@@ -44,6 +57,8 @@ class Trace:
         steps: the operations in their order.
         lost: label → where its value stopped to be one constant.
         obstacle: why no unit at all may be removed.
+        used: the parameters and buffers that an operation took.
+        parts: weight used in parts → which of its rows were used.
     """
 
     model: nn.Module
@@ -53,26 +68,67 @@ class Trace:
     steps: list[Step] = field(default_factory=list)
     lost: dict[int, str] = field(default_factory=dict)
     obstacle: str | None = None
+    used: set[str] = field(default_factory=set)
+    parts: dict[str, Tensor] = field(default_factory=dict)
+
+    def values_are_read(self, place: str, tensors: Sequence[Tensor]) -> None:
+        """Note that Python may branch on values; those computed from an input are an obstacle."""
+        if any(map(self.shadows.depends_on_input, tensors)):
+            self.obstacle = (
+                f"{place} reads the value of a tensor in Python: the forward may take "
+                "another way for another input"
+            )
 
 
-def trace(model: nn.Module, example: Any) -> Trace:
-    """Follow the units of `model`, which is in eval mode, through a forward of `example`."""
+def trace(
+    model: nn.Module, example: Any, must_stay: Mapping[str, str] = MappingProxyType({})
+) -> Trace:
+    """Follow the units of `model`, which is in eval mode, through a forward of `example`.
+
+    Args:
+        model: the model.
+        example: its example input.
+        must_stay: parameter → why it must keep its size.
+    """
     units = Units()
     result = Trace(model, units, Shadows(model, units))
-    for leaf in tree_leaves(example):
-        if isinstance(leaf, Tensor):
-            result.shadows.mark_input(leaf)
+    for leaf in tensors_in(example):
+        result.shadows.mark_input(leaf)
     mode = _Follow(result)
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # its one operation hides the parts
     try:
-        with _places(model, mode), sdpa_kernel(SDPBackend.MATH), mode, _WatchExits(result):
+        with (
+            torch.compiler.set_stance("force_eager"),  # the mode does not see compiled parts
+            _places(model, mode),
+            sdpa_kernel(SDPBackend.MATH),
+            mode,
+            _WatchExits(mode),
+        ):
             outputs = call_without_gradient(model, example)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     for output in outputs:
         units.fix(result.shadows.labels(output), "its units are outputs of the model")
+    for (name, dim), labels in units.slots.items():
+        if name in must_stay:
+            units.fix(labels, must_stay[name])
+        if dim == 0 and name in result.parts:
+            units.fix(labels[~result.parts[name]], f"the example does not use all rows of {name}")
     return result
+
+
+def layers_that_did_not_run(trace: Trace) -> list[str]:
+    """The names of layers whose parameters no operation took."""
+    return [
+        name
+        for name, module in trace.model.named_modules()
+        if not any(True for _ in module.children())
+        and any(True for _ in module.parameters(recurse=False))
+        and not any(
+            trace.shadows.held_name(p) in trace.used for p in module.parameters(recurse=False)
+        )
+    ]
 
 
 class _Follow(TorchDispatchMode):
@@ -107,17 +163,27 @@ class _Follow(TorchDispatchMode):
 
     def _apply(self, operation: Operation) -> None:
         name = operation.name
+        self.result.used |= {
+            held for t in operation.tensors if (held := self.result.shadows.held_name(t))
+        }
+        if name in _READ_VALUES:
+            self.result.values_are_read(self.place, operation.tensors)
         if name == "_local_scalar_dense":
-            if any(map(self.result.shadows.depends_on_input, operation.tensors)):
-                self.result.obstacle = (
-                    f"{self.place} reads the value of a tensor in Python: the forward may take "
-                    "another way for another input"
-                )
             return
+        if any(out.numel() == 0 and out.ndim > 1 for out in operation.outputs):
+            self.result.obstacle = (
+                f"{operation.text} makes an empty tensor, so that the example input does not show "
+                "what becomes of its entries: give a larger example input"
+            )
         if operation.shares_storage and not operation.changes:
             operation.pass_on_dependence()
+            if name == "lift_fresh":
+                self.record(operation)
+            if name not in _WHOLE_VIEWS or any(map(self.result.shadows.is_part, operation.tensors)):
+                for out in operation.outputs:
+                    self.result.shadows.mark_part(out)
             return
-        is_pointwise = torch.Tag.pointwise in operation.func.tags
+        is_pointwise = torch.Tag.pointwise in operation.func.tags and bool(operation.outputs)
         RULES.get(name, pointwise if is_pointwise else unknown)(operation)
         operation.pass_on_dependence()
         self.record(operation)
@@ -140,9 +206,9 @@ class _Follow(TorchDispatchMode):
 class _WatchExits(TorchFunctionMode):
     """Keeps the units of a tensor whose values leave torch."""
 
-    def __init__(self, result: Trace) -> None:
+    def __init__(self, mode: _Follow) -> None:
         super().__init__()
-        self.result = result
+        self.mode, self.result = mode, mode.result
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -151,6 +217,9 @@ class _WatchExits(TorchFunctionMode):
         if name in _LEAVE_TORCH and args and isinstance(args[0], Tensor):
             labels = self.result.shadows.labels(args[0])
             self.result.units.fix(labels, f"its values leave torch by {name}()")
+            self.result.values_are_read(self.mode.place, args[:1])
+        if name == "pad" and "circular" in (*args, *(kwargs or {}).values()):
+            return circular_pad(func, args, kwargs or {}, self.mode)
         return func(*args, **(kwargs or {}))
 
 

@@ -8,13 +8,14 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from sparsact.pruning.operation import Read, Weight
-from sparsact.pruning.trace import Trace
+from sparsact.pruning.trace import Trace, layers_that_did_not_run
 from sparsact.pruning.units import NO_UNIT, Slot
 
 EDGES = (
     "reads a constant that is not 0 and pads with zeros, so that the edges would differ: make the "
     "biases of these units zero too"
 )
+MIXED = "its zero units can be removed only together with units that are not zero"
 LAST = "a layer keeps at least one unit"
 
 
@@ -67,7 +68,19 @@ def judge(trace: Trace) -> Verdict:
             removable.append(root)
         elif dead[root]:
             kept[root] = _with_sharing(trace, root, reason or _lost(trace, root, roots, why))
+    for root in _mixed(trace, zero_rows & is_row, roots):
+        kept.setdefault(root, trace.obstacle or trace.units.fixed.get(root) or MIXED)
     return Verdict(removable, kept, constants)
+
+
+def _mixed(trace: Trace, zero: Tensor, roots: Tensor) -> list[int]:
+    """Roots that couple zero rows of a weight with rows of the same weight that are not zero."""
+    mixed: set[int] = set()
+    for weight in trace.weights.values():
+        rows = trace.units.slots[weight.name, weight.out_dim]
+        zeros, others = (set(roots[rows[mask]].tolist()) for mask in (zero[rows], ~zero[rows]))
+        mixed |= zeros & others
+    return sorted(mixed - {NO_UNIT})
 
 
 def _roots(trace: Trace) -> Tensor:
@@ -88,7 +101,7 @@ def _columns(trace: Trace, weight: Weight) -> tuple[Tensor, Tensor, Tensor]:
         earlier = constants[part]
         same = earlier.isnan() | (earlier == values)
         folds = ~values.isnan() & same & can_fold & (not read.edges)
-        absorbed[part] &= values.eq(0) | folds
+        absorbed[part] &= same & (values.eq(0) | folds)
         constants[part] = torch.where(values.isnan(), earlier, values)
     return absorbed | unread, known | unread, constants.masked_fill(unread, 0.0)
 
@@ -189,15 +202,18 @@ def _any(condition: Tensor, roots: Tensor) -> Tensor:
 
 
 def layers_not_followed(trace: Trace) -> dict[str, str]:
-    """Layers with zero units whose weight no operation used as a whole parameter."""
+    """Layers with zero units that did not run, or whose weight was changed before its use."""
     kept = {}
+    idle = layers_that_did_not_run(trace)
     for name, module in trace.model.named_modules():
         if isinstance(module, (nn.Linear, _ConvNd)) and f"{name}.weight" not in trace.weights:
             weight = module.weight.detach()
             by_unit = weight.transpose(0, int(getattr(module, "transposed", False)))
             if by_unit.flatten(1).eq(0).all(1).any():
                 kept[name] = (
-                    f"the weight of {name!r} is parametrized, or the forward does not use it as "
-                    "a layer does"
+                    f"{name!r} did not run on the example"
+                    if name in idle
+                    else f"the forward computes with a changed weight of {name!r}, as a "
+                    "parametrization or autocast does"
                 )
     return kept

@@ -1,4 +1,4 @@
-"""This library's thresholds as single operations, with their λ per channel."""
+"""Calls followed as one operation: circular padding, and this library's thresholds."""
 
 from typing import Any
 
@@ -41,6 +41,28 @@ def threshold_call(module: Any, mode: Any) -> Any:
         return result
 
     return run
+
+
+def circular_pad(func: Any, args: Any, kwargs: Any, mode: Any) -> Tensor:
+    """``F.pad(…, mode="circular")``: entries of the tensor itself, and nothing else."""
+    if mode.paused:
+        result: Tensor = func(*args, **kwargs)
+        return result
+    given = list(args)
+    x = given.pop(0) if given else kwargs["input"]
+    kwargs = {key: value for key, value in kwargs.items() if key != "input"}
+    mode.paused = True
+    try:
+        operation = Operation(mode.result, None, (x,), {}, mode.place)
+        operation.name = "pad"
+        operation.outputs = [func(x, *given, **kwargs)]
+        labels = func(operation.labels(x), *given, **kwargs)
+        operation.write(labels, func(operation.values(x), *given, **kwargs))
+        operation.pass_on_dependence()
+        mode.record(operation)
+    finally:
+        mode.paused = False
+    return operation.outputs[0]
 
 
 def _follow(module: Any, forward: Any, args: Any, kwargs: Any, result: Tensor, mode: Any) -> None:
