@@ -44,7 +44,7 @@ def in_backward() -> bool:
 
 def is_made_into_a_program() -> bool:
     """Whether a forward runs on behalf of ``torch.export`` or ``torch.jit.trace``."""
-    return torch.compiler.is_exporting() or torch.jit.is_tracing()
+    return torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None
 
 
 def shared_parameters(model: nn.Module) -> set[int]:
