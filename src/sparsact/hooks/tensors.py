@@ -44,8 +44,7 @@ def in_backward() -> bool:
 
 def is_made_into_a_program() -> bool:
     """Whether a forward runs on behalf of ``torch.export`` or ``torch.jit.trace``."""
-    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    return bool(torch.compiler.is_exporting() or tracing)
+    return torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None
 
 
 def shared_parameters(model: nn.Module) -> set[int]:
