@@ -44,6 +44,6 @@ def calls_functions(name: str, module: nn.Module) -> bool:
     kind = type(module)
     if isinstance(module, (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)):
         return True
-    if kind.__module__.startswith(("torch.nn.", "torch.jit.", "sparsact.")):
+    if kind.__module__.startswith(("torch.nn.", "torch.jit.")):
         return False
     return not is_activation_module(name, module)
