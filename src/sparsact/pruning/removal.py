@@ -74,7 +74,7 @@ def _set_sizes(module: nn.Module, new: Tensor, old: Tensor) -> None:
         sizes = (new.shape[0], new.shape[1] * module.groups)
         module.out_channels, module.in_channels = sizes[::-1] if module.transposed else sizes
     if {"nx", "nf"} <= vars(module).keys():  # the linear layer of GPT-2, weight (inputs, outputs)
-        module.nx, module.nf = new.shape
+        vars(module).update(nx=new.shape[0], nf=new.shape[1])
     for kind, names in _SIZES.items():
         if isinstance(module, kind):
             for size, count in zip(names, new.shape, strict=True):
