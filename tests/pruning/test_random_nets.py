@@ -27,7 +27,7 @@ class Conv(nn.Module):
         self.act = activation(rng, 1)
         self.second = nn.Conv2d(C, C, 3, padding=pad, groups=groups, padding_mode=mode)
         self.last = nn.Conv2d(C, C, 1)
-        self.residual, self.pad = rng.random() < 0.5, pad
+        self.residual, self.pad = rng.random() < 0.8, pad
 
     def forward(self, x):
         y = self.second(self.act(self.norm(self.first(x))))
@@ -160,6 +160,8 @@ class Tokens(nn.Module):
 def zero_units(model, rng):
     """Zero random rows, columns, biases and γ, β; some of them together."""
     for module in model.modules():
+        if module in (model.head, model.stem):
+            continue  # without it, the output would often be constant
         share = rng.choice([0.0, 0.2, 0.4])
         for parameter in module.parameters(recurse=False):
             with torch.no_grad():
@@ -206,7 +208,7 @@ def test_equal_outputs_or_kept_with_a_reason(kind):
             with torch.no_grad():
                 expected, found = original(*unseen), model(*unseen)
                 elsewhere = original(2 - unseen[0], unseen[1])
-            varied += not torch.allclose(elsewhere, expected, rtol=1e-3, atol=1e-4)
+            varied += not torch.allclose(elsewhere, expected, rtol=1e-4, atol=1e-4)
             torch.testing.assert_close(
                 found,
                 expected,
