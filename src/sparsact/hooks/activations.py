@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from sparsact._common.errors import InputError
 from sparsact.hooks.activation_functions import is_seen_when_compiled, name_of_call
@@ -22,6 +21,7 @@ from sparsact.hooks.call_kinds import (
 )
 from sparsact.hooks.call_sites import CallSite, CallSites
 from sparsact.hooks.channel_dims import ChannelDims
+from sparsact.hooks.function_mode import FunctionMode
 from sparsact.hooks.taps import Taps
 from sparsact.hooks.tensors import first_tensor
 
@@ -127,7 +127,7 @@ class _Recorder:
     """Records the activations of one forward."""
 
     def __init__(self, model: nn.Module, others: Mapping[str, nn.Module]) -> None:
-        self.mode = _Mode(self)
+        self.mode = FunctionMode(self)
         self.taps = Taps({}, lambda name, x: None)
         self._records: dict[tuple[str, int], _Record] = {}
         self._numbers: dict[str, int] = {}
@@ -144,7 +144,7 @@ class _Recorder:
         for (base, number), record in self._records.items():
             yield record.site(base, number)
 
-    def see_function(
+    def call(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Compute a call of a function of torch, and record it if it is an activation."""
@@ -196,21 +196,6 @@ class _Recorder:
                 activation, call, channel_dim, shape, output.dtype, seen_when_compiled
             )
         self._records[key].add(output)
-
-
-class _Mode(TorchFunctionMode):
-    def __init__(self, recorder: _Recorder) -> None:
-        super().__init__()
-        self._recorder = recorder
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        return self._recorder.see_function(func, args, kwargs or {})
 
 
 def _with_options(

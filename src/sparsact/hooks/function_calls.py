@@ -17,6 +17,7 @@ from torch.utils import checkpoint
 
 from sparsact.hooks.activation_functions import name_of_call
 from sparsact.hooks.direct_forward import direct_forward
+from sparsact.hooks.function_mode import FunctionMode
 from sparsact.hooks.per_thread import PerThread
 
 
@@ -62,7 +63,7 @@ class FunctionCalls:
         self.on_call = on_call
         self.owners = owners
         self.on_direct = on_direct
-        self._mode = _Mode(self)
+        self._mode = FunctionMode(self)
         self._running = _Running()
 
     def enter(self, owner: str | None) -> None:
@@ -122,32 +123,19 @@ def _push_below(mode: TorchFunctionMode, count: int) -> None:
         _push_mode(other)
 
 
-class _Mode(TorchFunctionMode):
-    def __init__(self, calls: FunctionCalls) -> None:
-        super().__init__()
-        self.calls = calls
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        return self.calls.call(func, args, kwargs or {})
-
-
 @contextmanager
 def without_function_calls() -> Iterator[None]:
     """In this block, no function call is passed anywhere."""
-    modes = [mode for mode in _get_current_function_mode_stack() if isinstance(mode, _Mode)]
-    for mode in modes:
-        mode.calls.enter(None)
+    modes = _get_current_function_mode_stack()
+    receivers = [mode.receiver for mode in modes if isinstance(mode, FunctionMode)]
+    paused = [calls for calls in receivers if isinstance(calls, FunctionCalls)]
+    for calls in paused:
+        calls.enter(None)
     try:
         yield
     finally:
-        for mode in reversed(modes):
-            mode.calls.exit()
+        for calls in reversed(paused):
+            calls.exit()
 
 
 class Entrance:
