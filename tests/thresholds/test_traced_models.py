@@ -91,7 +91,7 @@ def test_a_threshold_alone_is_refused():
 
 
 @modules
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit")
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_torchscript(case):
     model = Block(case.build()).eval()
