@@ -8,7 +8,7 @@ from torch import nn
 
 from sparsact._common.errors import InputError
 from sparsact.hooks.call_patterns import CallPattern, CallSelector, call_pattern
-from sparsact.hooks.selection import describe
+from sparsact.hooks.selection import check_spec, describe
 
 T = TypeVar("T")
 
@@ -19,10 +19,7 @@ def assign_calls(model: nn.Module, spec: Mapping[CallSelector, T]) -> list[tuple
     Raises:
         InputError: a selector matches nothing, or two selectors match the same call.
     """
-    if not isinstance(spec, Mapping):
-        raise TypeError(f"expected a mapping from patterns, got {type(spec).__name__}")
-    if not spec:
-        raise InputError("expected at least one pattern, got an empty mapping")
+    check_spec(spec, "pattern")
     assigned: list[tuple[CallPattern, T]] = []
     for selector, value in spec.items():
         for part in _parts(selector, call_pattern(model, selector)):

@@ -140,7 +140,7 @@ class CallTaps(Removable):
         if self._inside.runs:
             return function(*args, **kwargs)
         if self._on == "input":
-            new = self._see(base, passed_tensor(base, "input", (args, kwargs), self._select, True))
+            new = self._see(base, self._passed(base, (args, kwargs)))
             return function(*args, **kwargs) if new is None else function(new, *args[1:], **kwargs)
         output = function(*args, **kwargs)
         new = self._see(base, self._passed(base, output))

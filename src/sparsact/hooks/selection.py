@@ -32,16 +32,21 @@ def select_modules(model: nn.Module, selector: Selector) -> dict[str, nn.Module]
     return _select(dict(model.named_modules(remove_duplicate=False)), selector, "module")
 
 
+def check_spec(spec: object, key: str) -> None:
+    """Raise unless `spec` is a mapping from at least one key; `key` says what a key is."""
+    if not isinstance(spec, Mapping):
+        raise TypeError(f"expected a mapping from {key}s, got {type(spec).__name__}")
+    if not spec:
+        raise InputError(f"expected at least one {key}, got an empty mapping")
+
+
 def assign_parameters(model: nn.Module, spec: Mapping[str, T]) -> dict[str, tuple[nn.Parameter, T]]:
     """Turn glob on parameter names → value into name → (parameter, value).
 
     Raises:
         InputError: a glob matches nothing, or two globs match the same parameter.
     """
-    if not isinstance(spec, Mapping):
-        raise TypeError(f"expected a mapping from parameter patterns, got {type(spec).__name__}")
-    if not spec:
-        raise InputError("expected at least one parameter pattern, got an empty mapping")
+    check_spec(spec, "parameter pattern")
     candidates = dict(model.named_parameters(remove_duplicate=False))
     assigned: dict[str, tuple[nn.Parameter, T]] = {}
     owner: dict[int, str] = {}

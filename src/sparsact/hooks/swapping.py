@@ -120,7 +120,9 @@ def _swap_calls(
         reasons = explain_missing(model, [pattern])
         raise InputError(f"no call matches {pattern.text}{reasons}; the first calls are {named}")
     modules = dict(model.named_modules())
-    new = {site: _made(factory, site.call, site, _owner(modules, site)) for site in selected}
+    new = {
+        site: _made(factory, site.call, site, _owner_of(modules, site.base)) for site in selected
+    }
     changes = _Changes(model)
     try:
         for base in dict.fromkeys(site.base for site in selected):
@@ -222,10 +224,6 @@ def _selects(pattern: CallPattern, site: CallSite) -> bool:
     if pattern.number not in (None, site.number):
         return False
     return site.base in pattern.modules or site.base in pattern.functions
-
-
-def _owner(modules: dict[str, nn.Module], site: CallSite) -> nn.Module:
-    return _owner_of(modules, site.base)
 
 
 def _owner_of(modules: dict[str, nn.Module], base: str) -> nn.Module:

@@ -1,16 +1,14 @@
 """MCP: the minimax concave penalty, which leaves large entries as they are."""
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sparsact._common.errors import InputError
 from sparsact.penalties.base_penalty import Coefficient, Penalty, check_coefficient, fixed
 from sparsact.penalties.entry_metric import prox_of_modulus
 from sparsact.penalties.l1_l2 import Weights, check_weights, weighted
-from sparsact.thresholds.arguments import widen, widen_like
+from sparsact.thresholds.arguments import check_positive, widen, widen_like
 from sparsact.thresholds.complex_modulus import moduli
 from sparsact.thresholds.firmshrink import firmshrink
 
@@ -70,9 +68,3 @@ class MCP(Penalty):
         upper = widen_like(self.gamma * self.lambd, wide)
         cut = (level * upper).sqrt()  # between the two
         return firmshrink(x, torch.minimum(level, cut), torch.maximum(upper, cut))
-
-
-def check_positive(value: float, name: str) -> None:
-    """Raise unless `value` is positive and finite."""
-    if not 0 < value < math.inf:
-        raise InputError(f"{name}= must be positive and finite, got {value}")

@@ -8,8 +8,7 @@ from torch import Tensor
 from sparsact.penalties.base_penalty import Coefficient, Penalty, check_coefficient, fixed
 from sparsact.penalties.entry_metric import prox_of_modulus
 from sparsact.penalties.l1_l2 import Weights, check_weights, weighted
-from sparsact.penalties.mcp import check_positive
-from sparsact.thresholds.arguments import widen, widen_like
+from sparsact.thresholds.arguments import check_positive, widen, widen_like
 from sparsact.thresholds.complex_modulus import moduli
 from sparsact.thresholds.scad import check_a
 

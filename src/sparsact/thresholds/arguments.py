@@ -62,6 +62,12 @@ def check_threshold(value: object, name: str = "lambd") -> None:
         raise TypeError(f"{name}= must be a number or a tensor, got {type(value).__name__}")
 
 
+def check_positive(value: float, name: str) -> None:
+    """Raise unless the number `value` is positive and finite."""
+    if not 0 < value < math.inf:
+        raise InputError(f"{name}= must be positive and finite, got {value}")
+
+
 def checked_magnitude(value: float | Tensor, name: str) -> float | Tensor:
     """The λ that a function uses: a number, which is checked, or the magnitude of a tensor.
 

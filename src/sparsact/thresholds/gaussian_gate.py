@@ -1,11 +1,9 @@
 """The Gaussian gate."""
 
-import math
-
 import torch
 from torch import Tensor
 
-from sparsact._common.errors import InputError
+from sparsact.thresholds.arguments import check_positive
 from sparsact.thresholds.stochastic_gate import StochasticGate, check_open
 
 
@@ -49,8 +47,7 @@ class GaussianGate(StochasticGate):
         sigma: float = 0.5,
     ) -> None:
         check_open(open_probability)
-        if not 0 < sigma < math.inf:
-            raise InputError(f"sigma= must be positive and finite, got {sigma}")
+        check_positive(sigma, "sigma")
         quantile = torch.special.ndtri(torch.tensor(open_probability, dtype=torch.float64))
         super().__init__(num_parameters, channel_dim, sigma * float(quantile))
         self.sigma = sigma

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sparsact._common.errors import InputError
+from sparsact.thresholds.arguments import check_positive
 from sparsact.thresholds.stochastic_gate import StochasticGate, check_open
 
 
@@ -52,8 +53,7 @@ class HardConcrete(StochasticGate):
         stretch: tuple[float, float] = (-0.1, 1.1),
     ) -> None:
         check_open(open_probability)
-        if not 0 < temperature < math.inf:
-            raise InputError(f"temperature= must be positive and finite, got {temperature}")
+        check_positive(temperature, "temperature")
         low, high = stretch
         if not -math.inf < low < 0 or not 1 < high < math.inf:
             raise InputError(f"stretch= must reach from below 0 to above 1, got {stretch}")

@@ -1,15 +1,13 @@
 """The smooth gate: function and module."""
 
-import math
-
 import torch
 from torch import Tensor
 
-from sparsact._common.errors import InputError
 from sparsact.thresholds.arguments import (
     Sides,
     broadcast_threshold,
     check_input,
+    check_positive,
     restrict,
     widen,
     widen_like,
@@ -55,8 +53,7 @@ def sigmoid_gate(
         tensor([0.0000, 0.2500, 5.0000])
     """
     check_input(x, "sigmoid_gate")
-    if not 0 < temperature < math.inf:
-        raise InputError(f"temperature= must be positive and finite, got {temperature}")
+    check_positive(temperature, "temperature")
     lambd = broadcast_threshold(lambd, x)
     wide = widen(x)
     gate = torch.sigmoid((wide.abs() - widen_like(lambd, wide)) / temperature)

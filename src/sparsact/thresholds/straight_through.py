@@ -1,20 +1,19 @@
 """The pseudo-derivative of a step, for thresholds whose true gradient is zero."""
 
-import math
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from sparsact._common.errors import InputError
+from sparsact.thresholds.arguments import check_positive
 
 Kernel = Literal["rectangle", "triangle", "sigmoid"]
 
 
 def check_window(bandwidth: float, kernel: str = "rectangle") -> None:
     """Raise unless `bandwidth` is positive and finite, and `kernel` is the name of a window."""
-    if not 0 < bandwidth < math.inf:
-        raise InputError(f"bandwidth= must be positive and finite, got {bandwidth}")
+    check_positive(bandwidth, "bandwidth")
     if kernel not in get_args(Kernel):
         raise InputError(f"kernel= must be one of {get_args(Kernel)}, got {kernel!r}")
 
