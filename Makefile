@@ -4,6 +4,7 @@ VENV := .venv
 PEERS := .venv-peers
 NEWEST := .venv-newest
 BIN := $(VENV)/bin
+KERNELS := $(wildcard csrc/*) # compiled at installation
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .PHONY: demo test test-models test-newest lint docs bench bench-peers clean
@@ -55,20 +56,20 @@ bench-peers: $(PEERS)/.done models/docstrings
 	$(PEERS)/bin/python benchmarks/table.py
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(NEWEST) site .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) $(NEWEST) build site src/sparsact/kernels/cpu/*.so .mypy_cache .pytest_cache .ruff_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.demo: pyproject.toml constraints.txt hatch_build.py $(KERNELS) | $(BIN)/python
 	$(PIP) --editable '.[compare]'
 	touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.dev: pyproject.toml constraints.txt hatch_build.py $(KERNELS) | $(BIN)/python
 	$(PIP) --editable '.[all,dev]'
 	touch $@ $(VENV)/.demo
 
-$(PEERS)/.done: pyproject.toml constraints.txt benchmarks/peers/requirements.txt
+$(PEERS)/.done: pyproject.toml constraints.txt $(KERNELS) benchmarks/peers/requirements.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --constraint constraints.txt \
 	    --requirement benchmarks/peers/requirements.txt --editable '.[sae,llm]'

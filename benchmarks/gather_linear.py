@@ -6,11 +6,13 @@ number of rows from which the dense product of the same weight is faster. `small
 whose weights stay in the cache.
 """
 
+import ctypes
+import subprocess
+import tempfile
 from collections.abc import Callable
 from itertools import cycle
+from pathlib import Path
 
-import numba
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,8 +20,8 @@ from torch import Tensor, nn
 from harness import Run, main
 from sparsact.inference import SparseLinear
 from sparsact.kernels import gather_linear
+from sparsact.kernels.cpu.gather import Product
 from sparsact.kernels.cpu.gather_dense import dense
-from sparsact.kernels.cpu.gather_numba import Product
 
 CACHE_BYTES = 32 << 20
 ZEROS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -100,44 +102,32 @@ def check(weights: Weights, x: Tensor, level: Tensor) -> None:
     torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-4)
 
 
-@numba.njit(parallel=True, cache=True, fastmath={"reassoc"})
-def stream(threads: int, data: np.ndarray, sums: np.ndarray) -> None:
-    """Read everything once, front to back, each thread its part."""
-    for thread in numba.prange(threads):
-        total = np.int64(0)
-        for i in range(thread * len(data) // threads, (thread + 1) * len(data) // threads):
-            total += data[i]
-        sums[thread] = total
-
-
-@numba.njit(parallel=True, cache=True, fastmath={"reassoc"})
-def stream_eight(threads: int, data: np.ndarray, sums: np.ndarray) -> None:
-    """Read the same bytes as eight streams in each thread: the fastest way here."""
-    for thread in numba.prange(threads):
-        part = len(data) // threads // 8
-        rows = data[thread * 8 * part : (thread + 1) * 8 * part].reshape(8, part)
-        r0, r1, r2, r3, r4, r5, r6, r7 = (
-            rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6], rows[7],
-        )  # fmt: skip
-        total = np.int64(0)
-        for i in range(part):
-            total += (r0[i] + r1[i] + r2[i] + r3[i]) + (r4[i] + r5[i] + r6[i] + r7[i])
-        sums[thread] = total
+def compiled_reads() -> dict[str, Callable[..., None]]:
+    """Compile ``plain_read.cpp`` for this CPU: functions that only read memory."""
+    library = Path(tempfile.mkdtemp()) / "plain_read.so"
+    options = ["-O3", "-march=native", "-fopenmp", "-shared", "-fPIC"]
+    source = Path(__file__).with_name("plain_read.cpp")
+    subprocess.run(["c++", *options, source, "-o", library], check=True)
+    loaded = ctypes.CDLL(str(library))
+    reads = {"streaming read": loaded.read_one_stream, "eight streams": loaded.read_eight_streams}
+    for read in reads.values():
+        read.argtypes = [ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p]
+    return reads
 
 
 def streaming_sides(weights: Weights, share: float) -> dict[str, Side]:
     """Make sides that read as many bytes as skipping does."""
-    size = int(weights.sparse[0].weight_t.numel() * share) // 4
+    size = int(weights.sparse[0].weight_t.numel() * share) // 2  # pairs of bfloat16
     threads = torch.get_num_threads()
-    sums = np.zeros(threads, np.int64)
+    sums = torch.zeros(threads, dtype=torch.int64)
 
     def side(read: Callable[..., None]) -> Side:
         def read_layer(layer: SparseLinear) -> None:
-            read(threads, layer.weight_t.view(torch.int64).numpy().ravel()[:size], sums)
+            read(threads, layer.weight_t.data_ptr(), size, sums.data_ptr())
 
         return rotate(weights.sparse, read_layer)
 
-    return {"streaming read": side(stream), "eight streams": side(stream_eight)}
+    return {name: side(read) for name, read in compiled_reads().items()}
 
 
 def table(run: Run, inputs: int = 4096, outputs: int = 14336) -> None:

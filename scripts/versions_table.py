@@ -14,7 +14,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 DOCS = Path(__file__).parents[1] / "docs"
-PACKAGES = ("torch", "transformers", "accelerate", "lightning", "numpy", "numba", "scikit-learn")
+PACKAGES = ("torch", "transformers", "accelerate", "lightning", "numpy", "scikit-learn")
 START, END = "<!-- tested: start -->", "<!-- tested: end -->"
 
 

@@ -23,19 +23,11 @@ TREES = {
 }
 
 
-def function() -> None:
-    """Something to compile."""
-
-
 INSTANCES = {
     "torch.Tensor": lambda: torch.zeros(1),
     "torch.nn.Module": nn.Module,
     "torch.nn.DataParallel": lambda: nn.Module()._replicate_for_data_parallel(),
     "torch.compile": lambda: torch.compile(nn.Identity()),
-    "numba.njit": lambda: importlib.import_module("numba").njit(function),
-    "numba.core.caching.FunctionCache": lambda: look_up("numba.core.caching.FunctionCache")(
-        function
-    ),
 }
 
 
@@ -121,11 +113,11 @@ def private_uses(tree: ast.AST) -> set[str]:
 
 
 def inner_modules(tree: ast.AST) -> set[str]:
-    """Names from modules of numba and transformers that their documentation does not promise."""
+    """Names from modules of transformers that its documentation does not promise."""
     inner = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith(
-            ("numba.core", "numba.np", "transformers.models", "transformers.pytorch_utils")
+            ("transformers.models", "transformers.pytorch_utils")
         ):
             inner |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Attribute):

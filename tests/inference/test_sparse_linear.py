@@ -8,7 +8,7 @@ from torch import nn
 
 from sparsact.inference import SparseLinear
 from sparsact.inference.dense_crossing import Crossings, crossing, shortest_ms, use_crossings
-from sparsact.kernels.cpu import gather_numba as compiled
+from sparsact.kernels.cpu import gather as compiled
 
 DTYPES = ["float32", "bfloat16", "int8"]
 

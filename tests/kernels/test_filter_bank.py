@@ -18,23 +18,29 @@ def _threads(request):
     torch.set_num_threads(before)
 
 
-def draw(seed, *shape):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 
 
+def draw(seed, *shape, dtype=torch.float32):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+@DTYPES
 @pytest.mark.usefixtures("_threads")
 @pytest.mark.parametrize(("stride", "dilation"), [(2, 1), (1, 1), (1, 4)])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @given(length=st.sampled_from([2, 4, 6]), left=st.integers(0, 40), seed=st.integers(0, 9))
-@settings(max_examples=12)
-def test_mirrored(shape, stride, dilation, length, left, seed):
+@settings(max_examples=10)
+def test_mirrored(dtype, shape, stride, dilation, length, left, seed):
     low, high = draw(seed, 2, length).tolist()
     coefficients = (shape[1] + left) // stride + 1
-    arguments = (draw(seed, *shape), low, high, stride, dilation, left, coefficients)
+    x = draw(seed, *shape, dtype=dtype)
+    arguments = (x, low, high, stride, dilation, left, coefficients)
     actual = torch.ops.sparsact.filter_mirrored(*arguments)
     torch.testing.assert_close(actual, reference.filter_mirrored(*arguments))
 
 
+@DTYPES
 @pytest.mark.usefixtures("_threads")
 @pytest.mark.parametrize(("stride", "dilation"), [(2, 1), (1, 1), (1, 4)])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -44,9 +50,9 @@ def test_mirrored(shape, stride, dilation, length, left, seed):
     samples=st.integers(1, 130),
     seed=st.integers(0, 9),
 )
-@settings(max_examples=12)
-def test_transposed(shape, stride, dilation, length, start, samples, seed):
-    taps, bands = draw(seed, 2, length).tolist(), draw(seed, 2, *shape)
+@settings(max_examples=10)
+def test_transposed(dtype, shape, stride, dilation, length, start, samples, seed):
+    taps, bands = draw(seed, 2, length).tolist(), draw(seed, 2, *shape, dtype=dtype)
     arguments = (*bands, *taps, stride, dilation, start * stride, samples)
     actual = torch.ops.sparsact.filter_transposed(*arguments)
     torch.testing.assert_close(actual, reference.filter_transposed(*arguments))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparsact.kernels import Entries, csr_linear, linear_threshold
-from sparsact.kernels.cpu import linear_threshold_numba as compiled
+from sparsact.kernels.cpu import linear_threshold as compiled
 from sparsact.kernels.reference import selection_reference as reference
 
 DTYPES = [torch.float32, torch.bfloat16]

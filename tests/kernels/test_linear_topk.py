@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparsact.kernels import csr_linear, linear_topk
-from sparsact.kernels.cpu import linear_topk_numba as compiled
+from sparsact.kernels.cpu import linear_topk as compiled
 from sparsact.kernels.reference import selection_reference as reference
 
 DTYPES = [torch.float32, torch.bfloat16]

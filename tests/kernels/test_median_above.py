@@ -16,23 +16,25 @@ def _threads(request):
 @pytest.mark.usefixtures("_threads")
 @pytest.mark.parametrize("size", [1, 2, 7, 64, 1001])
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
-def test_equals_numpy_and_the_reference(size, scale):
-    x = scale * torch.randn(5, size)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_equals_numpy_and_the_reference(dtype, size, scale):
+    x = scale * torch.randn(5, size, dtype=dtype)
     x[1] = x[1].abs().round()  # ties
     x[2, ::2] = 0.0
-    floor = scale * torch.tensor([0.0, 0.0, 0.0, 0.5, 9.0])
+    floor = scale * torch.tensor([0.0, 0.0, 0.0, 0.5, 9.0], dtype=dtype)
     actual = torch.ops.sparsact.median_above(x, floor)
     for row, least, median in zip(x.abs().numpy(), floor.numpy(), actual, strict=True):
         above = row[row > least]
         expected = np.median(above) if len(above) else np.nan
-        assert median.item() == pytest.approx(expected, rel=1e-6, nan_ok=True)
+        assert median.item() == pytest.approx(expected, rel=8 * torch.finfo(dtype).eps, nan_ok=True)
     torch.testing.assert_close(actual, reference.median_above(x, floor), equal_nan=True)
 
 
-def test_special_values():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_special_values(dtype):
     nan, inf = float("nan"), float("inf")
-    x = torch.tensor([[nan, -inf, 1.0, inf], [nan, nan, 2.0, -4.0], [inf, 1.0, 2.0, 3.0]])
-    actual = torch.ops.sparsact.median_above(x, torch.zeros(3))
+    rows = [[nan, -inf, 1.0, inf], [nan, nan, 2.0, -4.0], [inf, 1.0, 2.0, 3.0]]
+    actual = torch.ops.sparsact.median_above(torch.tensor(rows, dtype=dtype), torch.zeros(3))
     assert actual.tolist() == [inf, 3.0, 2.5]
 
 

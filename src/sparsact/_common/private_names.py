@@ -21,7 +21,7 @@ class PrivateName(NamedTuple):
     seen: tuple[str, str]
 
 
-_TORCH, _TRANSFORMERS, _NUMBA = ("2.8", "2.14"), ("5.0", "5.24"), ("0.68", "0.68")
+_TORCH, _TRANSFORMERS = ("2.8", "2.14"), ("5.0", "5.24")
 _HOOKS = "copies of a hooked module leave its hooks out"
 _TABLES = "a module is replaced, or shared parameters are found, under every name"
 _STATE = "a sparse layer saves and loads the state of the dense one"
@@ -102,19 +102,4 @@ PRIVATE_NAMES = (
     PrivateName("torch.ops.aten.softshrink", "one pass in float32 and float64", _TORCH),
     PrivateName("torch.ops.aten.hardshrink", "one pass", _TORCH),
     PrivateName("torch.ops.aten.threshold_backward", "faster than a mask and where", _TORCH),
-    PrivateName("numba.core.cgutils", "kernels written in LLVM's language", _NUMBA),
-    PrivateName("numba.core.dispatcher.Dispatcher", "kernels are compiled ahead", _NUMBA),
-    PrivateName("numba.core.caching.FunctionCache", "the disk cache of a kernel", _NUMBA),
-    PrivateName("numba.njit()._cache", "a kernel's disk cache is replaced", _NUMBA),
-    PrivateName(
-        "numba.core.caching.FunctionCache()._impl",
-        "the disk cache keeps the file name that Numba would give it",
-        _NUMBA,
-    ),
-    PrivateName(
-        "numba.core.caching.FunctionCache()._cache_file",
-        "the disk cache depends on every kernel file, not only on the function's own",
-        _NUMBA,
-    ),
-    PrivateName("numba.core.caching.IndexDataCacheFile", "the index of the disk cache", _NUMBA),
 )

@@ -9,7 +9,6 @@ TESTED = {
     "torch": "2.14",
     "transformers": "5.24",
     "lightning": "2.6",
-    "numba": "0.68",
 }
 """Package → the newest minor version tested. `docs/versions.md` shows what ran on which."""
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from sparsact.denoise.wavelet_filters import Taps
-from sparsact.kernels.definition import numba_is_installed
+from sparsact.kernels.cpu import library
 from sparsact.thresholds.arguments import values_can_be_read
 
 
@@ -96,10 +96,10 @@ def is_compiled(x: Tensor) -> bool:
     """Whether a compiled kernel, which has no gradient, can replace plain torch here."""
     differentiated = torch.is_grad_enabled() and x.requires_grad
     return (
-        x.dtype == torch.float32
+        x.dtype in (torch.float32, torch.float64)
         and not differentiated
         and values_can_be_read(x)
-        and numba_is_installed()
+        and library.is_built()
     )
 
 

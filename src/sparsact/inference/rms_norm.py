@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparsact.kernels.definition import kernel, numba_is_installed
+from sparsact.kernels.cpu import library
+from sparsact.kernels.definition import kernel
 
 _ROWS_AT_MOST = 64  # with more rows, torch's threads save more time than a single call
 _EPSILONS = ("eps", "variance_epsilon")
@@ -25,7 +26,7 @@ class RMSNorm(nn.RMSNorm):
     def forward(self, x: Tensor) -> Tensor:
         """The normalised rows."""
         weight: Any = self._parameters["weight"]
-        if not torch.compiler.is_compiling() and _is_plain(x, weight) and numba_is_installed():
+        if not torch.compiler.is_compiling() and _is_plain(x, weight) and library.is_built():
             y: Tensor = kernel("norm", "rms_norm")(x, weight, self.eps)
             return y
         dtype = torch.promote_types(x.dtype, weight.dtype)

@@ -1,19 +1,18 @@
 """Defining an operation once: its schema, the plain-torch reference and the CPU kernel.
 
-The reference is the specification. It runs on every device but the CPU, and on the CPU where Numba
-is not installed or the kernel does not support the dtype. `backends` says which version runs.
+The reference is the specification. It runs on every device but the CPU, and on the CPU where there
+is no compiled kernel for the machine or the dtype. `backends` says which version runs.
 """
 
 import functools
 import importlib
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sparsact._common.tested_versions import warn_if_untested
+from sparsact.kernels.cpu import library
 
 _KERNELS: dict[str, tuple[torch.dtype, ...]] = {}
 
@@ -34,14 +33,14 @@ def define(
         schema: the schema for ``torch.library.define``, without the name.
         reference: the operation in plain torch.
         fake: makes outputs of the right shapes and dtypes, without computing their values.
-        cpu: the Numba version is the function NAME in ``sparsact/kernels/cpu/CPU_numba.py``. The
-            first call imports that file.
-        dtypes: dtypes of the first tensor that the Numba version supports.
+        cpu: the compiled version is the function NAME in ``sparsact/kernels/cpu/CPU.py``. The first
+            call imports that file.
+        dtypes: dtypes of the first tensor that the compiled version supports.
     """
 
     def on_cpu(*args: Any, **kwargs: Any) -> Any:
         first = next(value for value in args if isinstance(value, Tensor))
-        if first.dtype in dtypes and numba_is_installed():
+        if first.dtype in dtypes and library.is_built():
             return kernel(cpu, name)(*args, **kwargs)
         return reference(*args, **kwargs)
 
@@ -57,27 +56,21 @@ def backends() -> dict[str, str]:
     """What runs each operation on the CPU.
 
     Returns:
-        operation → ``"numba (float32, bfloat16)"`` with the dtypes that the compiled kernel
-        supports (other dtypes use the reference), or ``"reference"`` where Numba is not installed.
+        operation → ``"avx2 (float32, bfloat16)"`` with the instruction set and the dtypes of the
+        compiled kernel (other dtypes use the reference), or ``"reference"`` where there is none.
     """
-    if not numba_is_installed():
+    if library.PATH is None:
         return dict.fromkeys(_KERNELS, "reference")
+    instructions = library.PATH.stem.removeprefix("kernels_")
     return {
-        name: f"numba ({', '.join(str(dtype).removeprefix('torch.') for dtype in dtypes)})"
+        name: f"{instructions} ({', '.join(str(dtype).removeprefix('torch.') for dtype in dtypes)})"
         for name, dtypes in _KERNELS.items()
     }
 
 
 @functools.cache
-def numba_is_installed() -> bool:
-    """Whether Numba is installed; an installed Numba that is broken raises when it is used."""
-    return importlib.util.find_spec("numba") is not None
-
-
-@functools.cache
 def kernel(cpu: str, name: str) -> Callable[..., Any]:
-    """Import the function `name` from ``sparsact/kernels/cpu/CPU_numba.py``."""
-    warn_if_untested("numba")
-    module = importlib.import_module(f"sparsact.kernels.cpu.{cpu}_numba")
+    """Import the function `name` from ``sparsact/kernels/cpu/CPU.py``."""
+    module = importlib.import_module(f"sparsact.kernels.cpu.{cpu}")
     function: Callable[..., Any] = getattr(module, name)
     return function

@@ -163,7 +163,10 @@ class SparsityMeter(Removable):
     def _see(self, site: str, index: int, activation: Tensor) -> None:
         if self._counts(site, index):
             unit_dim = self._find_unit_dim(site, index, activation)
-            self._layer(site).update(site, activation.detach(), unit_dim)
+            update = self._layer(site).update
+            if torch.compiler.is_compiling():  # it depends on data: it would be compiled every time
+                update = torch.compiler.disable(update)
+            update(site, activation.detach(), unit_dim)
 
     def _watch_gradient(self, site: str, index: int, activation: Tensor) -> None:
         if activation.requires_grad and self._counts(site, index):
@@ -205,8 +208,6 @@ class _Layer:
         self.histogram = StreamingHistogram()
         self.has_warned = False
 
-    # it depends on data, and would be compiled again and again
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def update(self, site: str, x: Tensor, unit_dim: int) -> None:
         x, unit_dim = outside_of_vmap(x, unit_dim)
         if x.numel() == 0 or x.is_meta:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from sparsact.kernels.definition import numba_is_installed
+from sparsact.kernels.cpu import library
 from sparsact.thresholds.arguments import values_can_be_read
 from sparsact.thresholds.forward_mode import forward_mode
 
@@ -19,7 +19,6 @@ those of hardshrink and clip save more, and would pay from 2¹⁵ entries on.
 
 _smallest: float = SMALLEST_FUSED
 _DTYPES = (torch.float32, torch.bfloat16)
-_INSTALLED = numba_is_installed()
 
 
 @contextmanager
@@ -70,10 +69,10 @@ def as_tensor(level: float | Tensor) -> Tensor:
 def _fits(x: Tensor, levels: tuple[float | Tensor, ...]) -> bool:
     """Whether there is a kernel for the dtype and the levels, and enough work for it."""
     return (
-        _INSTALLED
-        and x.dtype in _DTYPES
-        and _vary_along_one_dim([level for level in levels if isinstance(level, Tensor)])
+        x.dtype in _DTYPES
         and x.numel() >= _smallest
+        and _vary_along_one_dim([level for level in levels if isinstance(level, Tensor)])
+        and library.is_built()
     )
 
 

@@ -1,1 +1,1 @@
-"""The compiled operations for the CPU; the first call of an operation imports its file."""
+"""The compiled operations for the CPU: each checks and allocates, then calls C++ in ``csrc/``."""

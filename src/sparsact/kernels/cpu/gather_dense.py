@@ -1,11 +1,11 @@
-"""The dense product that `gather_numba` uses for many rows or many active inputs."""
+"""The dense product that `gather` uses for many rows or many active inputs."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from sparsact.kernels.cpu.kernel_dtypes import multiplies_bfloat16
+from sparsact.kernels.cpu.bfloat16_units import multiplies_bfloat16
 from sparsact.kernels.reference.gather_reference import keep_active
 
 _BLOCK = 1 << 22  # weights that are converted to float32 at a time: they fit the last cache

@@ -6,12 +6,13 @@ training step makes and frees large gradients.
 
 import math
 import weakref
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sparsact.kernels.cpu.compiling import Array
+Array = np.ndarray[Any, Any]
 
 _LARGE = 2**22  # bytes from which the C library returns freed memory to the system
 

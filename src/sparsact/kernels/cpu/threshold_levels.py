@@ -5,36 +5,52 @@ added in order, so the bits of a level's gradient do not depend on the number of
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sparsact._common.errors import InputError
-from sparsact.kernels.cpu.compiling import Array, part, summing_part
-from sparsact.kernels.cpu.tensor_memory import array
-from sparsact.kernels.cpu.threads import run
+from sparsact.kernels.cpu.library import ADDRESS, FLOATS, INTEGER, function
+from sparsact.kernels.cpu.threads import threads
 
 _ROWS = 64  # rows of a unit if levels vary along memory: its sums are 1/64 of the input's size
-LENGTH = 2048  # entries of a segment at most: its levels, sums and data fit the first cache
+_LENGTH = 2048  # entries of a segment at most: its levels, sums and data fit the first cache
+
+CUT = (INTEGER, INTEGER, INTEGER, INTEGER, INTEGER, INTEGER)
+"""The types of the numbers with which every kernel here begins, see `_Cut.numbers`."""
+
+_add_up = function("add_partial_sums", *(INTEGER,) * 3, ADDRESS, INTEGER, ADDRESS)
 
 
-def forward(
-    driver: Callable[..., None], part: Callable[..., None], x: Tensor, *levels: Tensor
-) -> Tensor:
+class _Cut(NamedTuple):
+    """Work on memory, cut into units."""
+
+    size: int  # entries
+    channels: int  # one for each λ
+    inner: int  # entries from one channel to the next
+    units: int
+    sums: int  # partial sums that the units write
+
+    def numbers(self, dtype: torch.dtype) -> tuple[int, ...]:
+        """The first arguments of a kernel."""
+        cut = (self.units, self.size, self.channels, self.inner)
+        return (threads(self.units), *cut, FLOATS[dtype])
+
+
+def forward(kernel: Callable[..., None], x: Tensor, *levels: Tensor) -> Tensor:
     """Run a kernel that takes the input, the levels and the output."""
     out = torch.empty_like(x)
     if not out.numel():
         return out
-    channels, inner, units, _ = _cut(out, levels)
-    rows = [_row(level, channels) for level in levels]
-    run(driver, part, units, channels, inner, _memory(x, out), *rows, _memory(out, out))
+    cut = _cut(out, levels)
+    tensors = [_like(x, out), *[_row(level, cut.channels) for level in levels], out]
+    kernel(*cut.numbers(out.dtype), *[tensor.data_ptr() for tensor in tensors])
     return out
 
 
 def backward(
-    driver: Callable[..., None],
-    part: Callable[..., None],
+    kernel: Callable[..., None],
     grad: Tensor,
     saved: Tensor,
     *levels: Tensor,
@@ -44,31 +60,25 @@ def backward(
     grad_x = torch.empty_like(saved)
     if not grad_x.numel():
         return grad_x, [torch.zeros_like(level) for level in levels]
-    channels, inner, units, count = _cut(grad_x, levels)
-    rows = [_row(level, channels) for level in levels]
-    partials = [np.zeros(count, row.dtype) for row in rows]
-    arrays = [_memory(grad, grad_x), _memory(saved, grad_x), *rows, _memory(grad_x, grad_x)]
-    run(driver, part, units, channels, inner, *arrays, *partials, *window)
-    blocks = -(-inner // LENGTH)
-    return grad_x, [
-        _total(level, channels, blocks, partial)
-        for level, partial in zip(levels, partials, strict=True)
-    ]
+    cut = _cut(grad_x, levels)
+    rows = [_row(level, cut.channels) for level in levels]
+    partials = [torch.zeros(cut.sums) for _ in levels]
+    tensors = [_like(grad, grad_x), _like(saved, grad_x), *rows, grad_x, *partials]
+    kernel(*cut.numbers(grad_x.dtype), *[tensor.data_ptr() for tensor in tensors], *window)
+    pairs = zip(levels, partials, strict=True)
+    return grad_x, [_total(level, cut, partial) for level, partial in pairs]
 
 
-def _total(level: Tensor, channels: int, blocks: int, partial: Array) -> Tensor:
-    total = torch.empty(level.shape)
-    _add_up(channels, blocks, partial, array(total).reshape(-1))
+def _total(level: Tensor, cut: _Cut, partial: Tensor) -> Tensor:
+    """Add the partial sums of each level."""
+    total = torch.empty(level.shape, dtype=torch.float64)
+    sizes = (len(partial), cut.channels, -(-cut.inner // _LENGTH))
+    _add_up(*sizes, partial.data_ptr(), total.numel(), total.data_ptr())
     return total.to(level.dtype)
 
 
-def _cut(x: Tensor, levels: tuple[Tensor, ...]) -> tuple[int, int, int, int]:
-    """Cut the memory of `x`, in its dense layout, into units.
-
-    Returns:
-        the number of channels (one for each λ), the stride from one channel to the next, the
-        number of units, and the number of partial sums that they write.
-    """
+def _cut(x: Tensor, levels: tuple[Tensor, ...]) -> _Cut:
+    """Cut the memory of `x`, in its dense layout."""
     shape = levels[0].shape
     for level in levels[1:]:
         shape = torch.broadcast_shapes(shape, level.shape)
@@ -80,68 +90,20 @@ def _cut(x: Tensor, levels: tuple[Tensor, ...]) -> tuple[int, int, int, int]:
     else:
         raise InputError(f"levels may vary along one dim only, got the shape {tuple(shape)}")
     if inner > 1:
-        units = x.numel() // inner * -(-inner // LENGTH)
-        return channels, inner, units, units
+        units = x.numel() // inner * -(-inner // _LENGTH)
+        return _Cut(x.numel(), channels, inner, units, units)
     strips = -(-x.numel() // (channels * _ROWS))
-    return channels, inner, strips * -(-channels // LENGTH), strips * channels
+    units = strips * -(-channels // _LENGTH)
+    return _Cut(x.numel(), channels, inner, units, strips * channels)
 
 
-def _row(level: Tensor, channels: int) -> Array:
+def _row(level: Tensor, channels: int) -> Tensor:
     """Return a level for each channel, in the dtype of the comparison."""
-    return array(level.detach().float().reshape(-1).expand(channels).contiguous())
+    return level.detach().float().reshape(-1).expand(channels).contiguous()
 
 
-def _memory(tensor: Tensor, model: Tensor) -> Array:
-    """Return the entries of `tensor` in the memory order of the dense tensor `model`."""
-    if tensor.stride() != model.stride():
-        tensor = torch.empty_like(model).copy_(tensor)
-    return array(tensor.as_strided((tensor.numel(),), (1,)))
-
-
-@part
-def place(unit: int, size: int, channels: int, inner: int) -> tuple[int, int, int, int, int]:
-    """Return a unit's first entry, its segments' distance, count and length, and its channel."""
-    if inner > 1:
-        blocks = (inner + LENGTH - 1) // LENGTH
-        line, block = unit // blocks, unit % blocks
-        first = line * inner + block * LENGTH
-        return first, inner, 1, min(LENGTH, inner - block * LENGTH), line % channels
-    blocks = (channels + LENGTH - 1) // LENGTH
-    strip, channel = unit // blocks, unit % blocks * LENGTH
-    count = min(_ROWS, size // channels - strip * _ROWS)
-    length = min(LENGTH, channels - channel)
-    return strip * _ROWS * channels + channel, channels, count, length, channel
-
-
-@part
-def spread(level: Array, channel: int, inner: int, room: Array) -> Array:
-    """Return λ for each entry of a segment."""
-    if inner == 1:
-        return level[channel : channel + len(room)]
-    room[:] = level[channel]
-    return room
-
-
-@summing_part
-def store(sums: Array, partial: Array, unit: int, first: int, channels: int, inner: int) -> None:
-    """Write a unit's sums to their place."""
-    if inner > 1:
-        total = sums.dtype.type(0)
-        for j in range(len(sums)):
-            total += sums[j]
-        partial[unit] = total
-    else:
-        start = first // channels // _ROWS * channels + first % channels
-        partial[start : start + len(sums)] = sums
-
-
-@part
-def _add_up(channels: int, blocks: int, partial: Array, total: Array) -> None:
-    """Add partial sums in order, in float64; all channels may share one total."""
-    sums = np.zeros(channels)
-    for place in range(len(partial)):
-        sums[place // blocks % channels] += partial[place]
-    wide_total = np.zeros(len(total))
-    for channel in range(channels):
-        wide_total[channel % len(total)] += sums[channel]
-    total[:] = wide_total
+def _like(tensor: Tensor, model: Tensor) -> Tensor:
+    """Return `tensor` in the memory order of the dense tensor `model`."""
+    if tensor.stride() == model.stride():
+        return tensor
+    return torch.empty_like(model).copy_(tensor)

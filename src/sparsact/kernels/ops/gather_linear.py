@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sparsact.kernels.definition import define, kernel, numba_is_installed
+from sparsact.kernels.cpu import library
+from sparsact.kernels.definition import define, kernel
 from sparsact.kernels.ops.operand_checks import check_level
 from sparsact.kernels.reference import gather_reference as reference
 
@@ -124,7 +125,7 @@ class GatherLinear:
     ) -> None:
         self._arguments = (weights_t, threshold, biases, scales)
         self._inputs = weights_t[0].shape[0]
-        compiled = weights_t[0].device.type == "cpu" and numba_is_installed()
+        compiled = weights_t[0].device.type == "cpu" and library.is_built()
         self._compiled = kernel("gather", "Product")(*self._arguments) if compiled else None
 
     def __call__(self, x: Tensor, inputs_at_most: int) -> list[Tensor]:

@@ -47,7 +47,7 @@ define(
     reference.filter_mirrored,
     _fake_mirrored,
     cpu="filters",
-    dtypes=(torch.float32,),
+    dtypes=(torch.float32, torch.float64),
 )
 define(
     "filter_transposed",
@@ -56,7 +56,7 @@ define(
     reference.filter_transposed,
     _fake_transposed,
     cpu="filters",
-    dtypes=(torch.float32,),
+    dtypes=(torch.float32, torch.float64),
 )
 define(
     "median_above",
@@ -64,5 +64,5 @@ define(
     reference.median_above,
     _fake_median,
     cpu="median",
-    dtypes=(torch.float32,),
+    dtypes=(torch.float32, torch.float64),
 )

@@ -1,0 +1,195 @@
+// Lasso problems that share a Gram matrix, by coordinate descent and Newton steps.
+//
+// Each signal keeps its code z and the correlations c = Dᵀx − Gz. An update of one entry of z
+// subtracts a row of the Gram matrix from c; entries that stay zero cost one comparison. After a few
+// sweeps the support hardly changes. Then Newton steps solve for all entries of the support at once.
+// A step ends at the first entry that would change its sign; that entry leaves the support.
+#include "common.h"
+
+namespace sparsact {
+namespace {
+
+constexpr Index SWEEPS_BEFORE_NEWTON = 4;
+constexpr Index MOST_CUTS = 32;           // Newton steps of a round
+constexpr Index LARGEST_SUPPORT = 1024;  // entries of a Newton step
+
+// c −= factor·row
+template <class T>
+void subtract(T* __restrict c, T factor, const T* row, Index size) {
+  for (Index k = 0; k < size; ++k) c[k] -= factor * row[k];
+}
+
+template <class T>
+T dot(const T* left, const T* right, Index size) {
+  T total = 0;
+#pragma omp simd reduction(+ : total)
+  for (Index k = 0; k < size; ++k) total += left[k] * right[k];
+  return total;
+}
+
+// What all signals share, and the memory of one thread.
+template <class T>
+struct Solver {
+  const T *gram, *level;
+  Index atoms;
+  T ridge;
+  bool positive;
+  Index most = std::min(atoms, LARGEST_SUPPORT), count = 0;
+  std::unique_ptr<Index[]> support = room<Index>(most);
+  std::unique_ptr<T[]> factor = room<T>(most * most), step = room<T>(most), memory = room<T>(atoms);
+  T* c = memory.get();
+
+  const T* row(Index atom) const { return gram + atom * atoms; }
+
+  void change(T* z, Index atom, T after) {
+    const T difference = after - z[atom];
+    z[atom] = after;
+    subtract(c, difference, row(atom), atoms);
+  }
+
+  void correlate(const T* z, const T* b) {
+    std::copy_n(b, atoms, c);
+    for (Index j = 0; j < atoms; ++j) {
+      if (z[j] != 0) subtract(c, z[j], row(j), atoms);
+    }
+  }
+
+  // Minimise over one entry after the other; entries in the dead band are passed over.
+  void sweep(T* z) {
+    for (Index j = 0; j < atoms; ++j) {
+      const T before = z[j], bound = level[j];
+      if (before == 0 && std::fabs(c[j]) <= bound) continue;
+      const T curvature = row(j)[j], u = c[j] + curvature * before;
+      T after = 0;
+      if (curvature + ridge > 0) {
+        if (u > bound) {
+          after = (u - bound) / (curvature + ridge);
+        } else if (u < -bound && !positive) {
+          after = (u + bound) / (curvature + ridge);
+        }
+      }
+      if (after != before) change(z, j, after);
+    }
+  }
+
+  // The Cholesky factor of the Gram matrix of the support; dependent atoms are left out.
+  void factorise(const T* z) {
+    const T least = std::sqrt(std::numeric_limits<T>::epsilon());
+    count = 0;
+    for (Index j = 0; j < atoms && count < most; ++j) {
+      if (z[j] == 0) continue;
+      T* line = factor.get() + count * most;
+      for (Index i = 0; i < count; ++i) {
+        const T* other = factor.get() + i * most;
+        line[i] = (row(j)[support[i]] - dot(line, other, i)) / other[i];
+      }
+      const T diagonal = row(j)[j] + ridge, pivot = diagonal - dot(line, line, count);
+      if (pivot > least * diagonal) {
+        line[count] = std::sqrt(pivot);
+        support[count++] = j;
+      }
+    }
+  }
+
+  // The step to the minimum over the support, at the present signs.
+  void solve(const T* z) {
+    for (Index i = 0; i < count; ++i) {
+      const Index j = support[i];
+      const T* line = factor.get() + i * most;
+      const T slope = c[j] - (z[j] > 0 ? level[j] : -level[j]) - ridge * z[j];
+      step[i] = (slope - dot(line, step.get(), i)) / line[i];
+    }
+    for (Index i = count - 1; i >= 0; --i) {
+      const T* line = factor.get() + i * most;
+      step[i] /= line[i];
+      subtract(step.get(), step[i], line, i);
+    }
+  }
+
+  // Minimise over the support up to the first change of a sign; whether there was none.
+  bool newton(T* z) {
+    factorise(z);
+    solve(z);
+    T length = 1;
+    Index first = -1;
+    for (Index i = 0; i < count; ++i) {
+      const T before = z[support[i]];
+      if ((before + length * step[i]) * before < 0) length = -before / step[i], first = i;
+    }
+    for (Index i = 0; i < count; ++i) {
+      const T before = z[support[i]], after = before + length * step[i];
+      change(z, support[i], i == first || after * before < 0 ? T{0} : after);
+    }
+    return first < 0;
+  }
+
+  // The duality gap over ½‖x‖², as a sum in which large terms do not cancel.
+  //
+  // With a = c − ridge·z and the scale s that makes the residual feasible, it is
+  // ½(1 − s)²·(‖x − Dz‖² + ridge·‖z‖²) + Σ (level·|z| − s·z·a).
+  T relative_gap(const T* z, const T* b, T energy) const {
+    T scale = 1, linear = 0, square = 0, cross = 0, fit = 0;
+    for (Index k = 0; k < atoms; ++k) {
+      const T ascent = c[k] - ridge * z[k], size = positive ? ascent : std::fabs(ascent);
+      if (size * scale > level[k]) scale = level[k] / size;
+    }
+#pragma omp simd reduction(+ : linear, square, cross, fit)
+    for (Index k = 0; k < atoms; ++k) {
+      linear += level[k] * std::fabs(z[k]);
+      square += z[k] * z[k];
+      cross += z[k] * (c[k] - ridge * z[k]);
+      fit += z[k] * (b[k] + c[k]);
+    }
+    const T residual = std::max(energy - fit, T{0}) + ridge * square;
+    const T gap = (1 - scale) * (1 - scale) / 2 * residual + linear - scale * cross;
+    return std::max(gap, T{0}) / std::max(energy / 2, T(1e-30));
+  }
+
+  // Solve for one signal; the rounds that it took.
+  Index run(T* z, const T* b, T energy, Index rounds, double tol, T* reached) {
+    correlate(z, b);
+    Index done = 0;
+    T gap = relative_gap(z, b, energy);
+    while (gap > tol && done < rounds) {
+      sweep(z);
+      if (done >= SWEEPS_BEFORE_NEWTON) {
+        for (Index cut = 0; cut < MOST_CUTS && !newton(z); ++cut) {
+        }
+      }
+      ++done;
+      if (done <= SWEEPS_BEFORE_NEWTON && done < rounds) {
+        continue;  // the gap takes as long as some updates, and is not small yet
+      }
+      gap = relative_gap(z, b, energy);
+      if (gap <= tol || done == rounds) {  // without what the updates have rounded away
+        correlate(z, b);
+        gap = relative_gap(z, b, energy);
+      }
+    }
+    *reached = gap;
+    return done;
+  }
+};
+
+}  // namespace
+
+EXPORT void lasso_gram(Index threads, Index signals, Index atoms, Index dtype,
+                       const void* correlation, const void* gram, const void* energy,
+                       const void* level, void* codes, void* gaps, Index* taken, double ridge,
+                       Index positive, Index rounds, double tol) {
+  with_real(dtype, [&](auto like) {
+    using T = decltype(like);
+    in_ranges(threads, signals, [&](Index start, Index stop) {
+      Solver<T> solver{static_cast<const T*>(gram), static_cast<const T*>(level), atoms,
+                       static_cast<T>(ridge), positive != 0};
+      for (Index row = start; row < stop; ++row) {
+        taken[row] = solver.run(static_cast<T*>(codes) + row * atoms,
+                                static_cast<const T*>(correlation) + row * atoms,
+                                static_cast<const T*>(energy)[row], rounds, tol,
+                                static_cast<T*>(gaps) + row);
+      }
+    });
+  });
+}
+
+}  // namespace sparsact
