@@ -23,12 +23,19 @@ bool any_outside(const float* scores, const Band& band, Index first) {
   return count != 0;
 }
 
+// Places are found without a branch, group by group: whether an entry is large cannot be predicted.
 template <class X, class I>
 void write_row(const X* x, const float* level, Index width, I* columns, X* out) {
-  for (Index column = 0; column < width; ++column) {
-    if (!(std::fabs(wide(x[column])) <= level[column])) {
-      *columns++ = static_cast<I>(column);
-      *out++ = x[column];
+  for (Index first = 0; first < width; first += GROUP) {
+    const Index last = std::min(first + GROUP, width);
+    Index found[GROUP], count = 0;
+    for (Index column = first; column < last; ++column) {
+      found[count] = column;
+      count += !(std::fabs(wide(x[column])) <= level[column]);
+    }
+    for (Index i = 0; i < count; ++i) {
+      *columns++ = static_cast<I>(found[i]);
+      *out++ = x[found[i]];
     }
   }
 }

@@ -4,23 +4,22 @@
 namespace sparsact {
 namespace {
 
-template <class X>
-void clip_segment(const X* x, const float* low, const float* high, Index length, X* out) {
+void clip_segment(const float* x, const float* low, const float* high, Index length,
+                  float* __restrict out) {
   for (Index j = 0; j < length; ++j) {
-    const float value = wide(x[j]), raised = value < low[j] ? low[j] : value;
-    out[j] = narrow<X>(raised > high[j] ? high[j] : raised);
+    const float raised = x[j] < low[j] ? low[j] : x[j];
+    out[j] = raised > high[j] ? high[j] : raised;
   }
 }
 
-template <class X>
-void clip_back(const X* grad, const X* x, const float* low, const float* high, Index length,
-               X* grad_x, float* low_sums, float* high_sums) {
+void clip_back(const float* grad, const float* x, const float* low, const float* high,
+               Index length, float* __restrict grad_x, float* __restrict low_sums,
+               float* __restrict high_sums) {
   for (Index j = 0; j < length; ++j) {
-    const float value = wide(x[j]), pull = wide(grad[j]);
-    const bool below = value <= low[j], above = value >= high[j];
-    grad_x[j] = below || above ? X{} : grad[j];
-    low_sums[j] += below ? pull : 0.0f;
-    high_sums[j] += above ? pull : 0.0f;
+    const bool below = x[j] <= low[j], above = x[j] >= high[j];
+    grad_x[j] = below || above ? 0.0f : grad[j];
+    low_sums[j] += below ? grad[j] : 0.0f;
+    high_sums[j] += above ? grad[j] : 0.0f;
   }
 }
 
@@ -32,13 +31,15 @@ EXPORT void clip(Index threads, Index units, Index size, Index channels, Index i
   with_float(dtype, [&](auto like) {
     using X = decltype(like);
     for_units(threads, units, layout, [&](const Unit& unit) {
-      float low_memory[LENGTH], high_memory[LENGTH];
-      const float* low = spread(lo, unit, layout, low_memory);
-      const float* high = spread(hi, unit, layout, high_memory);
+      float lows[LENGTH], highs[LENGTH], inputs[LENGTH], results[LENGTH];
+      const float *low = spread(lo, unit, layout, lows), *high = spread(hi, unit, layout, highs);
       for (Index i = 0; i < unit.count; ++i) {
         const Index first = unit.first + i * unit.step;
-        clip_segment(static_cast<const X*>(x) + first, low, high, unit.length,
-                     static_cast<X*>(out) + first);
+        X* target = static_cast<X*>(out) + first;
+        float* result = computed(target, results);
+        clip_segment(widened(static_cast<const X*>(x) + first, unit.length, inputs), low, high,
+                     unit.length, result);
+        narrowed(result, unit.length, target);
       }
     });
   });
@@ -51,13 +52,17 @@ EXPORT void clip_backward(Index threads, Index units, Index size, Index channels
   with_float(dtype, [&](auto like) {
     using X = decltype(like);
     for_units(threads, units, layout, [&](const Unit& unit) {
-      float low_memory[LENGTH], high_memory[LENGTH], low_sums[LENGTH] = {}, high_sums[LENGTH] = {};
-      const float* low = spread(lo, unit, layout, low_memory);
-      const float* high = spread(hi, unit, layout, high_memory);
+      float lows[LENGTH], highs[LENGTH], slopes[LENGTH], inputs[LENGTH], results[LENGTH];
+      float low_sums[LENGTH] = {}, high_sums[LENGTH] = {};
+      const float *low = spread(lo, unit, layout, lows), *high = spread(hi, unit, layout, highs);
       for (Index i = 0; i < unit.count; ++i) {
         const Index first = unit.first + i * unit.step;
-        clip_back(static_cast<const X*>(grad) + first, static_cast<const X*>(x) + first, low, high,
-                  unit.length, static_cast<X*>(grad_x) + first, low_sums, high_sums);
+        X* target = static_cast<X*>(grad_x) + first;
+        float* result = computed(target, results);
+        clip_back(widened(static_cast<const X*>(grad) + first, unit.length, slopes),
+                  widened(static_cast<const X*>(x) + first, unit.length, inputs), low, high,
+                  unit.length, result, low_sums, high_sums);
+        narrowed(result, unit.length, target);
       }
       store_sums(low_sums, unit, layout, partial_lo);
       store_sums(high_sums, unit, layout, partial_hi);

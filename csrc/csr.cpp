@@ -1,8 +1,8 @@
 // Products with compressed sparse rows.
 //
-// Rows are split among threads by their work, which is the number of entries plus one, so that other
-// threads do not wait for a crowded row. The order of the sums in a row depends on that row alone:
-// the bits of the result do not depend on the number of threads.
+// Rows are split among threads by their work, which is the number of entries plus one, so that
+// other threads do not wait for a crowded row. The order of the sums in a row depends on that row
+// alone: the bits of the result do not depend on the number of threads.
 #include "lanes.h"
 
 namespace sparsact {
@@ -70,9 +70,10 @@ void sum_rows(Index first, Index last, const float* values, const Index* offsets
     for (; place < end; ++place) {
       add<1>(total, width, values + place, indices + place, weight_t);
     }
-    for (Index column = 0; column < width; ++column) {
-      out[row * width + column] = narrow<W>(total[column]);
-    }
+    W* target = out + row * width;
+    by_lanes(width, [&](auto like, Index column) {
+      store(target + column, load<decltype(like)>(total + column));
+    });
   }
 }
 

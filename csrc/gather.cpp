@@ -1,8 +1,8 @@
 // Linear layers that skip inactive inputs.
 //
-// The active inputs are compacted once. Then the threads split the outputs: each reads its slice of
-// every active row of the weight. A slice is as long as its accumulators fit into the first cache: a
-// row of the weight is one run of memory, and long runs are read fastest.
+// The active inputs are compacted once. Then the threads split the outputs: each reads its slice
+// of every active row of the weight. A slice is as long as its accumulators fit into the first
+// cache: a row of the weight is one run of memory, and long runs are read fastest.
 //
 // Eight rows are read at a time, so that accumulators are loaded and stored once for eight rows and
 // the hardware prefetchers follow eight long streams. They cannot predict where the next eight rows
@@ -161,7 +161,7 @@ void finish(float* acc, Index start, Index size, const Source& source, X* y) {
     const float* bias = reinterpret_cast<const float*>(source.bias) + start;
     for (Index c = 0; c < size; ++c) acc[c] += bias[c];
   }
-  for (Index c = 0; c < size; ++c) y[c] = narrow<X>(acc[c]);
+  by_lanes(size, [&](auto like, Index c) { store(y + c, load<decltype(like)>(acc + c)); });
 }
 
 // Compute the outputs from `start` to `stop`, counted over all weights.

@@ -1,7 +1,7 @@
 // Vectors of floats in one register.
 //
-// Arithmetic uses the compiler's vector types. Only the loads that widen int8 and bfloat16 name
-// instructions: compilers turn a loop over such entries into many shuffles.
+// Arithmetic uses the compiler's vector types. Only the loads that widen int8 and bfloat16, and the
+// store that narrows, name instructions: compilers turn loops over such entries into many shuffles.
 #pragma once
 
 #if defined(__AVX2__)
@@ -67,6 +67,26 @@ inline V load(const T* source) {
 
 inline void store(float* target, float value) { *target = value; }
 inline void store(float* target, Floats value) { std::memcpy(target, &value, sizeof(value)); }
+
+// Round to nearest, ties to even, as narrow<Bfloat16> does.
+inline void store(Bfloat16* target, float value) { *target = narrow<Bfloat16>(value); }
+inline void store(Bfloat16* target, Floats value) {
+  typedef std::uint32_t Words __attribute__((vector_size(LANES * sizeof(float))));
+  const auto bits = reinterpret_cast<Words>(value);
+  const auto is_nan = reinterpret_cast<Words>(value != value);
+  const Words rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
+  const Words upper = (rounded & ~is_nan) | (0x7FC0 & is_nan);
+#if defined(__AVX512F__)
+  const __m256i halves = _mm512_cvtepi32_epi16(reinterpret_cast<__m512i>(upper));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(target), halves);
+#elif defined(__AVX2__)
+  const auto words = reinterpret_cast<__m256i>(upper);
+  const __m256i halves = _mm256_permute4x64_epi64(_mm256_packus_epi32(words, words), 0x08);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(target), _mm256_castsi256_si128(halves));
+#else
+  for (int i = 0; i < LANES; ++i) target[i].bits = static_cast<std::uint16_t>(upper[i]);
+#endif
+}
 
 inline float sum(Floats value) {
   float total = 0;

@@ -1,9 +1,10 @@
 // Lasso problems that share a Gram matrix, by coordinate descent and Newton steps.
 //
 // Each signal keeps its code z and the correlations c = Dᵀx − Gz. An update of one entry of z
-// subtracts a row of the Gram matrix from c; entries that stay zero cost one comparison. After a few
-// sweeps the support hardly changes. Then Newton steps solve for all entries of the support at once.
-// A step ends at the first entry that would change its sign; that entry leaves the support.
+// subtracts a row of the Gram matrix from c; entries that stay zero cost one comparison. After a
+// few sweeps the support hardly changes. Then Newton steps solve for all entries of the support
+// at once. A step ends at the first entry that would change its sign; that entry leaves the
+// support.
 #include "common.h"
 
 namespace sparsact {

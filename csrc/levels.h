@@ -4,7 +4,7 @@
 // added in order, so the bits of a level's gradient do not depend on the number of threads.
 #pragma once
 
-#include "common.h"
+#include "lanes.h"
 
 namespace sparsact {
 
@@ -55,6 +55,25 @@ inline void store_sums(const float* sums, const Unit& unit, const Layout& at, fl
 #pragma omp simd reduction(+ : total)
   for (Index j = 0; j < unit.length; ++j) total += sums[j];
   partial[unit.partial] = total;
+}
+
+// A segment as floats; `memory` has LENGTH places and holds those of bfloat16.
+inline const float* widened(const float* source, Index, float*) { return source; }
+inline const float* widened(const Bfloat16* source, Index length, float* memory) {
+  by_lanes(length, [&](auto like, Index j) {
+    store(memory + j, load<decltype(like)>(source + j));
+  });
+  return memory;
+}
+
+// Where the results of a segment are computed; `narrowed` then brings them to their place.
+inline float* computed(float* target, float*) { return target; }
+inline float* computed(Bfloat16*, float* memory) { return memory; }
+inline void narrowed(const float*, Index, float*) {}
+inline void narrowed(const float* memory, Index length, Bfloat16* target) {
+  by_lanes(length, [&](auto like, Index j) {
+    store(target + j, load<decltype(like)>(memory + j));
+  });
 }
 
 // Call body(unit) for each unit.

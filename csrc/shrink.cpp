@@ -7,73 +7,74 @@ namespace {
 enum Window { RECTANGLE = 0, TRIANGLE = 1, SIGMOID = 2 };
 
 // Write the window of the straight-through gradient; separate loops vectorise.
-template <class X>
-void fill_window(const X* source, const float* bound, Index length, float width, Index window,
+void fill_window(const float* x, const float* bound, Index length, float width, Index window,
                  float* weight) {
   if (window == RECTANGLE) {
     const float height = 1 / width, half = width * 0.5f;
     for (Index j = 0; j < length; ++j) {
-      weight[j] = std::fabs(std::fabs(wide(source[j])) - bound[j]) < half ? height : 0.0f;
+      weight[j] = std::fabs(std::fabs(x[j]) - bound[j]) < half ? height : 0.0f;
     }
   } else if (window == TRIANGLE) {
     for (Index j = 0; j < length; ++j) {
-      const float height = 1 - std::fabs(std::fabs(wide(source[j])) - bound[j]) / width;
+      const float height = 1 - std::fabs(std::fabs(x[j]) - bound[j]) / width;
       weight[j] = (height < 0 ? 0.0f : height) / width;
     }
   } else {
     const float rate = 4 / width;
     for (Index j = 0; j < length; ++j) {
-      const float decay = std::exp(-std::fabs(rate * (std::fabs(wide(source[j])) - bound[j])));
+      const float decay = std::exp(-std::fabs(rate * (std::fabs(x[j]) - bound[j])));
       weight[j] = rate * decay / ((1 + decay) * (1 + decay));
     }
   }
 }
 
-template <class X>
-void soft(const X* x, const float* bound, Index length, X* out) {
+void soft(const float* x, const float* bound, Index length, float* __restrict out) {
   for (Index j = 0; j < length; ++j) {
-    const float value = wide(x[j]);
-    const float raised = value < -bound[j] ? -bound[j] : value;
-    out[j] = narrow<X>(value - (raised > bound[j] ? bound[j] : raised));
+    const float raised = x[j] < -bound[j] ? -bound[j] : x[j];
+    out[j] = x[j] - (raised > bound[j] ? bound[j] : raised);
   }
 }
 
-template <class X>
-void hard(const X* x, const float* bound, Index length, X* out) {
-  for (Index j = 0; j < length; ++j) out[j] = std::fabs(wide(x[j])) <= bound[j] ? X{} : x[j];
+void hard(const float* x, const float* bound, Index length, float* __restrict out) {
+  for (Index j = 0; j < length; ++j) out[j] = std::fabs(x[j]) <= bound[j] ? 0.0f : x[j];
 }
 
-template <class X>
-void soft_back(const X* grad, const X* output, Index length, X* grad_x, float* sums) {
+void soft_back(const float* grad, const float* output, Index length, float* __restrict grad_x,
+               float* __restrict sums) {
   for (Index j = 0; j < length; ++j) {
-    const float value = wide(output[j]), slope = wide(grad[j]);
-    grad_x[j] = value == 0 ? X{} : grad[j];
-    const float pull = value == 0 ? 0.0f : slope;
+    const float value = output[j], pull = value == 0 ? 0.0f : grad[j];
+    grad_x[j] = pull;
     sums[j] += value > 0 ? -pull : (value < 0 ? pull : 0 * pull);
   }
 }
 
-template <class X>
-void hard_back(const X* grad, const X* x, const float* bound, const float* weight, Index length,
-               X* grad_x, float* sums) {
+void hard_back(const float* grad, const float* x, const float* bound, const float* weight,
+               Index length, float* __restrict grad_x, float* __restrict sums) {
   for (Index j = 0; j < length; ++j) {
-    const float value = wide(x[j]), slope = wide(grad[j]);
-    grad_x[j] = std::fabs(value) <= bound[j] ? X{} : grad[j];
-    const float push = bound[j] * weight[j] * slope;
+    const float value = x[j], push = bound[j] * weight[j] * grad[j];
+    grad_x[j] = std::fabs(value) <= bound[j] ? 0.0f : grad[j];
     sums[j] += value > 0 ? -push : (value < 0 ? push : 0 * push);
   }
 }
 
-// Call segment(bound, first entry, length) for all segments.
-template <class Segment>
-void for_segments(Index threads, Index units, const Layout& layout, const float* level,
-                  Segment segment) {
-  for_units(threads, units, layout, [&](const Unit& unit) {
-    float memory[LENGTH];
-    const float* bound = spread(level, unit, layout, memory);
-    for (Index i = 0; i < unit.count; ++i) {
-      segment(bound, unit.first + i * unit.step, unit.length);
-    }
+// Call compute(x, bound, length, out) for all segments, as floats.
+template <class Compute>
+void map_segments(Index threads, Index units, const Layout& layout, Index dtype, const void* x,
+                  const float* level, void* out, Compute compute) {
+  with_float(dtype, [&](auto like) {
+    using X = decltype(like);
+    for_units(threads, units, layout, [&](const Unit& unit) {
+      float levels[LENGTH], input[LENGTH], output[LENGTH];
+      const float* bound = spread(level, unit, layout, levels);
+      for (Index i = 0; i < unit.count; ++i) {
+        const Index first = unit.first + i * unit.step;
+        X* target = static_cast<X*>(out) + first;
+        float* result = computed(target, output);
+        compute(widened(static_cast<const X*>(x) + first, unit.length, input), bound, unit.length,
+                result);
+        narrowed(result, unit.length, target);
+      }
+    });
   });
 }
 
@@ -81,26 +82,12 @@ void for_segments(Index threads, Index units, const Layout& layout, const float*
 
 EXPORT void softshrink(Index threads, Index units, Index size, Index channels, Index inner,
                        Index dtype, const void* x, const float* level, void* out) {
-  with_float(dtype, [&](auto like) {
-    using X = decltype(like);
-    for_segments(threads, units, {size, channels, inner}, level,
-                 [&](const float* bound, Index first, Index length) {
-                   soft(static_cast<const X*>(x) + first, bound, length,
-                        static_cast<X*>(out) + first);
-                 });
-  });
+  map_segments(threads, units, {size, channels, inner}, dtype, x, level, out, soft);
 }
 
 EXPORT void hardshrink(Index threads, Index units, Index size, Index channels, Index inner,
                        Index dtype, const void* x, const float* level, void* out) {
-  with_float(dtype, [&](auto like) {
-    using X = decltype(like);
-    for_segments(threads, units, {size, channels, inner}, level,
-                 [&](const float* bound, Index first, Index length) {
-                   hard(static_cast<const X*>(x) + first, bound, length,
-                        static_cast<X*>(out) + first);
-                 });
-  });
+  map_segments(threads, units, {size, channels, inner}, dtype, x, level, out, hard);
 }
 
 // The level is not needed: outputs of 0 say where it is.
@@ -111,11 +98,15 @@ EXPORT void softshrink_backward(Index threads, Index units, Index size, Index ch
   with_float(dtype, [&](auto like) {
     using X = decltype(like);
     for_units(threads, units, layout, [&](const Unit& unit) {
-      float sums[LENGTH] = {};
+      float slopes[LENGTH], outputs[LENGTH], results[LENGTH], sums[LENGTH] = {};
       for (Index i = 0; i < unit.count; ++i) {
         const Index first = unit.first + i * unit.step;
-        soft_back(static_cast<const X*>(grad) + first, static_cast<const X*>(output) + first,
-                  unit.length, static_cast<X*>(grad_x) + first, sums);
+        X* target = static_cast<X*>(grad_x) + first;
+        float* result = computed(target, results);
+        soft_back(widened(static_cast<const X*>(grad) + first, unit.length, slopes),
+                  widened(static_cast<const X*>(output) + first, unit.length, outputs),
+                  unit.length, result, sums);
+        narrowed(result, unit.length, target);
       }
       store_sums(sums, unit, layout, partial);
     });
@@ -130,14 +121,18 @@ EXPORT void hardshrink_backward(Index threads, Index units, Index size, Index ch
   with_float(dtype, [&](auto like) {
     using X = decltype(like);
     for_units(threads, units, layout, [&](const Unit& unit) {
-      float memory[LENGTH], weight[LENGTH], sums[LENGTH] = {};
-      const float* bound = spread(level, unit, layout, memory);
+      float levels[LENGTH], weight[LENGTH], slopes[LENGTH], inputs[LENGTH], results[LENGTH];
+      float sums[LENGTH] = {};
+      const float* bound = spread(level, unit, layout, levels);
       for (Index i = 0; i < unit.count; ++i) {
         const Index first = unit.first + i * unit.step;
-        const X* source = static_cast<const X*>(x) + first;
-        fill_window(source, bound, unit.length, static_cast<float>(width), window, weight);
-        hard_back(static_cast<const X*>(grad) + first, source, bound, weight, unit.length,
-                  static_cast<X*>(grad_x) + first, sums);
+        X* target = static_cast<X*>(grad_x) + first;
+        float* result = computed(target, results);
+        const float* slope = widened(static_cast<const X*>(grad) + first, unit.length, slopes);
+        const float* input = widened(static_cast<const X*>(x) + first, unit.length, inputs);
+        fill_window(input, bound, unit.length, static_cast<float>(width), window, weight);
+        hard_back(slope, input, bound, weight, unit.length, result, sums);
+        narrowed(result, unit.length, target);
       }
       store_sums(sums, unit, layout, partial);
     });

@@ -3,9 +3,10 @@
 // Each row keeps a heap of its k largest entries so far. The smallest of them is a threshold, and
 // nearly all entries of the next block are below it; many are compared at a time.
 //
-// A score and its feature are packed into one integer, the key. Its upper half holds the bits of the
-// float, mapped so that integers compare as floats do, with NaN greatest. Its lower half holds the
-// complement of the feature's index: of equal scores, the lower feature has the greater key.
+// A score and its feature are packed into one integer, the key. Its upper half holds the bits of
+// the float, mapped so that integers compare as floats do, with NaN greatest. Its lower half
+// holds the complement of the feature's index: of equal scores, the lower feature has the greater
+// key.
 #include "common.h"
 
 namespace sparsact {
