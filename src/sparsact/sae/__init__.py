@@ -10,6 +10,7 @@ from sparsact.sae.kinds import KINDS, GatedReLU, Kind
 from sparsact.sae.sae_config import SAEConfig, SAETrainConfig
 from sparsact.sae.sae_files import load_sae, save_sae
 from sparsact.sae.sae_model import SparseAutoencoder
+from sparsact.sae.trained_on import TrainedOn
 from sparsact.sae.training.checkpoint import load_checkpoint, save_checkpoint
 from sparsact.sae.training.sae_trainer import SAETrainer
 from sparsact.sae.training.step_stats import SAEStats
@@ -28,6 +29,7 @@ __all__ = [
     "SparseAutoencoder",
     "SpliceMetrics",
     "Tokens",
+    "TrainedOn",
     "evaluate",
     "evaluate_spliced",
     "geometric_median",

@@ -11,6 +11,7 @@ from sparsact._common.errors import InputError
 from sparsact.sae.geometry import normalize_rows_
 from sparsact.sae.kinds import KINDS, CustomKind, Kind, kind_of
 from sparsact.sae.sae_config import SAEConfig
+from sparsact.sae.trained_on import TrainedOn
 
 ENCODER_START = 3**-0.5
 """Initial length of the encoder's rows; the decoder's rows have length 1.
@@ -40,6 +41,8 @@ class SparseAutoencoder(nn.Module):
         b_dec: (d_out,).
         scale_in: factor of the inputs before encoding.
         scale_out: factor of the targets in training; outputs are divided by it.
+        trained_on: where the activations of its training came from, if that is known. It is
+            saved with the autoencoder, and compared with the model that it is used in.
         is_fresh: whether the weights are the initial ones, neither trained nor loaded. Training
             sets the scale and b_dec of a fresh autoencoder; it continues any other as it is.
 
@@ -72,6 +75,7 @@ class SparseAutoencoder(nn.Module):
         self.b_dec = nn.Parameter(torch.zeros(config.width_out))
         self.register_buffer("scale_in", torch.ones(()))
         self.register_buffer("scale_out", torch.ones(()))
+        self.trained_on: TrainedOn | None = None
         self.is_fresh = True
         self.register_load_state_dict_post_hook(_not_fresh)  # type: ignore[no-untyped-call]
         normalize_rows_(self.W_dec)

@@ -1,0 +1,133 @@
+"""Where the activations of an autoencoder came from, and whether a model is that one."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from sparsact._common.errors import InputError
+
+MATRICES, ENTRIES = 32, 4
+"""Number of weight matrices, and of entries of each, by which a model is recognised."""
+
+ALIKE = 0.2
+"""Largest relative difference of those entries. Another dtype, quantisation or finetuning stays
+below it; another model is near 1.4."""
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """The activations that an autoencoder was trained on. It is saved with the autoencoder.
+
+    Args:
+        model: name or directory of the model.
+        layer: name of the module.
+        site: whether the activations are the output of that module, or its input.
+        skip: leading tokens of each text that were left out, 1 for a BOS.
+        weights: some of the model's weights, by which it is recognised.
+        data: digest of the activations.
+        held_out: number of activations that were held out.
+        seed: seed with which those were drawn.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+        >>> trained_on = TrainedOn.of(model, "0", name="small")
+        >>> trained_on.check(TrainedOn.of(model, "0"))
+        >>> trained_on.check(TrainedOn.of(model, "1"))
+        Traceback (most recent call last):
+        ...
+        sparsact._common.errors.InputError: the autoencoder was trained on the output of '0' of \
+small, not on the output of '1': check=False allows it
+    """
+
+    model: str | None = None
+    layer: str | None = None
+    site: Literal["input", "output"] = "output"
+    skip: int = 0
+    weights: tuple[float, ...] = ()
+    data: str | None = None
+    held_out: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", tuple(self.weights))  # JSON has lists only
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        layer: str,
+        site: Literal["input", "output"] = "output",
+        *,
+        skip: int = 0,
+        name: str | None = None,
+    ) -> "TrainedOn":
+        """The record for a module of a model.
+
+        Args:
+            model: any model.
+            layer: name of the module.
+            site: whether its output or its input is encoded.
+            skip: leading tokens that are left out.
+            name: of the model; by default that of its transformers config.
+        """
+        known = getattr(getattr(model, "config", None), "name_or_path", None) or None
+        return cls(name or known, layer, site, skip, _some_weights(model))
+
+    def check(self, used: "TrainedOn") -> None:
+        """Compare with the activations that the autoencoder is used on.
+
+        What is not recorded in both is not compared.
+
+        Raises:
+            InputError: a ValueError: another layer, site or model.
+        """
+        if not self._is_at(used):
+            of_model = "" if self.model is None else f" of {self.model}"
+            raise InputError(
+                f"the autoencoder was trained on the {self.site} of {self.layer!r}{of_model}, not "
+                f"on the {used.site} of {used.layer!r}: check=False allows it"
+            )
+        if self.weights and used.weights and not _alike(self.weights, used.weights):
+            raise InputError(
+                f"the autoencoder was trained on {self.model or 'another model'}, whose weights "
+                "differ from those of this model: check=False allows it"
+            )
+
+    def _is_at(self, used: "TrainedOn") -> bool:
+        if self.layer is None or used.layer is None:
+            return True
+        return _same_layer(self.layer, used.layer) and self.site == used.site
+
+
+def _same_layer(trained: str, used: str) -> bool:
+    """Whether two names are one layer. TransformerLens has names of its own for the blocks."""
+    if trained == used:
+        return True
+    hook = re.search(r"(?:^|\.)blocks\.(\d+)\.", f"{trained}.")
+    if hook is None:
+        return False
+    place = re.search(r"(?:^|\.)(\d+)(?:\.|$)", used)
+    return place is None or place[1] == hook[1]
+
+
+@torch.no_grad()
+def _some_weights(model: nn.Module) -> tuple[float, ...]:
+    """A few entries of evenly spaced weight matrices."""
+    matrices = [weight for weight in model.parameters() if weight.ndim > 1 and weight.numel()]
+    stride = max(len(matrices) // MATRICES, 1)
+    values = []
+    for weight in matrices[::stride][:MATRICES]:
+        flat = weight.detach().reshape(-1)
+        places = torch.arange(1, 2 * ENTRIES, 2, device=flat.device) * len(flat) // (2 * ENTRIES)
+        values += flat[places].float().tolist()
+    return tuple(float(f"{value:.5g}") for value in values)
+
+
+def _alike(trained: tuple[float, ...], used: tuple[float, ...]) -> bool:
+    if len(trained) != len(used):
+        return False
+    one, other = (torch.tensor(values, dtype=torch.float64) for values in (trained, used))
+    return bool((one - other).norm() <= ALIKE * one.norm())
