@@ -5,7 +5,7 @@ from sparsact.sae.data.harvesting import harvest
 from sparsact.sae.evaluation.reconstruction_metrics import SAEMetrics, evaluate
 from sparsact.sae.evaluation.spliced_model import SpliceMetrics, evaluate_spliced
 from sparsact.sae.geometry import geometric_median
-from sparsact.sae.interchange import load_saelens, load_sparsify, save_saelens
+from sparsact.sae.interchange import load, load_saelens, load_sparsify, save_saelens
 from sparsact.sae.kinds import KINDS, GatedReLU, Kind
 from sparsact.sae.sae_config import SAEConfig, SAETrainConfig
 from sparsact.sae.sae_files import load_sae, save_sae
@@ -34,6 +34,7 @@ __all__ = [
     "evaluate_spliced",
     "geometric_median",
     "harvest",
+    "load",
     "load_checkpoint",
     "load_sae",
     "load_saelens",

@@ -6,6 +6,7 @@ from typing import Literal
 
 from sparsact._common.errors import InputError, unknown
 from sparsact.sae.kinds import KINDS, KindName
+from sparsact.sae.row_norms import ROW_NORMS, Normalize
 
 DEAD_AFTER = 1_000_000
 """Inputs without firing after which a latent counts as dead, by default."""
@@ -26,10 +27,16 @@ class SAEConfig:
             than its input. None: the input is reconstructed.
         bandwidth: width of the window through which the thresholds of jumprelu learn, in units
             of the scaled input.
+        normalize: normalisation of each input by itself, undone in the reconstruction:
+            ``"none"``, ``"layer_norm"`` or ``"unit_norm"``. For autoencoders of other libraries:
+            one with a normalisation can be used, not trained.
+        skip: whether a transcoder adds a linear map of its input to the prediction. Such a
+            transcoder can be used, not trained.
 
     Raises:
         InputError: a ValueError: a size is not positive, `k` exceeds `d_sae`, or there is no
-            such kind.
+            such kind or normalisation; a skip connection in an autoencoder, or a normalisation
+            in a transcoder.
     """
 
     d_in: int
@@ -38,6 +45,8 @@ class SAEConfig:
     k: int = 32
     d_out: int | None = None
     bandwidth: float = 0.03
+    normalize: Normalize = "none"
+    skip: bool = False
 
     def __post_init__(self) -> None:
         for name in ("d_in", "d_sae", "k", "d_out"):
@@ -50,6 +59,12 @@ class SAEConfig:
             raise InputError(f"k={self.k} exceeds d_sae={self.d_sae}")
         if not self.bandwidth > 0:
             raise InputError(f"bandwidth= must be positive, got {self.bandwidth}")
+        if self.normalize not in ("none", *ROW_NORMS):
+            raise unknown("normalize", self.normalize, ("none", *ROW_NORMS))
+        if self.skip and not self.is_transcoder:
+            raise InputError("skip= needs a transcoder: set d_out=")
+        if self.is_transcoder and self.normalize != "none":
+            raise InputError(f"a transcoder cannot have normalize={self.normalize!r}")
 
     @property
     def selects(self) -> bool:

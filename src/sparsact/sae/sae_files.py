@@ -19,6 +19,8 @@ from sparsact.sae.weight_directory import (
 
 SAE_FILES = WEIGHTS, CONFIG = "sae.safetensors", "config.json"
 TRAINED_ON = "trained_on"
+ADDED = ("normalize", "skip")
+"""Settings that are written only if they are not the default."""
 
 
 def save_sae(sae: SparseAutoencoder, path: str | Path) -> Path:
@@ -37,6 +39,9 @@ def save_sae(sae: SparseAutoencoder, path: str | Path) -> Path:
     """
     folded = copy.deepcopy(sae).fold_scale_()
     settings = asdict(sae.config)
+    for name in ADDED:  # so that version 0.1 can read what it knows
+        if settings[name] == getattr(SAEConfig, name):
+            del settings[name]
     if sae.trained_on is not None:
         settings[TRAINED_ON] = asdict(sae.trained_on)
     return replace_directory(Path(path), dict(folded.state_dict()), settings, SAE_FILES)

@@ -16,6 +16,9 @@ ALIKE = 0.2
 """Largest relative difference of those entries. Another dtype, quantisation or finetuning stays
 below it; another model is near 1.4."""
 
+HOOK = "hook_"
+"""What the names of TransformerLens contain."""
+
 
 @dataclass(frozen=True)
 class TrainedOn:
@@ -99,18 +102,17 @@ small, not on the output of '1': check=False allows it
     def _is_at(self, used: "TrainedOn") -> bool:
         if self.layer is None or used.layer is None:
             return True
-        return _same_layer(self.layer, used.layer) and self.site == used.site
+        if HOOK in self.layer:  # a name of TransformerLens: only the block can be compared
+            blocks = _block(self.layer), _block(used.layer)
+            return None in blocks or blocks[0] == blocks[1]
+        is_layer = f".{used.layer}".endswith(f".{self.layer}")
+        return is_layer and self.site == used.site
 
 
-def _same_layer(trained: str, used: str) -> bool:
-    """Whether two names are one layer. TransformerLens has names of its own for the blocks."""
-    if trained == used:
-        return True
-    hook = re.search(r"(?:^|\.)blocks\.(\d+)\.", f"{trained}.")
-    if hook is None:
-        return False
-    place = re.search(r"(?:^|\.)(\d+)(?:\.|$)", used)
-    return place is None or place[1] == hook[1]
+def _block(name: str) -> str | None:
+    """The first number in the name of a module or hook."""
+    number = re.search(r"(?:^|\.)(\d+)(?:\.|$)", name)
+    return None if number is None else number[1]
 
 
 @torch.no_grad()

@@ -100,7 +100,7 @@ def evaluate(
             if not bool(x.isfinite().all() and target.isfinite().all()):
                 raise InputError(f"NaN or infinity in the {len(x)} rows from row {sums.inputs} on")
             latents = sae.encode(x)
-            sums.add(latents, sae.decode(latents), target)
+            sums.add(latents, sae.rebuild(latents, x), target)
     return sums.metrics()
 
 

@@ -67,7 +67,8 @@ class SAETrainer:
             they are faster than dense products there.
 
     Raises:
-        InputError: a ValueError: a target L0 for a kind that has its k, or without a penalty;
+        InputError: a ValueError: a target L0 for a kind that has its k, or without a penalty; an
+            autoencoder that normalises each input, or has a skip connection;
             sharding in a single process, or through accelerate instead of `config`; float16.
         TypeError: a target L0 for a module of your own whose thresholds are unknown, or fixed.
         ImportError: accelerate is not installed (extra ``sae``).
@@ -96,6 +97,8 @@ class SAETrainer:
         term = sparsity_term(sae.config.activation, sae.activation)
         term = term if penalty is None else SparsityTerm(penalty)
         check_target(config.target_l0, sae, term)
+        if sae.config.skip or sae.config.normalize != "none":
+            raise InputError("an autoencoder with normalize= or skip= can be used, but not trained")
         self.accelerator: Any = accelerator or make_accelerator()
         check_accelerator(config, self.accelerator)
         sae.kind.join_processes_(self.accelerator.num_processes > 1)
