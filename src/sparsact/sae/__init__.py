@@ -1,5 +1,8 @@
 """Sparse autoencoders: any threshold, any penalty, a chosen number of active latents."""
 
+from sparsact.sae.attaching.attach import AttachedSites, attach
+from sparsact.sae.attaching.attached_site import AttachedSite
+from sparsact.sae.attaching.steering import Steering, steer
 from sparsact.sae.data.activation_rows import Rows, open_rows
 from sparsact.sae.data.harvesting import harvest
 from sparsact.sae.evaluation.reconstruction_metrics import SAEMetrics, evaluate
@@ -18,6 +21,8 @@ from sparsact.text import Tokens, pack_tokens
 
 __all__ = [
     "KINDS",
+    "AttachedSite",
+    "AttachedSites",
     "GatedReLU",
     "Kind",
     "Rows",
@@ -28,8 +33,10 @@ __all__ = [
     "SAETrainer",
     "SparseAutoencoder",
     "SpliceMetrics",
+    "Steering",
     "Tokens",
     "TrainedOn",
+    "attach",
     "evaluate",
     "evaluate_spliced",
     "geometric_median",
@@ -44,4 +51,5 @@ __all__ = [
     "save_checkpoint",
     "save_sae",
     "save_saelens",
+    "steer",
 ]
