@@ -170,7 +170,7 @@ def test_mistakes_end_with_one_line(flags, message, whole, data, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["{new}", "--data", "{data}"], "config.json"),
+        (["{new}", "--data", "{data}"], "does not exist"),
         (["{whole}/sae", "--data", "no.npy"], "does not exist"),
         (["{whole}/sae", "--data", "{narrow}"], "width 3"),
     ],

@@ -17,12 +17,11 @@ from sparsact.sae import (
     SpliceMetrics,
     evaluate,
     evaluate_spliced,
-    load_sae,
+    load,
     open_rows,
 )
 from sparsact.sae.data.activation_source import LayerReading, check_at_least
 from sparsact.sae.data.harvesting import origin_of, stream
-from sparsact.sae.training.training_run import autoencoder_in
 
 BATCH = 2048
 """Rows that are measured at a time."""
@@ -33,7 +32,7 @@ class Evaluate:
     """Measure a trained autoencoder on activations."""
 
     path: tyro.conf.Positional[str]
-    """Directory of the run, or of an autoencoder by itself."""
+    """Directory of a run or an autoencoder, also of another library; or a name on the hub."""
     reading: LayerReading = field(
         default_factory=lambda: LayerReading(batch_rows=2)  # logits are in memory twice
     )
@@ -50,7 +49,7 @@ class Evaluate:
 def run_evaluate(command: Evaluate, console: Console) -> None:
     """Measure, and print the figures."""
     check_at_least("rows", command.rows, 1)
-    autoencoder = load_sae(autoencoder_in(Path(command.path)))
+    autoencoder = load(command.path)
     if (command.data is None) == (command.reading.model is None):
         raise InputError("give either data=, or model= with layer= and text=")
     with progress(console) as update:

@@ -14,6 +14,7 @@ from sparsact.sae.interchange.saelens_import import NORMALIZATIONS as READ
 from sparsact.sae.interchange.saelens_import import SKIP, TRANSCODER, WEIGHTS
 from sparsact.sae.kinds import KINDS
 from sparsact.sae.sae_model import SparseAutoencoder
+from sparsact.sae.trained_on import HOOK, TrainedOn
 from sparsact.sae.weight_directory import replace_directory
 
 VERSION = "6.54.0"
@@ -39,7 +40,7 @@ def save_saelens(
         sae: not changed.
         path: the directory, new or empty.
         metadata: entries that SAELens keeps beside the settings, such as ``hook_name`` and
-            ``model_name``.
+            ``model_name``. Those two are taken from ``sae.trained_on`` if they are not given.
 
     Returns:
         the directory, with ``cfg.json`` and ``sae_weights.safetensors``.
@@ -65,7 +66,10 @@ def save_saelens(
         raise InputError(f"{path} exists and is not an empty directory: choose another one")
     folded = copy.deepcopy(sae).fold_scale_()
     settings, tensors = _shared(folded)
-    settings |= {"architecture": _architecture(folded), "metadata": _metadata(metadata or {})}
+    settings |= {
+        "architecture": _architecture(folded),
+        "metadata": _metadata(folded, metadata or {}),
+    }
     if folded.scale_in != 1:
         raise InputError(
             f"the scale of training cannot be folded into the fixed level of {sae.activation}, and "
@@ -111,6 +115,16 @@ def _architecture(sae: SparseAutoencoder) -> str:
     )
 
 
-def _metadata(own: Mapping[str, Any]) -> dict[str, Any]:
+def _metadata(sae: SparseAutoencoder, own: Mapping[str, Any]) -> dict[str, Any]:
+    origin = sae.trained_on or TrainedOn()
+    recorded = {"model_name": origin.model}
+    recorded["hook_name"] = origin.layer if HOOK in (origin.layer or "") else None
+    known = {name: value for name, value in recorded.items() if value is not None}
     written_by = {"trained_with": f"sparsact {versions()['sparsact']}"}
-    return {**own, **written_by, "sae_lens_version": VERSION, "sae_lens_training_version": None}
+    return {
+        **known,
+        **own,
+        **written_by,
+        "sae_lens_version": VERSION,
+        "sae_lens_training_version": None,
+    }
