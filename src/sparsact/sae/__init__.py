@@ -8,7 +8,7 @@ from sparsact.sae.data.harvesting import harvest
 from sparsact.sae.evaluation.reconstruction_metrics import SAEMetrics, evaluate
 from sparsact.sae.evaluation.spliced_model import SpliceMetrics, evaluate_spliced
 from sparsact.sae.geometry import geometric_median
-from sparsact.sae.interchange import load, load_saelens, load_sparsify, save_saelens
+from sparsact.sae.interchange import load, load_saelens, load_sparsify, push_to_hub, save_saelens
 from sparsact.sae.kinds import KINDS, GatedReLU, Kind
 from sparsact.sae.sae_config import SAEConfig, SAETrainConfig
 from sparsact.sae.sae_files import load_sae, save_sae
@@ -48,6 +48,7 @@ __all__ = [
     "load_sparsify",
     "open_rows",
     "pack_tokens",
+    "push_to_hub",
     "save_checkpoint",
     "save_sae",
     "save_saelens",
