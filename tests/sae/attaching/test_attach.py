@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from sparsact._common.errors import InputError
 from sparsact.sae import SAEConfig, SparseAutoencoder, TrainedOn, attach, steer
@@ -262,6 +263,52 @@ def test_leading_tokens_are_known_from_the_cache_without_a_mask(model):
         assert (sites[LAYERS[0]].latents != 0).any(-1).all(0).tolist() == [False] * 2 + [True] * 3
         model(input_ids=IDS[:, 5:], past_key_values=first.past_key_values)
         assert (sites[LAYERS[0]].latents != 0).any(-1).all()
+
+
+def test_a_mask_that_is_passed_by_position(model):
+    sae = autoencoder("relu").eval()
+    inputs = padded("left")
+    with attach(model, {LAYERS[0]: sae}, "read", skip=1) as sites, torch.no_grad():
+        logits(model, **inputs)
+        expected = sites[LAYERS[0]].latents
+        model(inputs["input_ids"], inputs["attention_mask"])
+        assert torch.equal(sites[LAYERS[0]].latents, expected)
+
+
+def test_a_model_that_is_compiled_afterwards():
+    model, sae = llama(), autoencoder("relu")
+    with attach(model, {LAYERS[0]: sae}) as sites, torch.no_grad():
+        sites[LAYERS[0]].clamp({3: 40.0})
+        expected = logits(model)
+        compiled = torch.compile(model, backend="eager")
+        torch.testing.assert_close(logits(compiled), expected, atol=1e-5, rtol=1e-5)
+    torch.compiler.reset()
+
+
+def test_checkpointing_reaches_the_latents():
+    """The forward of the layer runs again in the backward."""
+    first, last = nn.Linear(5, 8), nn.Linear(8, 1)
+
+    class Model(nn.Module):
+        reentrant = None
+
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = first, last
+
+        def forward(self, x):
+            if self.reentrant is None:
+                return self.last(self.first(x))
+            return self.last(checkpoint(self.first, x, use_reentrant=self.reentrant))
+
+    model, sae, grads = Model(), autoencoder("relu", width=8), []
+    x = torch.randn(3, 5, requires_grad=True)
+    for model.reentrant in (None, False, True):
+        with attach(model, {"first": sae}, "replace") as sites:
+            model(x).sum().backward()
+            grads.append(sites["first"].latents.grad)
+            assert sites["first"].calls == 1
+    torch.testing.assert_close(grads, [grads[0]] * 3)
 
 
 def test_packed_texts_start_where_their_positions_do(model):

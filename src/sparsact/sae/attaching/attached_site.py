@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from sparsact._common.errors import InputError
+from sparsact.hooks import in_backward
 from sparsact.sae.sae_model import SparseAutoencoder
 
 Mode = Literal["replace", "error", "read"]
@@ -104,7 +105,7 @@ class AttachedSite:
             counts: (batch, length) bool, or None if all positions count.
         """
         self._check(x, target)
-        self.calls += 1
+        self.calls += not in_backward()
         encoded = self.sae.encode(x)
         if counts is not None:
             encoded = encoded * counts[..., None]
@@ -123,6 +124,10 @@ class AttachedSite:
                 latents.retain_grad()
             else:
                 latents.requires_grad_()
+        if in_backward() and self._recorded:  # a checkpoint runs the module again
+            if self._recorded[-1].requires_grad:
+                return latents  # the graph is that of the first time
+            self._recorded.pop()
         if self._record == "last":
             self._recorded.clear()
         self._recorded.append(latents)

@@ -1,5 +1,6 @@
 """Which positions of the current forward count: padding and leading tokens do not."""
 
+import inspect
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ class TokenMask(Removable):
     """
 
     def __init__(self, model: nn.Module) -> None:
+        self._signature = inspect.signature(model.forward)
         self._inputs: dict[str, Any] | None = None
         self._taps = Taps({}, lambda name, x: None)
         self._taps.around(model, self._start, self._end)
@@ -54,7 +56,10 @@ class TokenMask(Removable):
         self._taps.remove()
 
     def _start(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._inputs = kwargs
+        try:
+            self._inputs = self._signature.bind_partial(*args, **kwargs).arguments
+        except TypeError:  # the forward itself says what is wrong
+            self._inputs = kwargs
 
     def _end(self, *_: object) -> None:
         self._inputs = None

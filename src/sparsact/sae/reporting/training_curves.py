@@ -95,15 +95,16 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def make_conclusion(metrics: dict[str, Any]) -> str:
-    """The most important held-out figures, in a sentence."""
+    """The most important held-out figures, in a sentence, and what is wrong with them."""
     if not metrics:
         return (
             "There are no held-out figures for this autoencoder; `sparsact sae eval` measures them."
         )
+    notes = "".join(f" Note: {note}." for note in metrics.get("notes", ()))
     return (
         f"On {metrics['inputs']} held-out activations {metrics['l0']:.1f} latents are active at a "
         f"time, {metrics['fvu']:.1%} of the variance is not explained, and "
-        f"{metrics.get('silent', metrics['dead']):.1%} of the latents never fire."
+        f"{metrics.get('silent', metrics['dead']):.1%} of the latents never fire.{notes}"
     )
 
 
