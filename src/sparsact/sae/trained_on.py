@@ -1,11 +1,13 @@
 """Where the activations of an autoencoder came from, and whether a model is that one."""
 
+import hashlib
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
 
@@ -15,6 +17,11 @@ MATRICES, ENTRIES = 32, 4
 ALIKE = 0.2
 """Largest relative difference of those entries. Another dtype, quantisation or finetuning stays
 below it; another model is near 1.4."""
+
+WRAPPERS = ("_orig_mod.", "base_model.model.", ".base_layer")
+"""What compilation and adapters add to the names of parameters."""
+
+Weights = Mapping[str, Sequence[float]]
 
 HOOK = "hook_"
 """What the names of TransformerLens contain."""
@@ -29,7 +36,7 @@ class TrainedOn:
         layer: name of the module.
         site: whether the activations are the output of that module, or its input.
         skip: leading tokens of each text that were left out, 1 for a BOS.
-        weights: some of the model's weights, by which it is recognised.
+        weights: some entries of some of the model's weights, by which it is recognised.
         data: digest of the activations.
         held_out: number of activations that were held out.
         seed: seed with which those were drawn.
@@ -49,13 +56,14 @@ small, not on the output of '1': check=False allows it
     layer: str | None = None
     site: Literal["input", "output"] = "output"
     skip: int = 0
-    weights: tuple[float, ...] = ()
+    weights: Weights = field(default_factory=dict)
     data: str | None = None
     held_out: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weights", tuple(self.weights))  # JSON has lists only
+        plain = {name: tuple(values) for name, values in self.weights.items()}
+        object.__setattr__(self, "weights", plain)  # JSON has lists only
 
     @classmethod
     def of(
@@ -116,20 +124,39 @@ def _block(name: str) -> str | None:
 
 
 @torch.no_grad()
-def _some_weights(model: nn.Module) -> tuple[float, ...]:
-    """A few entries of evenly spaced weight matrices."""
-    matrices = [weight for weight in model.parameters() if weight.ndim > 1 and weight.numel()]
-    stride = max(len(matrices) // MATRICES, 1)
-    values = []
-    for weight in matrices[::stride][:MATRICES]:
-        flat = weight.detach().reshape(-1)
-        places = torch.arange(1, 2 * ENTRIES, 2, device=flat.device) * len(flat) // (2 * ENTRIES)
-        values += flat[places].float().tolist()
-    return tuple(float(f"{value:.5g}") for value in values)
+def _some_weights(model: nn.Module) -> dict[str, tuple[float, ...]]:
+    """A few entries of some weight matrices.
+
+    The matrices are those whose names have the smallest digests, so that models which differ by
+    additions, such as adapters, share most of them.
+    """
+    matrices = {
+        _plain(name): weight
+        for name, weight in model.named_parameters()
+        if weight.ndim > 1 and weight.numel() and weight.is_floating_point()
+    }
+    chosen = sorted(matrices, key=lambda name: hashlib.sha256(name.encode()).digest())[:MATRICES]
+    return {name: _some_entries(matrices[name]) for name in chosen}
 
 
-def _alike(trained: tuple[float, ...], used: tuple[float, ...]) -> bool:
-    if len(trained) != len(used):
-        return False
-    one, other = (torch.tensor(values, dtype=torch.float64) for values in (trained, used))
-    return bool((one - other).norm() <= ALIKE * one.norm())
+def _plain(name: str) -> str:
+    """The name of a parameter without what adapters and compilation add to it."""
+    for part in WRAPPERS:
+        name = name.replace(part, "")
+    return name
+
+
+def _some_entries(weight: Tensor) -> tuple[float, ...]:
+    flat = weight.detach().reshape(-1)
+    places = torch.arange(1, 2 * ENTRIES, 2, device=flat.device) * len(flat) // (2 * ENTRIES)
+    return tuple(float(f"{value:.5g}") for value in flat[places].float().tolist())
+
+
+def _alike(trained: Weights, used: Weights) -> bool:
+    """Whether the weights that both have are nearly equal."""
+    shared = [name for name in trained if name in used]
+    one, other = (
+        torch.tensor([value for name in shared for value in weights[name]], dtype=torch.float64)
+        for weights in (trained, used)
+    )
+    return len(one) == len(other) and bool((one - other).norm() <= ALIKE * one.norm())

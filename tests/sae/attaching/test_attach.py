@@ -467,6 +467,24 @@ def test_another_layer_or_model_is_refused(model):
                 attach(model, {layer: sae})
 
 
+def test_adapters_and_compilation_do_not_hide_a_model(model):
+    """Names and additions of adapters, as peft makes them, and packed weights."""
+    trained_on = TrainedOn.of(model, LAYERS[0])
+    for wrapped in (nn.ModuleDict({"_orig_mod": model}), nn.Sequential(model)):
+        trained_on.check(TrainedOn.of(wrapped, LAYERS[0]))
+    adapted = llama()
+    for layer in adapted.model.layers:
+        layer.mlp.lora_a, layer.mlp.lora_b = nn.Linear(32, 4), nn.Linear(4, 64)
+    trained_on.check(TrainedOn.of(adapted, LAYERS[0]))
+    packed = llama()
+    for name, parameter in list(packed.named_parameters()):
+        if "mlp" in name:
+            owner = packed.get_submodule(name.rpartition(".")[0])
+            codes = torch.zeros(parameter.numel() // 2, 1, dtype=torch.uint8)
+            owner.weight = nn.Parameter(codes, requires_grad=False)
+    trained_on.check(TrainedOn.of(packed, LAYERS[0]))
+
+
 BAD = {
     "no such module": ({"model.layers.7": 32}, {}, "model.layers.7"),
     "several modules": ({"model.layers.*": 32}, {}, "matches .* modules"),

@@ -43,7 +43,7 @@ def hub(tmp_path, monkeypatch):
 @pytest.mark.parametrize("subfolder", [None, "layers/15"])
 def test_what_is_pushed_is_loaded_by_its_name(subfolder, hub, tmp_path):
     sae = SparseAutoencoder(SAEConfig(8, 32, "jumprelu"))
-    sae.trained_on = TrainedOn("someone/small", "model.layers.15", weights=(0.5,))
+    sae.trained_on = TrainedOn("someone/small", "model.layers.15", weights={"a.weight": (0.5,)})
     metrics = evaluate(sae, [torch.randn(64, 8)])
     name = "someone/autoencoders"
     address = push_to_hub(

@@ -107,6 +107,13 @@ def test_a_transcoder_of_gemma_scope(tmp_path):
     check(sae, latents, rebuilt)
 
 
+def test_other_directories_do_not_change_what_a_file_is(tmp_path):
+    arrays, latents, rebuilt = gemma()
+    sae = load(gemma_1(tmp_path / "my_embedding_of_transcoders" / "gemma" / "layer_3", arrays))
+    assert not sae.config.is_transcoder
+    check(sae, latents, rebuilt)
+
+
 def test_the_embedding_of_gemma_scope(tmp_path):
     arrays, *_ = gemma()
     sae = load(gemma_1(tmp_path / "embedding" / "width_4k", arrays))
@@ -222,7 +229,7 @@ def test_the_autoencoders_of_openai(activation, tmp_path):
 
 def test_our_own_and_the_directory_of_a_run(tmp_path):
     sae = SparseAutoencoder(SAEConfig(D_IN, D_SAE, k=3))
-    sae.trained_on = TrainedOn("small", "layers.1", skip=1, weights=(0.5, 1.5))
+    sae.trained_on = TrainedOn("small", "layers.1", skip=1, weights={"a.weight": (0.5, 1.5)})
     save_sae(sae, tmp_path / "run" / "sae")
     for path in (tmp_path / "run", tmp_path / "run" / "sae", tmp_path / "run/sae/sae.safetensors"):
         loaded = load(path)

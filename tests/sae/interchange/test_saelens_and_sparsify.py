@@ -263,6 +263,11 @@ def test_saelens_itself_reads_an_export(batches, tmp_path):
     x = next(batches)
     made = {kind: trained(kind, batches) for kind in EXPORTED}
     made["transcoder"] = trained("relu", batches, d_out=8)
+    for name, kind in (("skip", "relu"), ("jumprelu skip", "jumprelu")):
+        made[name] = SparseAutoencoder(SAEConfig(16, 48, kind, d_out=8, skip=True)).eval()
+        torch.nn.init.normal_(made[name].W_skip)
+    for name in ("layer_norm", "unit_norm"):
+        made[name] = SparseAutoencoder(SAEConfig(16, 48, "topk", k=4, normalize=name)).eval()
     for kind, sae in made.items():
         save_saelens(sae, tmp_path / kind)
     save_file({"x": x}, tmp_path / "x.safetensors")

@@ -27,13 +27,19 @@ MATRICES = ("w_enc", "w_dec")
 
 SKIP = "affine_skip_connection"
 
+TRANSCODER = r"transcoders?(_all)?|.*gemma-scope.*transcoders?"
+"""Names of directories of transcoders."""
+
+DEPTH = 6
+"""Number of directories in the cache of the hub from the repository to a file."""
+
 
 def load_gemma_scope(path: str | Path) -> SparseAutoencoder:
     """Read an autoencoder or a transcoder of Gemma Scope.
 
-    The files of version 1 do not say what they are: a path with ``transcoder`` in it is read as
-    a transcoder, and one with ``embedding`` as an autoencoder of the scaled embedding, whose
-    factor √d is folded into the weights.
+    The files of version 1 do not say what they are. Those in a directory ``transcoder``, or in a
+    repository of transcoders, are read as transcoders; those in a directory ``embedding`` as
+    autoencoders of the scaled embedding, whose factor √d is folded into the weights.
 
     Args:
         path: the directory of ``params.npz`` (version 1), or of ``params.safetensors`` and
@@ -58,8 +64,8 @@ def load_gemma_scope(path: str | Path) -> SparseAutoencoder:
     tensors = Tensors(folder / ARRAYS, _read_arrays(folder / ARRAYS))
     sae = _read(
         tensors,
-        is_transcoder="transcoder" in str(folder),
-        is_scaled="embedding" in str(folder),
+        is_transcoder=_is_in(folder, TRANSCODER),
+        is_scaled=_is_in(folder, "embedding"),
     )
     sae.trained_on = _place(folder)
     return sae
@@ -71,7 +77,7 @@ def _version_2(folder: Path) -> SparseAutoencoder:
     if architecture != "jump_relu":
         raise unsupported(f"the architecture {architecture!r}", ("jump_relu",), folder)
     read_at, written_at = settings.get("hf_hook_point_in"), settings.get("hf_hook_point_out")
-    is_transcoder = "transcoder" in str(folder) or (written_at or read_at) != read_at
+    is_transcoder = _is_in(folder, TRANSCODER) or (written_at or read_at) != read_at
     sae = _read(Tensors(folder / TENSORS), is_transcoder, is_scaled=False)
     if isinstance(read_at, str):
         layer, _, site = read_at.rpartition(".")
@@ -108,6 +114,11 @@ def _read(tensors: Tensors, is_transcoder: bool, is_scaled: bool) -> SparseAutoe
         raise unsupported("a scaling_factor", ("files without one",), tensors.file)
     tensors.end()
     return sae
+
+
+def _is_in(folder: Path, pattern: str) -> bool:
+    """Whether a directory, or one of the nearest above it, has a name of that pattern."""
+    return any(re.fullmatch(pattern, part) for part in folder.parts[-DEPTH:])
 
 
 def _read_arrays(file: Path) -> dict[str, Tensor]:
