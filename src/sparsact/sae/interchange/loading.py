@@ -6,9 +6,10 @@ from pathlib import Path
 from torch import nn
 
 from sparsact._common.errors import InputError, MissingInputError
+from sparsact.sae.interchange.dictionary_learning_import import WEIGHTS as DICTIONARY
 from sparsact.sae.interchange.dictionary_learning_import import load_dictionary_learning
 from sparsact.sae.interchange.formats import FORMATS, format_of, known_files
-from sparsact.sae.interchange.gemma_scope_import import load_gemma_scope
+from sparsact.sae.interchange.gemma_scope_import import ARRAYS, load_gemma_scope
 from sparsact.sae.interchange.hub import NAME, fetched
 from sparsact.sae.interchange.openai_import import load_openai
 from sparsact.sae.sae_files import load_sae
@@ -91,11 +92,11 @@ def _on_the_hub(path: str, subfolder: str | None, revision: str | None) -> Path:
 
 def _load_file(file: Path) -> SparseAutoencoder:
     """Read a file by itself, or the directory of which it is the weights."""
-    if file.name == "ae.pt":
+    if file.name == DICTIONARY:
         return load_dictionary_learning(file)
     if file.suffix in (".pt", ".pth"):
         return load_openai(file)
-    if file.name == "params.npz":
+    if file.name == ARRAYS:
         return load_gemma_scope(file)
     found = format_of(file.parent)
     if found is not None and file.name in found.files:
