@@ -256,6 +256,24 @@ def test_generate_with_a_cache_is_the_same_as_without(cache, mode, model):
         assert torch.equal(model.generate(**padded("left"), use_cache=cache, **options), plain)
 
 
+@pytest.mark.parametrize("skip", [0, 1])
+@pytest.mark.parametrize("eager", [False, True])
+def test_a_static_cache_gives_the_latents_of_a_growing_one(eager, skip):
+    """Its mask has four dims: bool, or large negative numbers with eager attention."""
+    model, sae = llama(), autoencoder("relu").eval()
+    if eager:
+        model.set_attn_implementation("eager")
+    options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0, "eos_token_id": 31}
+    found = []
+    for static in ({}, {"cache_implementation": "static", "disable_compile": True}):
+        with attach(model, {LAYERS[0]: sae}, "replace", skip=skip, record="all") as sites:
+            tokens = model.generate(**padded("left"), **options, **static)
+        found.append((tokens, sites[LAYERS[0]].latents))
+    assert torch.equal(found[0][0], found[1][0])
+    torch.testing.assert_close(found[0][1], found[1][1], atol=1e-5, rtol=1e-5)
+    assert (found[0][1] != 0).any(-1)[1].tolist()[:5] == [False] * 3 + [skip == 0, True]
+
+
 def test_leading_tokens_are_known_from_the_cache_without_a_mask(model):
     sae = autoencoder("relu").eval()
     with attach(model, {LAYERS[0]: sae}, skip=2) as sites, torch.no_grad():

@@ -68,9 +68,24 @@ class TokenMask(Removable):
 def _attention_mask(inputs: dict[str, Any], batch: int, length: int) -> Tensor | None:
     """(batch, past + length) bool, if the model got a mask of tokens that fits."""
     mask = inputs.get("attention_mask")
+    if isinstance(mask, Tensor) and mask.ndim == 4:
+        mask = _seen_by_the_last(mask)
     if not isinstance(mask, Tensor) or mask.ndim != 2:
         return None
     return mask.bool() if len(mask) == batch and mask.shape[1] >= length else None
+
+
+def _seen_by_the_last(mask: Tensor) -> Tensor:
+    """(batch, past + length) bool: what the last token attends to.
+
+    Args:
+        mask: (batch, 1, length, room), as ``generate`` makes it for a static cache: bool, or 0
+            where a token may attend. The room behind the last token is not used yet.
+    """
+    row = mask[:, 0, -1]
+    seen = row if row.dtype == torch.bool else row == 0
+    used = int(seen.any(0).nonzero().max()) + 1 if bool(seen.any()) else 0
+    return seen[:, :used]
 
 
 def _positions(

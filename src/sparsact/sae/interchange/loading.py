@@ -1,6 +1,6 @@
 """Loading an autoencoder in any format that is known, from disk or from the hub."""
 
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from torch import nn
@@ -21,6 +21,9 @@ RUN = "sae"
 
 SHOWN = 5
 """Most directories that an error names."""
+
+DEPTHS, SEARCHED = ("*", "*/*", "*/*/*"), 2000
+"""Where autoencoders below a directory are searched, and the most places that are looked at."""
 
 
 def load(
@@ -107,8 +110,9 @@ def _load_file(file: Path) -> SparseAutoencoder:
 def _unknown(folder: Path) -> InputError:
     """The error for a directory of no known format. It names autoencoders below."""
     known = ", ".join(f"{one.name} ({' and '.join(one.files)})" for one in FORMATS)
-    below = (child for child in sorted(folder.rglob("*")) if child.is_dir() and format_of(child))
-    nearest = [str(child.relative_to(folder)) for child in islice(below, SHOWN)]
+    below = islice(chain.from_iterable(folder.glob(depth) for depth in DEPTHS), SEARCHED)
+    found = (child for child in sorted(below) if child.is_dir() and format_of(child))
+    nearest = [str(child.relative_to(folder)) for child in islice(found, SHOWN)]
     files = ", ".join(child.name for child in islice(sorted(folder.iterdir()), SHOWN)) or "nothing"
     hint = f"; autoencoders are in {', '.join(nearest)}: name one as subfolder=" if nearest else ""
     return InputError(
