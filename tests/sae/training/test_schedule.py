@@ -62,8 +62,9 @@ def test_the_decay_ends_with_the_run(batches):
     made = trainer(lr_warmup_steps=2, lr_decay_steps=4)
     rates = [stats.lr / LR for stats in made.run(batches, 10)]
     assert rates == pytest.approx([0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
-    with pytest.raises(InputError, match="lr_decay_steps= needs the length of the run"):
-        trainer(lr_decay_steps=4).step(next(batches))
+    for one in (made, trainer(lr_decay_steps=4)):  # after a run, and without one
+        with pytest.raises(InputError, match="lr_decay_steps= needs the length of the run"):
+            one.step(next(batches))
     with pytest.raises(InputError, match="lr_decay_steps= must be finite and not negative, got -1"):
         SAETrainConfig(lr_decay_steps=-1)
 

@@ -151,8 +151,11 @@ class SAETrainer:
     def run(self, batches: Iterable[Batch], steps: int) -> Iterator[SAEStats]:
         """As :meth:`fit`, yielding the statistics of each step."""
         self.schedule.steps = steps
-        for batch in islice(batches, max(steps - self.steps, 0)):
-            yield self.step(batch)
+        try:
+            for batch in islice(batches, max(steps - self.steps, 0)):
+                yield self.step(batch)
+        finally:
+            self.schedule.steps = None  # later steps are not the end of this run
 
     def step(self, batch: Batch) -> SAEStats:
         """One optimizer step.
