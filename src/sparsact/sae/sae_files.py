@@ -67,7 +67,7 @@ def load_sae(path: str | Path, activation: nn.Module | None = None) -> SparseAut
     try:
         config = SAEConfig(**settings)
         origin = None if trained_on is None else TrainedOn(**trained_on)
-    except (TypeError, InputError) as error:
+    except (TypeError, AttributeError, InputError) as error:
         raise InputError(f"{path / CONFIG} does not describe an autoencoder: {error}") from error
     sae = SparseAutoencoder(config, activation)
     sae.trained_on = origin
