@@ -105,7 +105,7 @@ def figures(run: Run) -> None:
 
 def quality(sae: SparseAutoencoder, x: Tensor, batch: int) -> dict[str, float]:
     metrics = evaluate(sae, x.split(batch))
-    return {key: round(getattr(metrics, key), 5) for key in ("fvu", "l0", "cosine", "dead")}
+    return {key: round(getattr(metrics, key), 5) for key in ("fvu", "l0", "cosine", "silent")}
 
 
 def train_and_evaluate(run: Run) -> None:

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import sparsact as sa
-from tiny_language import TEXT, save_model
+from tiny_language import TEXT, llama, save_model
 
 PEERS = Path(__file__).parent / "sae" / "peers"
 
@@ -31,7 +31,14 @@ def other_libraries() -> dict[str, Any]:
     return {"sae": sa.SparseAutoencoder(sa.SAEConfig(d_in=8, d_sae=32, activation="topk", k=4))}
 
 
+def model_and_autoencoder() -> dict[str, Any]:
+    """A tiny Llama, and an autoencoder of the width of its layers."""
+    sae = sa.SparseAutoencoder(sa.SAEConfig(d_in=32, d_sae=64, activation="topk", k=4))
+    return {"model": llama(), "sae": sae}
+
+
 STAND_INS: dict[str, Callable[[], dict[str, Any]]] = {
+    "attaching.md": model_and_autoencoder,
     "interchange.md": other_libraries,
     "language_models.md": language_model,
 }

@@ -36,7 +36,8 @@ def data(tmp_path_factory):
 
 
 def test_a_missed_target_is_reported(sae, data, tmp_path, monkeypatch):
-    flags = ("train", "--data", data, *FLAGS, "--activation", "relu", "--target-l0", "6", "--out")
+    flags = ("train", "--data", data, *FLAGS, "--held-out", "1200")  # of which 600 are measured
+    flags = (*flags, "--activation", "relu", "--target-l0", "6", "--out")
     status, shown, _ = sae(*flags, tmp_path / "reached")
     assert status == 0
     assert "the target was" not in shown

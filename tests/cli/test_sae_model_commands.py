@@ -76,7 +76,7 @@ def test_trained_on_a_dataset_and_measured_in_the_model(trained, sae, places, tm
     spliced = evaluate_spliced(model, LAYER, sae, tokens)
     printed = dict(re.findall(r"(\w+) (-?[\d.e-]+)", shown))
     for figures, names in (
-        (quality, ("inputs", "l0", "fvu", "dead")),
+        (quality, ("inputs", "l0", "fvu", "silent")),
         (spliced, ("tokens", "cross_entropy", "spliced", "kl", "recovered_of_zero")),
     ):
         for name in names:

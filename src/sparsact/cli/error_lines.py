@@ -53,6 +53,9 @@ def _with_flags(message: str, flags: dict[str, str]) -> str:
             return match[0]
         if not value or value == "True":
             return flags[name]
+        if value == "False":
+            before, dot, last = flags[name].removeprefix("--").rpartition(".")
+            return f"--{before}{dot}no-{last}"
         return f"{flags[name]} {value}"
 
     return re.sub(r"(?<![\w'\"/.=:-])([a-z]\w*)=([^\s,;:)]*)", replacement, message)

@@ -1,15 +1,19 @@
 """Sparse autoencoders: any threshold, any penalty, a chosen number of active latents."""
 
+from sparsact.sae.attaching.attach import AttachedSites, attach
+from sparsact.sae.attaching.attached_site import AttachedSite
+from sparsact.sae.attaching.steering import Steering, steer
 from sparsact.sae.data.activation_rows import Rows, open_rows
 from sparsact.sae.data.harvesting import harvest
 from sparsact.sae.evaluation.reconstruction_metrics import SAEMetrics, evaluate
 from sparsact.sae.evaluation.spliced_model import SpliceMetrics, evaluate_spliced
 from sparsact.sae.geometry import geometric_median
-from sparsact.sae.interchange import load_saelens, load_sparsify, save_saelens
+from sparsact.sae.interchange import load, load_saelens, load_sparsify, push_to_hub, save_saelens
 from sparsact.sae.kinds import KINDS, GatedReLU, Kind
 from sparsact.sae.sae_config import SAEConfig, SAETrainConfig
 from sparsact.sae.sae_files import load_sae, save_sae
 from sparsact.sae.sae_model import SparseAutoencoder
+from sparsact.sae.trained_on import TrainedOn
 from sparsact.sae.training.checkpoint import load_checkpoint, save_checkpoint
 from sparsact.sae.training.sae_trainer import SAETrainer
 from sparsact.sae.training.step_stats import SAEStats
@@ -17,6 +21,8 @@ from sparsact.text import Tokens, pack_tokens
 
 __all__ = [
     "KINDS",
+    "AttachedSite",
+    "AttachedSites",
     "GatedReLU",
     "Kind",
     "Rows",
@@ -27,18 +33,24 @@ __all__ = [
     "SAETrainer",
     "SparseAutoencoder",
     "SpliceMetrics",
+    "Steering",
     "Tokens",
+    "TrainedOn",
+    "attach",
     "evaluate",
     "evaluate_spliced",
     "geometric_median",
     "harvest",
+    "load",
     "load_checkpoint",
     "load_sae",
     "load_saelens",
     "load_sparsify",
     "open_rows",
     "pack_tokens",
+    "push_to_hub",
     "save_checkpoint",
     "save_sae",
     "save_saelens",
+    "steer",
 ]

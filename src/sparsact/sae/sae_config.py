@@ -6,6 +6,10 @@ from typing import Literal
 
 from sparsact._common.errors import InputError, unknown
 from sparsact.sae.kinds import KINDS, KindName
+from sparsact.sae.row_norms import ROW_NORMS, Normalize
+
+DEAD_AFTER = 1_000_000
+"""Inputs without firing after which a latent counts as dead, by default."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +27,16 @@ class SAEConfig:
             than its input. None: the input is reconstructed.
         bandwidth: width of the window through which the thresholds of jumprelu learn, in units
             of the scaled input.
+        normalize: normalisation of each input by itself, undone in the reconstruction:
+            ``"none"``, ``"layer_norm"`` or ``"unit_norm"``. For autoencoders of other libraries:
+            one with a normalisation can be used, not trained.
+        skip: whether a transcoder adds a linear map of its input to the prediction. Such a
+            transcoder can be used, not trained.
 
     Raises:
         InputError: a ValueError: a size is not positive, `k` exceeds `d_sae`, or there is no
-            such kind.
+            such kind or normalisation; a skip connection in an autoencoder, or a normalisation
+            in a transcoder.
     """
 
     d_in: int
@@ -35,6 +45,8 @@ class SAEConfig:
     k: int = 32
     d_out: int | None = None
     bandwidth: float = 0.03
+    normalize: Normalize = "none"
+    skip: bool = False
 
     def __post_init__(self) -> None:
         for name in ("d_in", "d_sae", "k", "d_out"):
@@ -47,6 +59,12 @@ class SAEConfig:
             raise InputError(f"k={self.k} exceeds d_sae={self.d_sae}")
         if not self.bandwidth > 0:
             raise InputError(f"bandwidth= must be positive, got {self.bandwidth}")
+        if self.normalize not in ("none", *ROW_NORMS):
+            raise unknown("normalize", self.normalize, ("none", *ROW_NORMS))
+        if self.skip and not self.is_transcoder:
+            raise InputError("skip= needs a transcoder: set d_out=")
+        if self.is_transcoder and self.normalize != "none":
+            raise InputError(f"a transcoder cannot have normalize={self.normalize!r}")
 
     @property
     def selects(self) -> bool:
@@ -69,12 +87,17 @@ class SAETrainConfig:
     """How a sparse autoencoder is trained.
 
     Args:
-        lr: Learning rate of Adam.
+        lr: Learning rate of Adam. A scheduler of torch on ``SAETrainer.optimizer`` changes it
+            further; warm-up and decay then multiply the scheduler's value.
         betas: The two decay rates of Adam.
-        lr_warmup_steps: Steps over which the learning rate rises linearly from 0.
+        lr_warmup_steps: Steps over which the learning rate rises linearly from 0. None: one
+            twentieth of the run, at most 100.
+        lr_decay_steps: Steps at the end of the run over which the learning rate falls linearly
+            to 0.
         coefficient: Coefficient of the kind's penalty. With `target_l0`, the value it starts
             from.
-        sparsity_warmup_steps: Steps over which the coefficient rises linearly from 0.
+        sparsity_warmup_steps: Steps over which the coefficient rises linearly from 0. None: a
+            quarter of the run, at most 500.
         target_l0: Target for the mean number of active latents: the coefficient is adjusted
             until it is reached. None keeps the coefficient fixed. Kinds that select have `k`
             instead.
@@ -86,6 +109,7 @@ class SAETrainConfig:
         aux_coefficient: Coefficient of the auxiliary loss.
         dead_after: A latent counts as dead after this many inputs without firing.
         resample_every: Steps between resamplings, which revive dead latents. 0 disables them.
+            The last fifth of a run has none, so that revived latents are trained.
         normalize_input: Scale inputs to a mean norm of √d_in during training.
         mixed_precision: ``"no"`` or ``"bf16"``: matrix products in bfloat16; parameters,
             thresholds and optimizer state in float32. Sparse kernels stay in float32, except
@@ -102,14 +126,15 @@ class SAETrainConfig:
 
     lr: float = 3e-4
     betas: tuple[float, float] = (0.9, 0.999)
-    lr_warmup_steps: int = 100
+    lr_warmup_steps: int | None = None
+    lr_decay_steps: int = 0
     coefficient: float = 1e-3
-    sparsity_warmup_steps: int = 500
+    sparsity_warmup_steps: int | None = None
     target_l0: float | None = None
     clip_grad_norm: float = 0.01
     aux_k: int = 256
     aux_coefficient: float = 1 / 32
-    dead_after: int = 1_000_000
+    dead_after: int = DEAD_AFTER
     resample_every: int = 0
     normalize_input: bool = True
     mixed_precision: Literal["no", "bf16"] = "no"
@@ -129,11 +154,10 @@ class SAETrainConfig:
             raise InputError(
                 f"mixed_precision= must be 'no' or 'bf16', got {self.mixed_precision!r}"
             )
-        counts = ("lr_warmup_steps", "sparsity_warmup_steps", "aux_k", "resample_every")
-        for name in (*counts, "coefficient", "aux_coefficient"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(
-                    f"{name}= must be finite and not negative, got {getattr(self, name)}"
-                )
+        counts = ("lr_warmup_steps", "lr_decay_steps", "sparsity_warmup_steps", "aux_k")
+        for name in (*counts, "resample_every", "coefficient", "aux_coefficient"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise InputError(f"{name}= must be finite and not negative, got {value}")
         if self.target_l0 is not None and not self.target_l0 > 0:
             raise InputError(f"target_l0= must be positive, got {self.target_l0}")

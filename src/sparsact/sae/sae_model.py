@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from sparsact._common.errors import InputError
 from sparsact.sae.geometry import normalize_rows_
 from sparsact.sae.kinds import KINDS, CustomKind, Kind, kind_of
+from sparsact.sae.row_norms import ROW_NORMS
 from sparsact.sae.sae_config import SAEConfig
+from sparsact.sae.trained_on import TrainedOn
 
 ENCODER_START = 3**-0.5
 """Initial length of the encoder's rows; the decoder's rows have length 1.
@@ -26,7 +28,8 @@ class SparseAutoencoder(nn.Module):
     A transcoder (``d_out`` is set) reconstructs another tensor than its input, and does not
     subtract b_dec from the input. The scale of the training inputs is part of the module, so
     that it always maps raw activations to raw activations. :meth:`fold_scale_` moves the scale
-    into the weights.
+    into the weights. Autoencoders of other libraries may normalise each input (``normalize``), or
+    add ``W_skip·x`` to the prediction of a transcoder (``skip``).
 
     Args:
         config: sizes and kind.
@@ -38,8 +41,11 @@ class SparseAutoencoder(nn.Module):
         activation: the threshold module.
         W_dec: (d_sae, d_out), the dictionary, with rows of length 1.
         b_dec: (d_out,).
+        W_skip: (d_out, d_in), or None without a skip connection.
         scale_in: factor of the inputs before encoding.
         scale_out: factor of the targets in training; outputs are divided by it.
+        trained_on: where the activations of its training came from, if that is known. It is
+            saved with the autoencoder, and compared with the model that it is used in.
         is_fresh: whether the weights are the initial ones, neither trained nor loaded. Training
             sets the scale and b_dec of a fresh autoencoder; it continues any other as it is.
 
@@ -53,6 +59,7 @@ class SparseAutoencoder(nn.Module):
         (torch.Size([5, 16]), True)
     """
 
+    W_skip: nn.Parameter | None
     scale_in: Tensor
     scale_out: Tensor
 
@@ -70,8 +77,11 @@ class SparseAutoencoder(nn.Module):
         self.activation = activation
         self.W_dec = nn.Parameter(torch.randn(config.d_sae, config.width_out))
         self.b_dec = nn.Parameter(torch.zeros(config.width_out))
+        skip = nn.Parameter(torch.zeros(config.width_out, config.d_in)) if config.skip else None
+        self.register_parameter("W_skip", skip)
         self.register_buffer("scale_in", torch.ones(()))
         self.register_buffer("scale_out", torch.ones(()))
+        self.trained_on: TrainedOn | None = None
         self.is_fresh = True
         self.register_load_state_dict_post_hook(_not_fresh)  # type: ignore[no-untyped-call]
         normalize_rows_(self.W_dec)
@@ -86,7 +96,7 @@ class SparseAutoencoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruct `x` (…, d_in); for a transcoder, predict the target (…, d_out)."""
-        return self.decode(self.encode(x))
+        return self.rebuild(self.encode(x), x)
 
     def encode(self, x: Tensor) -> Tensor:
         """The latents (…, d_sae) of activations `x` (…, d_in), in the scale of training."""
@@ -94,12 +104,31 @@ class SparseAutoencoder(nn.Module):
         return latents
 
     def decode(self, latents: Tensor) -> Tensor:
-        """The reconstruction (…, d_out) from latents (…, d_sae)."""
+        """The reconstruction (…, d_out) from latents (…, d_sae).
+
+        With a normalisation or a skip connection this is not all: see :meth:`rebuild`.
+        """
         return self.reconstruct(latents) / self.scale_out
+
+    def rebuild(self, latents: Tensor, x: Tensor) -> Tensor:
+        """The reconstruction (…, d_out) of activations `x` (…, d_in) from latents (…, d_sae).
+
+        The same as :meth:`decode` unless each input is normalised, or there is a skip connection.
+        """
+        rebuilt = self.decode(latents)
+        if self.config.normalize != "none":
+            _, scale, shift = ROW_NORMS[self.config.normalize](x.to(rebuilt.dtype))
+            return rebuilt * scale + shift
+        if self.W_skip is not None:
+            return rebuilt + x.to(rebuilt.dtype) @ self.W_skip.T
+        return rebuilt
 
     def scaled(self, x: Tensor) -> Tensor:
         """Raw activations in the scale of training and the dtype of the weights."""
-        return x.to(self.W_dec.dtype) * self.scale_in
+        x = x.to(self.W_dec.dtype)
+        if self.config.normalize != "none":
+            x = ROW_NORMS[self.config.normalize](x).rows
+        return x * self.scale_in
 
     def pre_activations(self, scaled: Tensor) -> Tensor:
         """The input of the threshold module, for inputs that are already scaled."""

@@ -1,3 +1,4 @@
+import random
 from itertools import islice
 
 import numpy as np
@@ -6,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from sparsact.sae import open_rows
+from sparsact.sae.data.activation_shards import Shard
 
 
 @pytest.fixture
@@ -137,3 +139,55 @@ def test_other_rows_have_another_fingerprint(matrix, tmp_path):
     assert found == open_rows(matrix, shard_rows=40).fingerprint()
     others = [matrix * 5, matrix.flip(0), matrix[:299], matrix.repeat(1, 2)]
     assert len({found, *(open_rows(other, shard_rows=40).fingerprint() for other in others)}) == 5
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rows_are_held_out_at_random(seed, matrix):
+    rows, held_out = open_rows(matrix, shard_rows=40).split(77, seed)
+    places = sorted(random.Random(seed).sample(range(300), 77))
+    assert held_out[:, 0].tolist() == places
+    rest = torch.cat([shard.read() for shard in rows.shards])[:, 0].tolist()
+    assert rest == [row for row in range(300) if row not in set(places)]
+    again, more = rows.split(50, seed + 1)
+    left = torch.cat([shard.read() for shard in again.shards])[:, 0].tolist()
+    assert sorted(left + more[:, 0].tolist()) == rest
+    for shard in again.shards:
+        whole = shard.read()
+        for start in range(0, shard.rows, 3):
+            for stop in range(start, shard.rows + 1):
+                assert torch.equal(shard.part(start, stop), whole[start:stop])
+
+
+def test_few_rows_are_read_without_those_between():
+    read = []
+
+    def take(start, stop):
+        read.append(stop - start)
+        return torch.arange(float(start), stop)[:, None]
+
+    shard = Shard(100_000, 1, take)
+    places = [3, 10, 5000, 5001, 99_999]
+    assert shard.at(places)[:, 0].tolist() == places
+    assert read == [8, 2, 1]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_row_that_is_not_finite_is_named(value, dtype, matrix, tmp_path):
+    spoilt = matrix.numpy().astype(dtype)
+    spoilt[123, 1] = value
+    np.save(tmp_path / "x.npy", spoilt)
+    message = r"row 123 of .*x\.npy has NaN or infinity"
+    rows = open_rows(tmp_path / "x.npy", shard_rows=40)
+    with pytest.raises(ValueError, match=message):
+        list(islice(rows.batches(10), 30))
+    with pytest.raises(ValueError, match=message):
+        rows.last(200)
+    for seed in range(3):  # held out or not
+        with pytest.raises(ValueError, match=message):
+            list(islice(rows.split(100, seed)[0].batches(10), 20))
+
+
+def test_large_finite_rows_are_accepted():
+    rows = torch.full((50, 4), 3e38)
+    assert next(open_rows(rows).batches(50)).isfinite().all()

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from sklearn.metrics import r2_score
@@ -18,13 +20,15 @@ def test_explained_variance_is_around_the_mean(sparse_data):
 def test_counts(sparse_data):
     sae = SparseAutoencoder(SAEConfig(16, 48, "relu"))
     sae.encoder.bias.data[:12] = -1e3
-    found = evaluate(sae, sparse_data.split(1000))
+    found = evaluate(sae, sparse_data.split(1000), dead_after=9000)
     active = sae.encode(sparse_data) != 0
     assert found.inputs == 9000
     assert found.l0 == pytest.approx(active.sum(1).float().mean().item())
     assert torch.allclose(found.density, active.float().mean(0))
     assert found.dead == pytest.approx((~active.any(0)).float().mean().item())
     assert found.dead >= 0.25
+    assert found.silent == found.dead
+    assert math.isnan(evaluate(sae, sparse_data.split(1000)).dead)
     counts, edges = found.density_histogram(10)
     assert counts.sum() == (found.density > 0).sum()
     assert len(edges) == 11

@@ -61,7 +61,8 @@ def trained(kind, batches, **config):
 def test_files_of_other_libraries_compute_the_same(name):
     sae = load(PEERS / name)
     expected = load_file(PEERS / name / "expected.safetensors")
-    sae.train(name == "saelens_batchtopk_training")  # selects in the batch, as theirs
+    # selects in the batch, as theirs
+    sae.train(name in ("saelens_batchtopk_training", "saelens_matryoshka_training"))
     with torch.no_grad():
         latents = sae.encode(expected["x"])
         torch.testing.assert_close(latents, expected["latents"], atol=1e-5, rtol=1e-5)
@@ -194,7 +195,7 @@ def test_a_log_threshold_of_older_trainings_is_read(tmp_path):
         ("saelens_topk", {"architecture": None}, "architecture.*must be str"),
         ("saelens_topk", {"metadata": {"sae_lens_version": "7.1.0"}}, "'7.1.0'.*up to 6"),
         ("saelens_topk", {"metadata": {"sae_lens_version": "x"}}, "'x'.*up to 6"),
-        ("saelens_topk", {"normalize_activations": "layer_norm"}, "layer_norm"),
+        ("saelens_topk", {"normalize_activations": "whitening"}, "whitening"),
         ("saelens_topk", {"normalize_activations": "expected_average_only_in"}, "scaling_factor"),
         ("saelens_topk", {"d_in": "6"}, "d_in.*must be int, found '6'"),
         ("saelens_topk", {"d_sae": 17}, r"W_enc.*must be \(6, 17\).*got \(6, 16\)"),
@@ -262,6 +263,11 @@ def test_saelens_itself_reads_an_export(batches, tmp_path):
     x = next(batches)
     made = {kind: trained(kind, batches) for kind in EXPORTED}
     made["transcoder"] = trained("relu", batches, d_out=8)
+    for name, kind in (("skip", "relu"), ("jumprelu skip", "jumprelu")):
+        made[name] = SparseAutoencoder(SAEConfig(16, 48, kind, d_out=8, skip=True)).eval()
+        torch.nn.init.normal_(made[name].W_skip)
+    for name in ("layer_norm", "unit_norm"):
+        made[name] = SparseAutoencoder(SAEConfig(16, 48, "topk", k=4, normalize=name)).eval()
     for kind, sae in made.items():
         save_saelens(sae, tmp_path / kind)
     save_file({"x": x}, tmp_path / "x.safetensors")

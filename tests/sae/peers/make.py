@@ -2,8 +2,9 @@
 
     .venv-peers/bin/python tests/sae/peers/make.py
 
-Each holds what SAELens or sparsify wrote, and ``expected.safetensors``: inputs, and the latents
-and reconstructions of that library for them. `make bench-peers` makes the environment.
+Each holds what SAELens, sparsify or dictionary_learning wrote, and ``expected.safetensors``:
+inputs, and the latents and reconstructions of that library for them. `make bench-peers` makes the
+environment.
 """
 
 import json
@@ -13,6 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from dictionary_learning.dictionary import (
+    AutoEncoder,
+    AutoEncoderNew,
+    GatedAutoEncoder,
+    JumpReluAutoEncoder,
+)
+from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
+from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
+from dictionary_learning.trainers.top_k import AutoEncoderTopK
 from sae_lens import (
     SAE,
     BatchTopKTrainingSAE,
@@ -21,10 +31,16 @@ from sae_lens import (
     GatedSAEConfig,
     JumpReLUSAE,
     JumpReLUSAEConfig,
+    JumpReLUSkipTranscoder,
+    JumpReLUSkipTranscoderConfig,
     JumpReLUTrainingSAE,
     JumpReLUTrainingSAEConfig,
     JumpReLUTranscoder,
     JumpReLUTranscoderConfig,
+    MatryoshkaBatchTopKTrainingSAE,
+    MatryoshkaBatchTopKTrainingSAEConfig,
+    SkipTranscoder,
+    SkipTranscoderConfig,
     StandardSAE,
     StandardSAEConfig,
     StandardTrainingSAE,
@@ -64,7 +80,7 @@ def expect(path: Path, sae: Any, factor: float = 1.0) -> None:
     x = inputs()
     with torch.no_grad():
         latents = sae.encode(x * factor)
-        rebuilt = sae.decode(latents) / factor
+        rebuilt = sae(x * factor) / factor
     save_file(
         {"x": x, "latents": latents, "rebuilt": rebuilt.contiguous()}, path / "expected.safetensors"
     )
@@ -86,6 +102,11 @@ def saelens_inference() -> None:
     saelens("gated", GatedSAE(GatedSAEConfig(**sizes)))
     saelens("transcoder", Transcoder(TranscoderConfig(**other)))
     saelens("jumprelu_transcoder", JumpReLUTranscoder(JumpReLUTranscoderConfig(**other)))
+    saelens("skip_transcoder", SkipTranscoder(SkipTranscoderConfig(**other)))
+    skip = JumpReLUSkipTranscoder(JumpReLUSkipTranscoderConfig(**other))
+    saelens("jumprelu_skip_transcoder", skip)
+    for name in ("layer_norm", "constant_norm_rescale"):
+        saelens(name, TopKSAE(TopKSAEConfig(**sizes, k=K, normalize_activations=name)))
 
 
 def saelens_training() -> None:
@@ -96,6 +117,10 @@ def saelens_training() -> None:
     batch = BatchTopKTrainingSAE(BatchTopKTrainingSAEConfig(**sizes, k=float(K)))
     batch.topk_threshold.fill_(1.25)
     saelens("batchtopk_training", batch, TrainingSAE.load_from_disk)
+    matryoshka = MatryoshkaBatchTopKTrainingSAEConfig(**sizes, k=float(K), matryoshka_widths=[8])
+    nested = MatryoshkaBatchTopKTrainingSAE(matryoshka)
+    nested.topk_threshold.fill_(1.25)
+    saelens("matryoshka_training", nested, TrainingSAE.load_from_disk)
     path = HERE / "saelens_batchtopk_inference"
     batch.save_inference_model(path)
     expect(path, SAE.load_from_disk(path))
@@ -131,6 +156,31 @@ def saelens_before_6() -> None:
     expect(path, SAE.load_from_disk(path))
 
 
+def dictionary_learning() -> None:
+    """Every class, as its trainer saves it."""
+    made = (
+        AutoEncoder(D_IN, D_SAE),
+        AutoEncoderNew(D_IN, D_SAE),
+        GatedAutoEncoder(D_IN, D_SAE),
+        JumpReluAutoEncoder(D_IN, D_SAE),
+        AutoEncoderTopK(D_IN, D_SAE, K),
+        BatchTopKSAE(D_IN, D_SAE, K),
+        MatryoshkaBatchTopKSAE(D_IN, D_SAE, K, [4, 12]),
+    )
+    for sae in made:
+        name = type(sae).__name__
+        path = HERE / f"dictionary_learning_{name}"
+        path.mkdir()
+        randomize(sae)
+        if hasattr(sae, "k"):
+            sae.threshold.fill_(0.8)
+        torch.save(sae.state_dict(), path / "ae.pt")
+        trainer = {"dict_class": name, "layer": 8, "lm_name": "EleutherAI/pythia-70m-deduped"}
+        settings = {"trainer": {**trainer, "submodule_name": "resid_post_layer_8"}, "buffer": {}}
+        (path / "config.json").write_text(json.dumps(settings))
+        expect(path, type(sae).from_pretrained(path / "ae.pt"))
+
+
 def sparsify(name: str, config: SparseCoderConfig) -> None:
     path = HERE / f"sparsify_{name}"
     randomize(SparseCoder(D_IN, config)).save_to_disk(path)
@@ -138,7 +188,7 @@ def sparsify(name: str, config: SparseCoderConfig) -> None:
     with torch.no_grad():
         found = sae.encode(x)
         latents = torch.zeros(ROWS, D_SAE).scatter(1, found.top_indices, found.top_acts)
-        rebuilt = sae.decode(found.top_acts, found.top_indices)
+        rebuilt = sae(x).sae_out
     save_file({"x": x, "latents": latents, "rebuilt": rebuilt}, path / "expected.safetensors")
 
 
@@ -151,6 +201,9 @@ def main() -> None:
     saelens_before_6()
     sparsify("topk", SparseCoderConfig(num_latents=D_SAE, k=K))
     sparsify("transcoder", SparseCoderConfig(num_latents=D_SAE, k=K, transcode=True))
+    skip = SparseCoderConfig(num_latents=D_SAE, k=K, transcode=True, skip_connection=True)
+    sparsify("skip_transcoder", skip)
+    dictionary_learning()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ def main(folder: Path) -> None:
         if path.is_dir():
             sae = SAE.load_from_disk(path)
             latents = sae.encode(x)
-            found = {"latents": latents, "rebuilt": sae.decode(latents)}
+            found = {"latents": latents, "rebuilt": sae(x)}
             save_file(found, path / "found.safetensors")
 
 

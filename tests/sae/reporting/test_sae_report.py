@@ -2,6 +2,7 @@
 
 import json
 import math
+from html import escape
 
 import pytest
 import torch
@@ -274,7 +275,9 @@ def test_a_run_on_a_text(model, tmp_path, monkeypatch):
     train_run(SAERun(source, out=str(run), **sizes))
     curves = write_report(run, choice=DashboardChoice(0, 0)).read_text(encoding="utf-8")
     assert "Norm of the gradient" in curves
-    assert "On 50 held-out activations 3.0 latents" in curves
+    assert "On 100 held-out activations 3.0 latents" in curves
+    notes = json.loads((run / "metrics.json").read_text())["notes"]
+    assert all(escape(note) in curves for note in notes)
     assert "<article" not in curves
     monkeypatch.setattr(LlamaModel, "forward", None)  # the run's activations are on disk
     page = write_report(run).read_text(encoding="utf-8")

@@ -1,6 +1,7 @@
 """What the subcommands of ``sparsact sae`` print."""
 
 import dataclasses
+import math
 
 from rich.console import Console
 from rich.table import Table
@@ -16,7 +17,9 @@ def show_figures(console: Console, metrics: SAEMetrics | SpliceMetrics) -> None:
     table = Table("figure", "value", box=None, pad_edge=False)
     for entry in dataclasses.fields(metrics):
         value = getattr(metrics, entry.name)
-        if entry.name != "density":
+        if entry.name == "dead" and math.isnan(value):
+            table.add_row("dead", "unknown: fewer activations than --dead-after counts")
+        elif entry.name != "density":
             name = f"{entry.name}{NOTES.get(entry.name, '')}"
             table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
     if isinstance(metrics, SAEMetrics):

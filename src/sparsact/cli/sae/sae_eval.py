@@ -10,19 +10,18 @@ from torch import Tensor
 from sparsact._common.errors import InputError
 from sparsact._common.progress import Progress
 from sparsact.cli.progress_bar import progress
-from sparsact.cli.sae.figures import show_figures
+from sparsact.cli.sae.figures import show_figures, show_line
 from sparsact.sae import (
     SAEMetrics,
     SparseAutoencoder,
     SpliceMetrics,
     evaluate,
     evaluate_spliced,
-    load_sae,
+    load,
     open_rows,
 )
 from sparsact.sae.data.activation_source import LayerReading, check_at_least
-from sparsact.sae.data.harvesting import stream
-from sparsact.sae.training.training_run import autoencoder_in
+from sparsact.sae.data.harvesting import origin_of, stream
 
 BATCH = 2048
 """Rows that are measured at a time."""
@@ -33,7 +32,7 @@ class Evaluate:
     """Measure a trained autoencoder on activations."""
 
     path: tyro.conf.Positional[str]
-    """Directory of the run, or of an autoencoder by itself."""
+    """Directory of a run or an autoencoder, also of another library; or a name on the hub."""
     reading: LayerReading = field(
         default_factory=lambda: LayerReading(batch_rows=2)  # logits are in memory twice
     )
@@ -41,39 +40,56 @@ class Evaluate:
     """A .npy or .safetensors file of activations (rows, width), or a directory of such files.
     Replaces the model. With a model, the reconstruction is also spliced into it."""
     rows: int = 65536
-    """Number of rows to measure, from the end of the data."""
+    """Number of rows to measure, from the end of the data. In the data of its training, only rows
+    that were held out are measured."""
+    check: bool = True
+    """Refuse a model or layer on which the autoencoder was not trained."""
 
 
 def run_evaluate(command: Evaluate, console: Console) -> None:
     """Measure, and print the figures."""
     check_at_least("rows", command.rows, 1)
-    autoencoder = load_sae(autoencoder_in(Path(command.path)))
+    autoencoder = load(command.path)
     if (command.data is None) == (command.reading.model is None):
         raise InputError("give either data=, or model= with layer= and text=")
     with progress(console) as update:
         if command.data is not None:
-            rows = _rows(command.data, command.rows, autoencoder)
+            rows, note = _rows(command, command.data, autoencoder)
             show_figures(console, evaluate(autoencoder, rows.split(BATCH)))
+            if note:
+                show_line(console, note)
         else:
-            for figures in _in_model(command.reading, autoencoder, update):
+            for figures in _in_model(command, autoencoder, update):
                 show_figures(console, figures)
 
 
-def _rows(data: str, count: int, autoencoder: SparseAutoencoder) -> Tensor:
-    """The last rows of the data."""
-    rows = open_rows(data)
+def _rows(command: Evaluate, data: str, autoencoder: SparseAutoencoder) -> tuple[Tensor, str]:
+    """The rows to measure, and a line that says which if they are not the last ones."""
+    rows, trained_on = open_rows(data), autoencoder.trained_on
     if rows.width != autoencoder.config.d_in:
         raise InputError(
             f"{data} holds rows of width {rows.width}, but the autoencoder needs width "
             f"{autoencoder.config.d_in}"
         )
-    return rows.last(count)
+    if trained_on is None:
+        return rows.last(command.rows), ""
+    if command.check:
+        trained_on.check(origin_of(Path(data)))
+    if not trained_on.held_out or trained_on.data != rows.fingerprint():
+        return rows.last(command.rows), ""
+    _, held_out = rows.split(trained_on.held_out, trained_on.seed)
+    measured = held_out[-command.rows :]
+    return measured, (
+        f"measured on {len(measured)} of the {len(held_out)} rows that were held out: it was "
+        f"trained on the others of {data}"
+    )
 
 
 def _in_model(
-    reading: LayerReading, autoencoder: SparseAutoencoder, update: Progress
+    command: Evaluate, autoencoder: SparseAutoencoder, update: Progress
 ) -> tuple[SAEMetrics, SpliceMetrics]:
     """The figures on the layer's activations, and of the model with the reconstruction."""
+    reading = command.reading
     update(0, 1, "loading the model")
     model, layer, tokens = reading.load()
     spliced = evaluate_spliced(
@@ -83,5 +99,6 @@ def _in_model(
         tokens,
         batch_rows=reading.batch_rows,
         progress=update,
+        check=command.check,
     )
     return evaluate(autoencoder, stream(model, layer, tokens, reading.batch_rows)), spliced

@@ -1,15 +1,13 @@
 """``sparsact sae export``."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import tyro
 from rich.console import Console
 
 from sparsact.cli.sae.figures import show_line
-from sparsact.sae import load_sae, save_saelens
-from sparsact.sae.training.training_run import autoencoder_in
+from sparsact.sae import load, save_saelens
 
 
 @dataclass(frozen=True)
@@ -17,21 +15,22 @@ class Export:
     """Write a trained autoencoder in the format of another library."""
 
     path: tyro.conf.Positional[str]
-    """Directory of the run, or of an autoencoder by itself."""
+    """Directory of a run or an autoencoder, also of another library; or a name on the hub."""
     out: tyro.conf.Positional[str]
     """Directory to write; it must be new."""
     format: Literal["saelens"] = "saelens"
     """Format of the files: SAELens reads them with SAE.load_from_disk."""
     hook_name: str | None = None
-    """Where SAELens attaches it in the model, such as blocks.15.hook_resid_post."""
+    """Where SAELens attaches it in the model, such as blocks.15.hook_resid_post. By default as
+    the autoencoder records it, if that is a name of TransformerLens."""
     model_name: str | None = None
-    """Name by which SAELens finds the model."""
+    """Name by which SAELens finds the model. By default as the autoencoder records it."""
 
 
 def run_export(command: Export, console: Console) -> None:
     """Write the files, and print their directory."""
     names = {"hook_name": command.hook_name, "model_name": command.model_name}
     metadata = {key: value for key, value in names.items() if value is not None}
-    autoencoder = load_sae(autoencoder_in(Path(command.path)))
+    autoencoder = load(command.path)
     folder = save_saelens(autoencoder, command.out, metadata)
     show_line(console, f"{command.format}: {folder}")

@@ -56,6 +56,8 @@ class Report:
     """Passages of the text in each dashboard."""
     seed: int = 0
     """Seed of the random sample."""
+    check: bool = True
+    """Refuse a model or layer on which the autoencoder was not trained."""
     out: str | None = None
     """The file. By default report.html in the directory."""
 
@@ -72,5 +74,6 @@ def run_report(command: Report, console: Console) -> None:
             source={name: value for name, value in changes if value not in (None, ())},
             out=command.out,
             progress=update,
+            check=command.check,
         )
     show_line(console, f"report: {page}")

@@ -13,9 +13,6 @@ from sparsact.sae.reporting import write_report
 from sparsact.sae.reporting.report_writing import DashboardChoice
 from sparsact.sae.training.training_run import SAERun, train_run
 
-OFF_TARGET = 0.05
-"""Relative deviation from the target L0 above which a line is printed."""
-
 
 @dataclass(frozen=True)
 class Train(SAERun):
@@ -35,13 +32,10 @@ def run_train(command: Train, console: Console, is_first: bool) -> None:
         is_first: whether this is the first of several processes, which writes the report.
     """
     with progress(console) as update:
-        metrics = train_run(command, update)
-    show_figures(console, metrics)
-    target = command.training.target_l0
-    if target is not None and abs(metrics.l0 / target - 1) > OFF_TARGET:
-        show_line(
-            console, f"L0 is {metrics.l0:.4g} on held-out activations: the target was {target:g}"
-        )
+        result = train_run(command, update)
+    show_figures(console, result.metrics)
+    for note in result.notes:
+        show_line(console, note)
     show_line(console, f"autoencoder: {command.out}/sae")
     if is_first:
         page = write_report(command.out, choice=DashboardChoice(most=0, sample=0))

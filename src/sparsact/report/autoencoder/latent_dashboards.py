@@ -53,7 +53,7 @@ ol.contexts mark {{ color: inherit; background: rgb({POSITIVE} / var(--a)); font
                    box-shadow: 0 2px {FRONT}; }}
 ol.contexts mark.minus {{ background: rgb({NEGATIVE} / var(--a)); }}
 ol.contexts i {{ color: {FAINT}; font-style: normal; }}
-p.dead {{ color: {FRONT}; }}
+p.silent {{ color: {FRONT}; }}
 """
 
 VISIBLE = {" ": "·", "\n": "↵", "\t": "⇥", "\r": "␍"}
@@ -138,7 +138,7 @@ def _histogram(bars: Bars | None) -> str:
 
 def _contexts(latent: Latent) -> str:
     if not latent.fired:
-        return '<p class="dead">Dead: it never fired in this text.</p>'
+        return '<p class="silent">Silent: it never fired in this text.</p>'
     largest = abs(latent.peak or 1.0)
     items = "".join(_context(context, largest) for context in latent.contexts)
     return f'<ol class="contexts">{items}</ol>'

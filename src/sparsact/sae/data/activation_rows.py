@@ -1,8 +1,10 @@
 """Rows of activations that need not fit in memory, and shuffled batches of them."""
 
 import hashlib
+import random
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sparsact._common.errors import InputError, MissingInputError
+from sparsact.sae.data.activation_shards import Shard
 
 SHARD_ROWS = 65536
 """Default of ``open_rows(shard_rows=)``."""
@@ -21,25 +24,6 @@ SAMPLES = 32
 
 FLOATS = (np.float64, np.float32, np.float16)
 """The floating-point dtypes that NumPy and torch share."""
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Some rows, which are read on demand.
-
-    Attributes:
-        rows: number of rows.
-        width: width of each row.
-        take: returns the rows from a start to a stop index, as (rows, width).
-    """
-
-    rows: int
-    width: int
-    take: Callable[[int, int], Tensor]
-
-    def read(self) -> Tensor:
-        """All rows of the shard."""
-        return self.take(0, self.rows)
 
 
 @dataclass(frozen=True)
@@ -64,7 +48,7 @@ class Rows:
         digest = hashlib.sha256(str([shard.rows for shard in self.shards]).encode())
         for shard in self.shards[:: max(len(self.shards) // SAMPLES, 1)]:
             for row in range(0, shard.rows, max(shard.rows // SAMPLES, 1)):
-                digest.update(shard.take(row, row + 1).float().numpy().tobytes())
+                digest.update(shard.part(row, row + 1).float().numpy().tobytes())
         return digest.hexdigest()
 
     def batches(
@@ -97,7 +81,7 @@ class Rows:
 
         Raises:
             InputError: a ValueError: a batch has no rows, or more than there are, or cannot be
-                divided.
+                divided; or a row has NaN or infinity, which is named with its file.
         """
         if batch_size < 1:
             raise InputError(f"a batch must have at least 1 row, got {batch_size}")
@@ -151,32 +135,42 @@ class Rows:
                 size = rows
         return groups
 
-    def split(self, held_out: int) -> tuple["Rows", Tensor]:
-        """All rows but the last, and the last `held_out` rows in memory.
+    def split(self, held_out: int, seed: int | None = None) -> tuple["Rows", Tensor]:
+        """The rows to train on, and `held_out` other rows in memory.
+
+        Args:
+            held_out: number of rows to hold out.
+            seed: they are drawn at random with this seed, and keep their order. None: the last
+                rows are held out.
 
         Raises:
-            InputError: a ValueError: none are held out, or none would be left to train on.
+            InputError: a ValueError: none are held out, none would be left to train on, or a
+                held-out row has NaN or infinity.
         """
         if held_out < 1:
             raise InputError(f"at least 1 row must be held out, got {held_out}")
         if held_out >= self.total:
             raise InputError(f"{held_out} held-out rows of {self.total} leave none to train on")
-        return self._without(held_out)
+        if seed is None:
+            return self._without(range(self.total - held_out, self.total))
+        return self._without(sorted(random.Random(seed).sample(range(self.total), held_out)))
 
     def last(self, rows: int) -> Tensor:
         """The last `rows` rows, or all if there are fewer, in memory."""
-        return self._without(min(rows, self.total))[1]
+        return self._without(range(max(self.total - rows, 0), self.total))[1]
 
-    def _without(self, rows: int) -> tuple["Rows", Tensor]:
-        kept, taken, missing = list(self.shards), [], rows
-        while missing:
-            last = kept.pop()
-            cut = max(last.rows - missing, 0)
-            taken.append(last.take(cut, last.rows))
-            missing -= last.rows - cut
-            if cut:
-                kept.append(Shard(cut, self.width, last.take))
-        return Rows(kept, self.width), torch.cat(taken[::-1]).float()
+    def _without(self, taken: Sequence[int]) -> tuple["Rows", Tensor]:
+        """All rows but those of the given ascending places, and those rows in memory."""
+        kept, parts, first = [], [], 0
+        for shard in self.shards:
+            low, high = bisect_left(taken, first), bisect_left(taken, first + shard.rows)
+            own = [shard.place(taken[at] - first) for at in range(low, high)]
+            parts += [shard.at(own)] if own else []
+            if len(own) < shard.rows:
+                without = sorted({*shard.without, *own})
+                kept.append(replace(shard, rows=shard.rows - len(own), without=without))
+            first += shard.rows
+        return Rows(kept, self.width), torch.cat(parts).float()
 
 
 def open_rows(source: Tensor | str | Path, *, shard_rows: int = SHARD_ROWS) -> Rows:
@@ -222,12 +216,14 @@ def _rows(shards: list[Shard], where: str) -> Rows:
     return Rows(shards, widths[0])
 
 
-def _cut(shape: Sequence[int], read: Callable[[int, int], Tensor], shard_rows: int) -> list[Shard]:
+def _cut(
+    shape: Sequence[int], read: Callable[[int, int], Tensor], shard_rows: int, source: str
+) -> list[Shard]:
     """The shards of a matrix whose rows `read` returns for a start and a stop index."""
     rows, width = shape
     return [
-        Shard(min(shard_rows, rows - first), width, partial(_read_from, read, first))
-        for first in range(0, rows, shard_rows)
+        Shard(min(shard_rows, rows - at), width, partial(_read_from, read, at), source, at)
+        for at in range(0, rows, shard_rows)
     ]
 
 
@@ -237,7 +233,7 @@ def _read_from(read: Callable[[int, int], Tensor], first: int, start: int, stop:
 
 def _tensor_shards(tensor: Tensor, shard_rows: int) -> list[Shard]:
     _check_matrix(tensor.shape, tensor.dtype, tensor.is_floating_point(), "the tensor")
-    return _cut(tensor.shape, lambda start, stop: tensor[start:stop], shard_rows)
+    return _cut(tensor.shape, lambda start, stop: tensor[start:stop], shard_rows, "the tensor")
 
 
 def _file_shards(file: Path, shard_rows: int) -> list[Shard]:
@@ -258,7 +254,7 @@ def _npy_shards(file: Path, shard_rows: int) -> list[Shard]:
     def read(start: int, stop: int) -> Tensor:
         return torch.from_numpy(mapped[start:stop].astype(native))
 
-    return _cut(mapped.shape, read, shard_rows)
+    return _cut(mapped.shape, read, shard_rows, str(file))
 
 
 def _safetensors_shards(file: Path, shard_rows: int) -> list[Shard]:
@@ -279,7 +275,7 @@ def _safetensors_shards(file: Path, shard_rows: int) -> list[Shard]:
             rows: Tensor = opened.get_slice(name)[start:stop]
         return rows
 
-    return _cut(shape, read, shard_rows)
+    return _cut(shape, read, shard_rows, str(file))
 
 
 def _check_matrix(shape: Sequence[int], dtype: object, floating: bool, where: str) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from sparsact._common.progress import Progress
 from sparsact.hooks import Taps, select_modules
 from sparsact.hooks.early_stop import stop_after
 from sparsact.sae.data.activation_rows import Rows, open_rows
+from sparsact.sae.trained_on import TrainedOn
 from sparsact.sae.weight_directory import read_object
 from sparsact.text import Tokens
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 MANIFEST = "manifest.json"
+ORIGIN = "trained_on"
 MOST_NAMES = 5
 """Modules that an error names."""
 
@@ -78,12 +81,14 @@ def harvest(
     if not bool(tokens.kept().any()):
         raise InputError("the text has no tokens whose activations count")
     folder = Path(path)
-    identity = _identity(model, next(iter(chosen)), tokens, dtype, shard_rows)
+    name = next(iter(chosen))
+    origin = TrainedOn.of(model, name, skip=tokens.skip)
+    identity = _identity(model, name, tokens, dtype, shard_rows)
     if accelerator is None:
-        _open_manifest(folder, identity)
+        _open_manifest(folder, identity, origin)
     else:
         with accelerator.main_process_first():  # it creates the directory
-            _open_manifest(folder, identity)
+            _open_manifest(folder, identity, origin)
     rank, processes = _share(accelerator)
     total = len(tokens.ids)
     model.eval()
@@ -148,9 +153,14 @@ def _activations(
         taps.remove()
     if not outputs:
         raise InputError(f"the forward of the model never calls {name!r}")
-    kept = outputs[0][tokens.kept()[start:stop].to(device)]
+    counts = tokens.kept()[start:stop].to(device)
+    kept = outputs[0][counts]
     if not bool(kept.isfinite().all()):
-        raise InputError(f"activations of rows {start} to {stop} are NaN or infinite")
+        spoilt = (~outputs[0].isfinite().all(-1) & counts).any(1).nonzero()
+        raise InputError(
+            f"activations of {name!r} are NaN or infinite in row {start + int(spoilt[0])} "
+            f"of the tokens (rows of {tokens.ids.shape[1]}, counted from 0)"
+        )
     return kept.cpu()
 
 
@@ -178,7 +188,14 @@ def _model_fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _open_manifest(folder: Path, identity: dict[str, Any]) -> None:
+def origin_of(folder: Path) -> TrainedOn:
+    """Where the activations in a directory came from, as far as :func:`harvest` recorded it."""
+    file = folder / MANIFEST
+    stored = read_object(file).get(ORIGIN) if file.is_file() else None
+    return TrainedOn(**stored) if stored else TrainedOn()
+
+
+def _open_manifest(folder: Path, identity: dict[str, Any], origin: TrainedOn) -> None:
     """Create the directory, or check that it belongs to the same harvest."""
     file = folder / MANIFEST
     if file.exists():
@@ -194,4 +211,4 @@ def _open_manifest(folder: Path, identity: dict[str, Any]) -> None:
         raise InputError(f"{folder} is not empty and holds no activations of a harvest")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    write_text(file, json.dumps(identity, indent=2) + "\n")
+    write_text(file, json.dumps({**identity, ORIGIN: asdict(origin)}, indent=2) + "\n")

@@ -1,5 +1,6 @@
 """How well an autoencoder reconstructs, measured over a stream in constant memory."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -8,7 +9,9 @@ from torch import Tensor
 
 from sparsact._common.errors import InputError
 from sparsact.sae.data.activation_batches import Batch, as_pair
+from sparsact.sae.sae_config import DEAD_AFTER
 from sparsact.sae.sae_model import SparseAutoencoder, evaluating
+from sparsact.sae.training.dead_latents import DeadLatents
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,10 @@ class SAEMetrics:
         explained_variance: 1 − fvu, also around the mean.
         mse: mean squared error per entry.
         cosine: mean cosine between reconstruction and target.
-        dead: share of latents that never fired.
+        silent: share of latents that never fired on these rows.
         density: (d_sae,) share of inputs on which each latent fired.
+        dead: share of latents that did not fire in the last ``dead_after`` inputs, as training
+            counts them. NaN if fewer inputs were measured.
     """
 
     inputs: int
@@ -33,8 +38,9 @@ class SAEMetrics:
     explained_variance: float
     mse: float
     cosine: float
-    dead: float
+    silent: float
     density: Tensor
+    dead: float = math.nan
 
     def latents_by_decade(self) -> dict[int, int]:
         """Decade n → number of latents with a density from 10ⁿ to 10ⁿ⁺¹, highest decade first.
@@ -67,12 +73,15 @@ def density_histogram(density: Tensor, bins: int = 40) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def evaluate(sae: SparseAutoencoder, batches: Iterable[Batch]) -> SAEMetrics:
+def evaluate(
+    sae: SparseAutoencoder, batches: Iterable[Batch], *, dead_after: int = DEAD_AFTER
+) -> SAEMetrics:
     """Measure an autoencoder in eval mode.
 
     Args:
         sae: the autoencoder; its mode is restored.
         batches: as for training, but finite.
+        dead_after: inputs without firing after which a latent counts as dead.
 
     Raises:
         InputError: a ValueError: there are no batches, or one has NaN or infinity, another
@@ -84,29 +93,33 @@ def evaluate(sae: SparseAutoencoder, batches: Iterable[Batch]) -> SAEMetrics:
         >>> evaluate(sae, [torch.randn(64, 8)]).l0 <= 4
         True
     """
-    sums = _Sums(sae.config.d_sae, sae.config.width_out, sae.W_dec.device)
+    sums = _Sums(sae, dead_after)
     with evaluating(sae):
         for batch in batches:
             x, target = as_pair(batch, sae)
             if not bool(x.isfinite().all() and target.isfinite().all()):
                 raise InputError(f"NaN or infinity in the {len(x)} rows from row {sums.inputs} on")
             latents = sae.encode(x)
-            sums.add(latents, sae.decode(latents), target)
+            sums.add(latents, sae.rebuild(latents, x), target)
     return sums.metrics()
 
 
 class _Sums:
     """Running sums in float64. Deviations are around the running mean (Chan et al.)."""
 
-    def __init__(self, d_sae: int, width: int, device: torch.device) -> None:
-        self.fired = torch.zeros(d_sae, dtype=torch.long, device=device)
+    def __init__(self, sae: SparseAutoencoder, dead_after: int) -> None:
+        width, device = sae.config.width_out, sae.W_dec.device
+        self.latents = DeadLatents(sae.config.d_sae, dead_after).to(device)
+        self.fired = torch.zeros(sae.config.d_sae, dtype=torch.long, device=device)
         self.mean = torch.zeros(width, dtype=torch.float64, device=device)
         self.inputs = 0
         self.error = self.deviation = self.cosine = 0.0
 
     def add(self, latents: Tensor, rebuilt: Tensor, target: Tensor) -> None:
         rebuilt, target = rebuilt.double(), target.double()
-        self.fired += (latents != 0).sum(0)
+        fired = (latents != 0).sum(0)
+        self.fired += fired
+        self.latents.update(fired > 0, len(latents))
         self.error += float((target - rebuilt).square().sum())
         self.cosine += float(torch.cosine_similarity(rebuilt, target, dim=1).sum())
         total = self.inputs + len(target)
@@ -128,6 +141,7 @@ class _Sums:
             explained_variance=1 - fvu,
             mse=self.error / (self.inputs * len(self.mean)),
             cosine=self.cosine / self.inputs,
-            dead=float((self.fired == 0).float().mean()),
+            silent=float((self.fired == 0).float().mean()),
             density=density.cpu(),
+            dead=self.latents.dead_share if self.inputs >= self.latents.dead_after else math.nan,
         )

@@ -12,6 +12,7 @@ from sparsact._common.progress import Progress
 from sparsact.hooks import Taps, first_tensor
 from sparsact.sae.data.harvesting import one_module
 from sparsact.sae.sae_model import SparseAutoencoder, evaluating
+from sparsact.sae.trained_on import TrainedOn
 from sparsact.text import Tokens
 
 Replacement = Callable[[Tensor], Tensor]
@@ -60,6 +61,7 @@ def evaluate_spliced(
     *,
     batch_rows: int = 2,
     progress: Progress | None = None,
+    check: bool = True,
 ) -> SpliceMetrics:
     """Measure how a model predicts text when one layer's output is reconstructed.
 
@@ -76,10 +78,12 @@ def evaluate_spliced(
         tokens: text on which neither the model nor the autoencoder was trained.
         batch_rows: rows of tokens in a forward.
         progress: called with the rows done, their total over two rounds, and what is being done.
+        check: whether to refuse a model or layer on which the autoencoder was not trained.
 
     Raises:
         InputError: a ValueError: no layer of that name, or several, or of another width than the
-            autoencoder; a transcoder, which does not reconstruct its input; no token to predict.
+            autoencoder; a model or layer on which it was not trained, with `check`; a
+            transcoder, which does not reconstruct its input; no token to predict.
 
     Example:
         >>> from sparsact.text import pack_tokens
@@ -97,6 +101,8 @@ def evaluate_spliced(
         raise InputError("the text has no token to predict from another")
     with evaluating(model, sae):
         layers = one_module(model, layer)
+        if check and sae.trained_on is not None:
+            sae.trained_on.check(TrainedOn.of(model, next(iter(layers))))
         return _Rounds(model, layers, sae, tokens, batch_rows, progress).metrics()
 
 

@@ -8,9 +8,12 @@ import torch
 
 from sparsact._common.errors import InputError
 from sparsact.sae.interchange.foreign_files import SETTINGS, Tensors, setting, unsupported
+from sparsact.sae.interchange.hook_names import hooked
 from sparsact.sae.kinds import KINDS
+from sparsact.sae.row_norms import Normalize
 from sparsact.sae.sae_config import SAEConfig
 from sparsact.sae.sae_model import SparseAutoencoder
+from sparsact.sae.trained_on import TrainedOn
 from sparsact.sae.weight_directory import read_object
 
 WEIGHTS = "sae_weights.safetensors"
@@ -18,8 +21,14 @@ SCALER = "activation_scaler.json"
 NEWEST = 6
 """Newest major version of SAELens whose files can be read."""
 
-TRANSCODER = "transcoder"
-"""The architectures of transcoders end so."""
+TRANSCODER, SKIP = "transcoder", "skip_transcoder"
+"""The architectures of transcoders end so, with and without a skip connection."""
+
+NORMALIZATIONS: dict[str, Normalize] = {
+    "layer_norm": "layer_norm",
+    "constant_norm_rescale": "unit_norm",
+}
+"""Normalisation of each input in SAELens → ours."""
 
 ARCHITECTURES: dict[str, str] = {
     architecture: kind.name for kind in KINDS.values() for architecture in kind.saelens_reads
@@ -46,8 +55,8 @@ def load_saelens(path: str | Path) -> SparseAutoencoder:
     Raises:
         MissingInputError: a FileNotFoundError: a file is missing.
         InputError: a ValueError: an unknown architecture, option, version or tensor. Supported
-            architectures are standard, topk, batchtopk, jumprelu, gated, transcoder and
-            jumprelu_transcoder.
+            architectures are standard, topk, batchtopk, matryoshka_batchtopk, jumprelu, gated,
+            and transcoder and jumprelu_transcoder with or without a skip connection.
 
     Source:
         the classes of SAELens 6.54 (https://github.com/decoderesearch/SAELens) for the meaning
@@ -67,13 +76,23 @@ def load_saelens(path: str | Path) -> SparseAutoencoder:
             d_sae=setting(settings, "d_sae", int, path),
             activation=ARCHITECTURES[architecture],
             d_out=setting(settings, "d_out", int, path) if is_transcoder else None,
+            skip=SKIP in architecture,
+            normalize=NORMALIZATIONS.get(settings.get("normalize_activations") or "", "none"),
             **_k(settings, path),
         )
     )
     _set_scale(sae, settings, path)
     _fill(sae, tensors, settings, path)
     sae.is_fresh = False
+    sae.trained_on = _trained_on(settings)
     return sae.eval()
+
+
+def _trained_on(settings: dict[str, Any]) -> TrainedOn | None:
+    """The model and the hook, if they are recorded."""
+    recorded = {**settings, **(settings.get("metadata") or {})}
+    hook = recorded.get("hook_name") or recorded.get("hook_point")
+    return hooked(recorded.get("model_name"), hook) if isinstance(hook, str) else None
 
 
 def _current(settings: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -121,12 +140,11 @@ def _k(settings: dict[str, Any], path: Path) -> dict[str, int]:
 def _set_scale(sae: SparseAutoencoder, settings: dict[str, Any], path: Path) -> None:
     """Take over a factor of the activations that is not yet folded into the weights."""
     normalization = settings.get("normalize_activations") or "none"
-    if normalization == "none":
+    if normalization == "none" or normalization in NORMALIZATIONS:
         return
     if normalization != "expected_average_only_in":
-        raise unsupported(
-            f"normalize_activations={normalization!r}", ("none", "expected_average_only_in"), path
-        )
+        supported = ("none", "expected_average_only_in", *NORMALIZATIONS)
+        raise unsupported(f"normalize_activations={normalization!r}", supported, path)
     file = path / SCALER
     factor = json.loads(file.read_text()).get("scaling_factor") if file.is_file() else None
     if not isinstance(factor, (int, float)):
@@ -146,6 +164,8 @@ def _fill(sae: SparseAutoencoder, tensors: Tensors, settings: dict[str, Any], pa
     sae.W_dec.copy_(tensors.take("W_dec", config.d_sae, config.width_out))
     sae.b_dec.copy_(tensors.take("b_dec", config.width_out))
     bias = tensors.take(kind.saelens_bias, config.d_sae)
+    if sae.W_skip is not None:
+        sae.W_skip.copy_(tensors.take("W_skip", config.width_out, config.d_in))
     if settings.get("rescale_acts_by_decoder_norm"):
         norm = torch.linalg.vector_norm(sae.W_dec, dim=1)
         encoder, bias = encoder * norm, bias * norm

@@ -1,5 +1,6 @@
 """Reading what sparsify wrote."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,14 @@ from sparsact._common.errors import InputError
 from sparsact.sae.interchange.foreign_files import SETTINGS, Tensors, setting, unsupported
 from sparsact.sae.sae_config import SAEConfig
 from sparsact.sae.sae_model import SparseAutoencoder
+from sparsact.sae.trained_on import TrainedOn
 from sparsact.sae.weight_directory import read_object
 
 WEIGHTS = "sae.safetensors"
 
 USED = {"d_in", "k", "num_latents", "expansion_factor", "transcode", "activation"}
+HOOKPOINT = re.compile(r"(?:layers|h|blocks)\.\d+(?:\.[\w.]+)?")
+"""Names of directories that are names of modules."""
 ONLY_IN_TRAINING = {"normalize_decoder", "multi_topk"}
 
 
@@ -28,8 +32,8 @@ def load_sparsify(path: str | Path) -> SparseAutoencoder:
 
     Raises:
         MissingInputError: a FileNotFoundError: a file is missing.
-        InputError: a ValueError: another activation than topk, a skip connection, or an unknown
-            option or tensor.
+        InputError: a ValueError: another activation than topk, a skip connection in an
+            autoencoder, or an unknown option or tensor.
 
     Source:
         ``SparseCoder`` of eai-sparsify 1.3 (https://github.com/EleutherAI/sparsify); checked
@@ -46,6 +50,7 @@ def load_sparsify(path: str | Path) -> SparseAutoencoder:
         activation="topk",
         k=setting(settings, "k", int, path),
         d_out=d_in if settings.get("transcode") else None,
+        skip=bool(settings.get("skip_connection")),
     )
     sae = SparseAutoencoder(config)
     with torch.no_grad():
@@ -53,8 +58,12 @@ def load_sparsify(path: str | Path) -> SparseAutoencoder:
         sae.encoder.bias.copy_(tensors.take("encoder.bias", d_sae))
         sae.W_dec.copy_(tensors.take("W_dec", d_sae, d_in))
         sae.b_dec.copy_(tensors.take("b_dec", d_in))
+        if sae.W_skip is not None:
+            sae.W_skip.copy_(tensors.take("W_skip", d_in, d_in))
     tensors.end()
     sae.is_fresh = False
+    if HOOKPOINT.fullmatch(path.name):
+        sae.trained_on = TrainedOn(layer=path.name)
     return sae.eval()
 
 
@@ -62,13 +71,12 @@ def _check(settings: dict[str, Any], path: Path) -> None:
     activation = settings.get("activation", "topk")
     if activation != "topk":
         raise unsupported(f"the activation {activation!r} of sparsify", ("topk",), path)
+    known = USED | ONLY_IN_TRAINING | ({"skip_connection"} if settings.get("transcode") else set())
     unknown_settings = [
-        f"{name}={value!r}"
-        for name, value in settings.items()
-        if name not in USED | ONLY_IN_TRAINING and value
+        f"{name}={value!r}" for name, value in settings.items() if name not in known and value
     ]
     if unknown_settings:
         raise InputError(
             f"{path / SETTINGS} sets {', '.join(unknown_settings)}, which is not supported: only "
-            "top-k autoencoders and transcoders without a skip connection can be read"
+            "top-k autoencoders, and transcoders with or without a skip connection, can be read"
         )

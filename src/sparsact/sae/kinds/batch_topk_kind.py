@@ -28,7 +28,7 @@ class BatchTopKKind(Kind[BatchTopK]):
     summary = "the k·B largest of a batch of B; one running threshold at inference"
     module_type = BatchTopK
     selects = True
-    saelens_reads = ("batchtopk",)
+    saelens_reads = ("batchtopk", "matryoshka_batchtopk")
     saelens_writes = "jumprelu"
     saelens_writes_transcoder = "jumprelu_transcoder"
 

@@ -25,7 +25,7 @@ class JumpReLUKind(LearnedThresholdKind[JumpReLU]):
     summary = "what exceeds a learned threshold of each latent, with an L0 penalty"
     module_type = JumpReLU
     penalizes_custom = True
-    saelens_reads = ("jumprelu", "jumprelu_transcoder")
+    saelens_reads = ("jumprelu", "jumprelu_transcoder", "jumprelu_skip_transcoder")
     saelens_writes = "jumprelu"
     saelens_writes_transcoder = "jumprelu_transcoder"
 

@@ -15,7 +15,7 @@ class ReLUKind(Kind[nn.ReLU]):
     name = "relu"
     summary = "the positive part, with an L1 penalty"
     module_type = nn.ReLU
-    saelens_reads = ("standard", "transcoder")
+    saelens_reads = ("standard", "transcoder", "skip_transcoder")
     saelens_writes = "standard"
     saelens_writes_transcoder = "transcoder"
 

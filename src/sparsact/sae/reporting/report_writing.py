@@ -26,6 +26,7 @@ from sparsact.sae.reporting.training_curves import (
 )
 from sparsact.sae.sae_files import load_sae
 from sparsact.sae.sae_model import SparseAutoencoder
+from sparsact.sae.trained_on import TrainedOn
 from sparsact.text import load_language_model
 
 REPORT = "report.html"
@@ -72,6 +73,7 @@ def write_report(
     source: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     progress: Progress = lambda *_: None,
+    check: bool = True,
 ) -> Path:
     """Write the report of a run: its curves, and dashboards of latents.
 
@@ -85,13 +87,15 @@ def write_report(
             text in which latents are shown.
         out: the file. By default ``report.html`` in `path`.
         progress: called while activations are computed.
+        check: whether to refuse a model or layer on which the autoencoder was not trained.
 
     Returns:
         the file.
 
     Raises:
         InputError: there is no autoencoder, the model lacks a layer or text, activations have
-            another width, or weights are not finite.
+            another width, or weights are not finite; the autoencoder was not trained on that
+            model or layer, with `check`.
         OutputError: the page cannot be written.
     """
     path, choice = Path(path), choice or DashboardChoice()
@@ -103,7 +107,7 @@ def write_report(
     shown_in = None if choice.is_empty else _source(source or {}, run)
     dashboards = None
     if shown_in is not None:
-        dashboards = _dashboards(choice, sae, shown_in, out.parent, progress)
+        dashboards = _dashboards(choice, sae, shown_in, out.parent, progress, check)
     save_autoencoder(_report(run, sae, dashboards), out)
     return out
 
@@ -128,12 +132,15 @@ def _dashboards(
     source: ActivationSource,
     nearby: Path,
     progress: Progress,
+    check: bool,
 ) -> _Dashboards:
     """The dashboards of the chosen latents. Temporary activations are stored in `nearby`."""
     assert source.model is not None
     assert source.layer is not None
     progress(0, 1, "loading the model")
     model, tokenizer = load_language_model(source.model, source.gguf)
+    if check and sae.trained_on is not None:
+        sae.trained_on.check(TrainedOn.of(model, source.layer))
     tokens = source.tokens(tokenizer)
     with _activation_folder(source.cache, nearby) as folder:
         rows = harvest(

@@ -30,7 +30,10 @@ NAMES = {
     "explained_variance": "explained variance, around the mean",
     "mse": "mean squared error per entry",
     "cosine": "cosine between reconstruction and activation",
-    "dead": "share of the latents that never fired",
+    "silent": "share of the latents that never fired on them",
+    "dead": "share of the latents that are dead, as training counts them",
+    "train_fvu": "FVU on as many activations of the training",
+    "passes": "times that each activation was used",
 }
 
 Line = dict[str, Any]
@@ -92,15 +95,16 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def make_conclusion(metrics: dict[str, Any]) -> str:
-    """The most important held-out figures, in a sentence."""
+    """The most important held-out figures, in a sentence, and what is wrong with them."""
     if not metrics:
         return (
             "There are no held-out figures for this autoencoder; `sparsact sae eval` measures them."
         )
+    notes = "".join(f" Note: {note}." for note in metrics.get("notes", ()))
     return (
         f"On {metrics['inputs']} held-out activations {metrics['l0']:.1f} latents are active at a "
-        f"time, {metrics['fvu']:.1%} of the variance is not explained, and {metrics['dead']:.1%} "
-        "of the latents never fire."
+        f"time, {metrics['fvu']:.1%} of the variance is not explained, and "
+        f"{metrics.get('silent', metrics['dead']):.1%} of the latents never fire.{notes}"
     )
 
 

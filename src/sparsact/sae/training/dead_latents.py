@@ -34,6 +34,11 @@ class DeadLatents(nn.Module):
         """(d_sae,) bool."""
         return self.since_fired >= self.dead_after
 
+    @property
+    def dead_share(self) -> float:
+        """The share of latents that are dead."""
+        return float(self.dead.float().mean())
+
     def update(self, fired: Tensor, inputs: int) -> None:
         """Count a batch of `inputs` in which the latents `fired` (d_sae,) bool were active."""
         self.since_fired.add_(inputs).masked_fill_(fired, 0)

@@ -12,7 +12,6 @@ from torch import Tensor
 from sparsact._common.errors import InputError
 from sparsact.penalties import Penalty
 from sparsact.sae.data.activation_batches import Batch, as_pair
-from sparsact.sae.geometry import normalize_rows_, remove_parallel_
 from sparsact.sae.kinds import KINDS, SparsityTerm, sparsity_term
 from sparsact.sae.sae_config import SAETrainConfig
 from sparsact.sae.sae_model import SparseAutoencoder, evaluating
@@ -25,16 +24,16 @@ from sparsact.sae.training.joined_processes import (
     make_accelerator,
     mean,
 )
+from sparsact.sae.training.optimizer_step import move_, restore_rates_
 from sparsact.sae.training.sae_loss import LossParts, SAELoss
+from sparsact.sae.training.schedule import Schedule
 from sparsact.sae.training.sharding import (
     edited,
     gathered,
     is_sharded,
     load_,
-    own_rows,
     shard_,
     shard_optimizer_state,
-    unsharded,
     unsharded_copy,
 )
 from sparsact.sae.training.starting_point import start_
@@ -68,7 +67,8 @@ class SAETrainer:
             they are faster than dense products there.
 
     Raises:
-        InputError: a ValueError: a target L0 for a kind that has its k, or without a penalty;
+        InputError: a ValueError: a target L0 for a kind that has its k, or without a penalty; an
+            autoencoder that normalises each input, or has a skip connection;
             sharding in a single process, or through accelerate instead of `config`; float16.
         TypeError: a target L0 for a module of your own whose thresholds are unknown, or fixed.
         ImportError: accelerate is not installed (extra ``sae``).
@@ -97,6 +97,8 @@ class SAETrainer:
         term = sparsity_term(sae.config.activation, sae.activation)
         term = term if penalty is None else SparsityTerm(penalty)
         check_target(config.target_l0, sae, term)
+        if sae.config.skip or sae.config.normalize != "none":
+            raise InputError("an autoencoder with normalize= or skip= can be used, but not trained")
         self.accelerator: Any = accelerator or make_accelerator()
         check_accelerator(config, self.accelerator)
         sae.kind.join_processes_(self.accelerator.num_processes > 1)
@@ -111,6 +113,7 @@ class SAETrainer:
         )
         self.latents = DeadLatents(sae.config.d_sae, config.dead_after).to(sae.W_dec.device)
         self.control = CoefficientController(config.coefficient, config.target_l0)
+        self.schedule = Schedule(config)
         self.steps = 0
         self.skipped = 0
         self._l0 = math.inf  # of the last step
@@ -147,35 +150,45 @@ class SAETrainer:
 
     def run(self, batches: Iterable[Batch], steps: int) -> Iterator[SAEStats]:
         """As :meth:`fit`, yielding the statistics of each step."""
-        for batch in islice(batches, max(steps - self.steps, 0)):
-            yield self.step(batch)
+        self.schedule.steps = steps
+        try:
+            for batch in islice(batches, max(steps - self.steps, 0)):
+                yield self.step(batch)
+        finally:
+            self.schedule.steps = None  # later steps are not the end of this run
 
     def step(self, batch: Batch) -> SAEStats:
         """One optimizer step.
 
+        The length of the run is known in :meth:`run` and :meth:`fit` only. Without it, default
+        warm-ups are 100 and 500 steps, and resampling does not stop before the end.
+
         Raises:
-            InputError: a ValueError: the batch has another width, or holds NaN or infinity.
+            InputError: a ValueError: the batch has another width, or holds NaN or infinity; or
+                the learning rate decays, and the length of the run is unknown.
         """
         x, target = (part.to(self.sae.W_dec.dtype) for part in as_pair(batch, self.sae))
         check_parts(self.accelerator, x, target, self.steps + 1)
         if self.steps == 0:
             self._start(x, target)
-        lr = self._set_lr()
-        coefficient = self.control.value * _ramp(self.steps, self.config.sparsity_warmup_steps)
+        self.schedule.begin()
+        lr_factor = self.schedule.lr_factor(self.steps + 1)
+        coefficient = self.control.value * self.schedule.penalty_factor(self.steps + 1)
         in_bfloat16 = "bf16" in (self.config.mixed_precision, self.accelerator.mixed_precision)
         with torch.autocast(x.device.type, torch.bfloat16, in_bfloat16):
             parts: LossParts = self.loss(
                 x, target, coefficient, self.latents.dead, self._is_sparse()
             )
         self.accelerator.backward(parts.total)
-        norm = self._move()
+        norm, lr = move_(self.accelerator, self.optimizer, self.sae, self.config, lr_factor)
+        self.skipped += not math.isfinite(norm)
         parts = join(self.accelerator, parts)
         self.latents.update(parts.fired, len(x) * self.accelerator.num_processes)
         self.steps += 1
         self._l0 = float(parts.l0)
-        if self.steps > self.config.sparsity_warmup_steps:
+        if self.schedule.controls_l0(self.steps):
             self.control.update(self._l0)
-        if self.config.resample_every and self.steps % self.config.resample_every == 0:
+        if self.schedule.resamples(self.steps):
             self._resample(x, target)
         return SAEStats(
             step=self.steps,
@@ -232,6 +245,8 @@ class SAETrainer:
             "l0": self._l0,
             "coefficient": self.control.coefficient,
             "smoothed": self.control.smoothed,
+            "schedule": self.schedule.state_dict(),
+            "lr": self.config.lr,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -239,11 +254,13 @@ class SAETrainer:
         load_(self.sae, state["sae"])
         moments = shard_optimizer_state(state["optimizer"], list(self.sae.parameters()))
         self.optimizer.load_state_dict(moments)
+        restore_rates_(self.optimizer, self.config.lr, state.get("lr"))
         self.latents.since_fired.copy_(state["since_fired"])
         self._generator.set_state(state["generator"])
         self.steps, self.skipped, self._l0 = state["steps"], state["skipped"], state["l0"]
         self.control.coefficient = state["coefficient"]
         self.control.smoothed = state["smoothed"]
+        self.schedule.load_state_dict(state.get("schedule"))
 
     def _is_sparse(self) -> bool:
         """Whether few enough latents are active, by the k or by the last step."""
@@ -261,27 +278,6 @@ class SAETrainer:
             start_(sae, x, target, self.config.normalize_input)
         self.sae.is_fresh = False
 
-    def _set_lr(self) -> float:
-        lr = self.config.lr * _ramp(self.steps + 1, self.config.lr_warmup_steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        return lr
-
-    def _move(self) -> float:
-        """Clip the gradient and take the step; skip it if the gradient is not finite."""
-        weight = self.sae.W_dec
-        assert weight.grad is not None
-        remove_parallel_(own_rows(weight.grad), own_rows(weight))
-        limit = self.config.clip_grad_norm
-        norm = float(unsharded(self.accelerator.clip_grad_norm_(self.sae.parameters(), limit)))
-        if math.isfinite(norm):
-            self.optimizer.step()
-            normalize_rows_(own_rows(weight))
-        else:
-            self.skipped += 1
-        self.optimizer.zero_grad()
-        return norm
-
     def _resample(self, x: Tensor, target: Tensor) -> None:
         dead = self.latents.dead
         x, target = self.accelerator.gather((x, target))
@@ -291,8 +287,3 @@ class SAETrainer:
             optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
             forget_(optimizer, self.sae, revived)
             self.latents.reset(revived)
-
-
-def _ramp(step: int, length: int) -> float:
-    """From 0 at step 0 to 1 at `length`."""
-    return 1.0 if step >= length else step / length

@@ -17,12 +17,12 @@ from sparsact._common.progress import Progress
 from sparsact._common.run_directory import STATE_FILE, RunDirectory
 from sparsact.sae.data.activation_rows import Rows, open_rows
 from sparsact.sae.data.activation_source import ActivationSource, check_at_least
-from sparsact.sae.data.harvesting import harvest
-from sparsact.sae.evaluation.reconstruction_metrics import SAEMetrics, evaluate
+from sparsact.sae.data.harvesting import harvest, origin_of
 from sparsact.sae.kinds import PresetName
 from sparsact.sae.sae_config import SAEConfig, SAETrainConfig
 from sparsact.sae.sae_files import SAE_FILES, save_sae
 from sparsact.sae.sae_model import SparseAutoencoder
+from sparsact.sae.trained_on import TrainedOn
 from sparsact.sae.training.checkpoint import (
     CHECKPOINT_FILES,
     load_checkpoint,
@@ -30,7 +30,9 @@ from sparsact.sae.training.checkpoint import (
 )
 from sparsact.sae.training.joined_processes import make_accelerator
 from sparsact.sae.training.run_log import RunLog, Tracker, check_trackers, json_line
+from sparsact.sae.training.run_result import RunResult, finish
 from sparsact.sae.training.sae_trainer import SAETrainer
+from sparsact.sae.training.schedule import warmups
 from sparsact.sae.training.step_stats import SAEStats
 from sparsact.sae.weight_directory import check_replaceable, find_directory
 
@@ -44,6 +46,9 @@ LOG, CHECKPOINT, SAE, METRICS, ACTIVATIONS = (
     "metrics.json",
     "activations",
 )
+
+DRAWN = "drawn at random"
+"""How activations are held out, as the state of a run records it."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,8 @@ class SAERun:
     batch_size: int = 2048
     """Activations in a step, summed over processes."""
     held_out: int = 8192
-    """Activations that are kept from training, for the figures at the end."""
+    """Activations, drawn at random, that are kept from training for the figures at the end. With
+    a target L0, half of them set the thresholds and the other half is measured."""
     buffer_rows: int = 262_144
     """Activations that are in memory and shuffled together. Processes share them."""
     checkpoint_every: int = 200
@@ -82,7 +88,7 @@ def autoencoder_in(folder: Path) -> Path:
     return inside if inside.is_dir() else folder
 
 
-def train_run(config: SAERun, progress: Progress = lambda *_: None) -> SAEMetrics:
+def train_run(config: SAERun, progress: Progress = lambda *_: None) -> RunResult:
     """Train an autoencoder, and write the directory of the run.
 
     The directory holds ``config.json``, ``log.jsonl`` (a line per step), ``checkpoint/``,
@@ -97,7 +103,7 @@ def train_run(config: SAERun, progress: Progress = lambda *_: None) -> SAEMetric
         progress: called after each step.
 
     Returns:
-        the figures on held-out activations.
+        the figures on held-out activations, and notes on them.
 
     Raises:
         InputError: settings contradict each other or the data, files are missing, the directory
@@ -115,9 +121,13 @@ def train_run(config: SAERun, progress: Progress = lambda *_: None) -> SAEMetric
                 log.flush()
                 save_checkpoint(trainer, folder / CHECKPOINT)
             progress(stats.step, config.steps, "training")
-    metrics = _finish(config, trainer, held_out, folder)
+    save_checkpoint(trainer, folder / CHECKPOINT)
+    result = finish(trainer, rows, held_out, config.batch_size)
+    if accelerator.is_main_process:
+        save_sae(result.autoencoder, folder / SAE)
+        write_text(folder / METRICS, json_line(result.figures()))
     accelerator.end_training()
-    return metrics
+    return result
 
 
 def _set_up(
@@ -147,13 +157,14 @@ def _set_up(
 def _prepare(
     config: SAERun, folder: Path, progress: Progress, accelerator: "Accelerator"
 ) -> tuple[SAETrainer, Rows, Tensor]:
-    rows, held_out = _rows(config, folder, progress, accelerator).split(config.held_out)
-    if not bool(held_out.isfinite().all()):
-        raise InputError("NaN or infinity in the rows that are held out: remove such rows")
+    rows = _rows(config, folder, progress, accelerator)
+    origin = _origin(config, folder, rows)
+    rows, held_out = rows.split(config.held_out, config.training.seed)
     if rows.total < config.batch_size:
         raise InputError(f"a batch of {config.batch_size} rows needs more than {rows.total}")
     torch.manual_seed(config.training.seed)
     sae = SparseAutoencoder(_sae_config(config, rows.width))
+    sae.trained_on = origin
     trainer = SAETrainer(sae, config.training, accelerator=accelerator)
     if find_directory(folder / CHECKPOINT).exists():
         load_checkpoint(trainer, folder / CHECKPOINT)
@@ -166,16 +177,21 @@ def _check(config: SAERun) -> None:
         raise InputError("give either data=, or model= with layer= and text=")
     if source.model is not None:
         source.check()
-    if training.target_l0 is not None and config.steps <= training.sparsity_warmup_steps:
+    _, warmup = warmups(training, config.steps)
+    if training.target_l0 is not None and config.steps <= warmup:
         raise InputError(
-            f"target_l0= takes effect after the sparsity warmup of "
-            f"{training.sparsity_warmup_steps} steps: raise steps= above that, or lower "
-            "sparsity_warmup_steps="
+            f"target_l0= takes effect after the sparsity warmup of {warmup} steps: raise steps= "
+            "above that, or lower sparsity_warmup_steps="
         )
     for name in ("steps", "batch_size", "buffer_rows", "checkpoint_every"):
         check_at_least(name, getattr(config, name), 1)
     # with a target one half sets the thresholds, and the other is measured
     check_at_least("held_out", config.held_out, 1 if training.target_l0 is None else 2)
+    if training.lr_decay_steps > config.steps:
+        raise InputError(
+            f"lr_decay_steps={training.lr_decay_steps} exceeds steps={config.steps}: the decay is "
+            "a part of the run"
+        )
     _sae_config(config, 1)
 
 
@@ -197,19 +213,17 @@ def _open_log(config: SAERun, folder: Path, trainer: SAETrainer) -> RunLog:
     return RunLog(folder / LOG, trainer.accelerator, trainer.steps, run, settings)
 
 
-def _finish(config: SAERun, trainer: SAETrainer, held_out: Tensor, folder: Path) -> SAEMetrics:
-    """Set L0 to its target, measure on the other half of the held-out rows, and save."""
-    half = len(held_out) // 2
-    save_checkpoint(trainer, folder / CHECKPOINT)
-    if config.training.target_l0 is not None:
-        trainer.reach_target(held_out[:half])
-    sae = trainer.autoencoder()
-    metrics = evaluate(sae, held_out[half:].split(config.batch_size))
-    if trainer.accelerator.is_main_process:
-        save_sae(sae, folder / SAE)
-        figures = dataclasses.asdict(metrics) | {"density": metrics.density.tolist()}
-        write_text(folder / METRICS, json_line(figures))
-    return metrics
+def _origin(config: SAERun, folder: Path, rows: Rows) -> TrainedOn:
+    """Where the activations come from, as the file of the autoencoder records it."""
+    source = config.source
+    origin = origin_of(Path(source.data or source.cache or folder / ACTIVATIONS))
+    return dataclasses.replace(
+        origin,
+        model=source.model or origin.model,
+        data=rows.fingerprint(),
+        held_out=config.held_out,
+        seed=config.training.seed,
+    )
 
 
 def _sae_config(config: SAERun, width: int) -> SAEConfig:
@@ -243,9 +257,15 @@ def _open_directory(folder: Path, config: SAERun, fingerprint: str | None) -> No
     settings = json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(config, resume=False))))
     if not config.resume:
         state = {"run": settings, "id": uuid.uuid4().hex, "data": fingerprint}
+        state["held_out"] = DRAWN
         RunDirectory.create(folder, state, leftovers=[ACTIVATIONS])
         return
     state = RunDirectory.open(folder).state
+    if state.get("held_out") != DRAWN:
+        raise InputError(
+            f"the run in {folder} was started by a version that held out the last activations; now "
+            "they are drawn at random: start another run"
+        )
     differing = list(_differing(_fixed(state["run"]), _fixed(settings)))
     if differing:
         raise InputError(

@@ -1,0 +1,1 @@
+"""Autoencoders in a running model: reading, replacing, editing and steering activations."""
