@@ -18,8 +18,7 @@ from sparsact._common.progress import Progress, silent
 from sparsact.compare import CompareConfig, Comparison, Outcome, load_model
 from sparsact.compare.compared_activations import ACTIVATIONS
 from sparsact.compare.comparison_directory import ComparisonDirectory
-from sparsact.compare.read_dataset import load
-from sparsact.compare.split_dataset import split
+from sparsact.compare.data import load, split
 from sparsact.compare.training import build_network
 from sparsact.compare.training_plan import Setting, make_plan
 

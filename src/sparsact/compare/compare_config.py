@@ -9,10 +9,26 @@ class CompareConfig:
     """Train the same network with each activation on the same data, and compare."""
 
     data: str = "digits"
-    """digits, breast_cancer, diabetes, a .npz (x, y), a .csv with a header,
-    or a folder of images with one sub-folder per class."""
+    """digits, breast_cancer, diabetes, a .npz (x, y), a table (.csv, .tsv, .txt, these
+    compressed, .parquet, .xlsx), or a folder of images with one sub-folder per class."""
     target: str | None = None
-    """Column of a .csv to predict."""
+    """Column of a table to predict; several, separated by commas, are regressed together."""
+    ignore: str | None = None
+    """Columns of a table to leave out, separated by commas."""
+    categories: str | None = None
+    """Columns of a table whose numbers are categories, separated by commas."""
+    missing: str | None = None
+    """Words that stand for a missing cell, separated by commas, besides the usual ones."""
+    decimal: Literal["auto", "point", "comma"] = "auto"
+    """Decimal mark of a table; auto looks at its cells."""
+    header: Literal["auto", "yes", "no"] = "auto"
+    """Whether the first row of a table names its columns; auto looks at the first rows."""
+    split: str | None = None
+    """Column, or file with a row for each, that says train, validation or test."""
+    group: str | None = None
+    """Column of a table whose groups are never split."""
+    time: str | None = None
+    """Column of a table that orders its rows; the last ones are the test part."""
     task: Literal["auto", "classify", "regress", "reconstruct"] = "auto"
     """What to learn; auto infers it from the target."""
     loss: Literal["mse", "smooth_l1"] = "mse"

@@ -8,11 +8,10 @@ from sparsact._common.errors import InputError
 from sparsact._common.progress import Progress, ProgressCounter
 from sparsact.compare.compare_config import CompareConfig
 from sparsact.compare.comparison_directory import ComparisonDirectory
+from sparsact.compare.data import Reading, load, split
 from sparsact.compare.density_search import ROUNDS, find_setting, is_searched
-from sparsact.compare.read_dataset import load
 from sparsact.compare.report_records import make_report
 from sparsact.compare.saved_model import save_model
-from sparsact.compare.split_dataset import split
 from sparsact.compare.step_timing import time_steps
 from sparsact.compare.training import TrialRecord, train
 from sparsact.compare.training_plan import Setting, make_plan
@@ -44,7 +43,7 @@ class Comparison:
         resumed = None if config.resume is None else _reopen(config, Path(config.resume))
         config = config if resumed is None else resumed.config
         self.plan = make_plan(config)
-        dataset = load(config.data, config.target, config.image_size)
+        dataset = load(config.data, config.target, config.image_size, Reading.of(config))
         task = None if config.task == "auto" else config.task
         self.data = split(dataset, task)
         if resumed is None:

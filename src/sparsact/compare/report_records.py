@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from sparsact.compare.activation_curves import trace_curves
 from sparsact.compare.compared_activations import ACTIVATIONS
+from sparsact.compare.data import SplitData
 from sparsact.compare.density_search import is_close
-from sparsact.compare.split_dataset import SplitData
 from sparsact.compare.summary_rows import summarise
 from sparsact.compare.training import TrialRecord
 from sparsact.compare.training_plan import Plan, Setting

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from sparsact.compare.split_dataset import SplitData
+from sparsact.compare.data import SplitData
 from sparsact.compare.training import Diverged, Training
 from sparsact.compare.training_plan import Plan, Setting
 

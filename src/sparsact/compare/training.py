@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsact.compare.compared_activations import ACTIVATIONS
-from sparsact.compare.split_dataset import Part, SplitData, Task
+from sparsact.compare.data import Part, SplitData, Task
 from sparsact.compare.training_plan import Plan, Setting
 from sparsact.meters import LayerStats, SparsityMeter
 from sparsact.nn import ThresholdModule
