@@ -7,7 +7,7 @@ from typing import Annotated, Protocol
 import tyro
 from rich.console import Console
 
-from sparsact.cli.error_lines import INTERRUPTED
+from sparsact.cli.error_lines import INTERRUPTED, with_flags
 from sparsact.cli.progress_bar import progress
 from sparsact.cli.tables import say, show
 from sparsact.compare import CompareConfig, Comparison, Outcome
@@ -32,6 +32,13 @@ class CompareFlags(CompareConfig):
     """Train the same network with each activation on the same data, and compare."""
 
     data: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="DATA")]] = CompareConfig.data
+    target: Annotated[str | None, tyro.conf.arg(metavar="COLUMNS")] = None
+    ignore: Annotated[str | None, tyro.conf.arg(metavar="COLUMNS")] = None
+    categories: Annotated[str | None, tyro.conf.arg(metavar="COLUMNS")] = None
+    missing: Annotated[str | None, tyro.conf.arg(metavar="WORDS")] = None
+    split: Annotated[str | None, tyro.conf.arg(metavar="COLUMN|FILE")] = None
+    group: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
+    time: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
     activations: Annotated[
         str,
         tyro.conf.arg(
@@ -58,8 +65,11 @@ def compare(config: tyro.conf.OmitArgPrefixes[CompareFlags]) -> int:
     if not console.is_terminal:
         console = Console(width=FULL_WIDTH)
     comparison = Comparison(CompareConfig(**vars(config)))
+    if comparison.data.encoder is not None:
+        for names, treatment in comparison.data.encoder.summary():
+            say(console, f"{names}: {treatment}")
     for note in comparison.data.notes:
-        say(console, f"note: {note}")
+        say(console, f"note: {with_flags(note, compare)}")
     with progress(console) as update:
         outcome = comparison.execute(update)
     _show(console, outcome)

@@ -111,7 +111,7 @@ def as_numbers(known: Series, marks: str) -> tuple[str, str, Series]:
     other = "," if mark == "." else "."
     if bool(known.str.contains(other, regex=False).any()):
         remarks.append(f"{other!r} separates thousands")
-    if mark == ",":
+    if mark == "," and bool(known.str.contains(",", regex=False).any()):
         remarks.append("decimal comma")
     if bool(known.str.contains("%", regex=False).any()):
         remarks.append("percent, as fractions")
