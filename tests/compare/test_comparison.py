@@ -20,7 +20,7 @@ from sparsact.compare.compared_activations import ACTIVATIONS
 from sparsact.compare.comparison_directory import ComparisonDirectory
 from sparsact.compare.read_dataset import load
 from sparsact.compare.split_dataset import split
-from sparsact.compare.training import build_network
+from sparsact.compare.table_problem import build_network
 from sparsact.compare.training_plan import Setting, make_plan
 
 Run = Callable[..., Comparison]

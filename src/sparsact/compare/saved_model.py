@@ -11,7 +11,7 @@ from sparsact._common.atomic import write_tensors
 from sparsact._common.errors import InputError, MissingInputError
 from sparsact.compare.compared_penalties import Strength
 from sparsact.compare.split_dataset import SplitData
-from sparsact.compare.training import build_network
+from sparsact.compare.table_problem import build_network
 from sparsact.compare.training_plan import Setting
 
 

@@ -52,8 +52,8 @@ def swap(
         name → new module, by the names of the modules or call sites.
 
     Raises:
-        ValueError: a selector matches nothing; the model itself matches (it has no parent module); a
-            selected module is never called, such as ``out_proj`` of ``nn.MultiheadAttention``;
+        ValueError: a selector matches nothing; the model itself matches (it has no parent module);
+            a selected module is never called, such as ``out_proj`` of ``nn.MultiheadAttention``;
             the model does not run on the example, before or after. The model is then unchanged.
         TypeError: `factory` does not return a module.
 
