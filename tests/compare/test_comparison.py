@@ -19,7 +19,7 @@ from sparsact.compare import CompareConfig, Comparison, Outcome, load_model
 from sparsact.compare.compared_activations import ACTIVATIONS
 from sparsact.compare.comparison_directory import ComparisonDirectory
 from sparsact.compare.data import load, split
-from sparsact.compare.training import build_network
+from sparsact.compare.table_problem import build_network
 from sparsact.compare.training_plan import Setting, make_plan
 
 Run = Callable[..., Comparison]

@@ -13,7 +13,7 @@ from sparsact.cli.tables import say, show
 from sparsact.compare import CompareConfig, Comparison, Outcome
 from sparsact.compare.compared_activations import ACTIVATIONS
 from sparsact.compare.compared_penalties import PENALTIES
-from sparsact.report.comparison.comparison_table import cells, header
+from sparsact.report.comparison.comparison_table import all_cells, cells, header
 
 FULL_WIDTH = 132  # columns of a table with all spreads
 
@@ -68,7 +68,7 @@ def compare(config: tyro.conf.OmitArgPrefixes[CompareFlags]) -> int:
     if comparison.data.encoder is not None:
         for names, treatment in comparison.data.encoder.summary():
             say(console, f"{names}: {treatment}")
-    for note in comparison.data.notes:
+    for note in comparison.problem.notes:
         say(console, f"note: {with_flags(note, compare)}")
     with progress(console) as update:
         outcome = comparison.execute(update)
@@ -81,7 +81,7 @@ def _show(console: Console, outcome: Outcome) -> None:
     spreads = console.width >= FULL_WIDTH
     if report.rows:
         picked = next((cells(row, spreads)[0] for row in report.rows if row.picked), "")
-        rows = (cells(row, spreads) for row in report.rows)
+        rows = all_cells(report, spreads)
         show(console, header(report.score_name), rows, picked, title=report.title)
     say(console, report.conclusion)
     if report.rows:

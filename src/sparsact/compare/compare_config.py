@@ -37,8 +37,10 @@ class CompareConfig:
     """Side in pixels; the images of a folder are resized to such squares."""
     activations: str = "all"
     """Comma-separated names, or all. ReLU is always trained, as the reference."""
+    model: Literal["auto", "mlp", "convnet", "resnet", "transformer"] = "auto"
+    """Built-in network; auto is a small convolutional net for images, else an MLP."""
     hidden: str = "256,128"
-    """Widths of the hidden layers."""
+    """Widths of the hidden layers of the MLP; convnet and resnet use the last of them."""
     lambd: float = 0.5
     """λ of the thresholds; the initial λ where it is trained."""
     topk: float = 0.1
@@ -56,8 +58,8 @@ class CompareConfig:
     """Passes over the training part."""
     batch_size: int = 64
     """Samples per step."""
-    lr: float = 1e-3
-    """Learning rate."""
+    lr: float | Literal["auto"] = 1e-3
+    """Learning rate; auto searches one for each setting, by trainings from seed 0."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     """Optimizer; sgd has momentum 0.9."""
     clip_grad: float | None = None
@@ -70,6 +72,11 @@ class CompareConfig:
     """Run directory; by default runs/compare-DATA-TIME."""
     resume: str | None = None
     """Continue the interrupted run in this directory, with its settings."""
+    score: str = "auto"
+    """What to compare by: accuracy, balanced_accuracy, f1, auc, log_loss, r2, mae or loss. auto is
+    balanced_accuracy if a class is rare, accuracy, or r2. Losses are negated."""
+    jobs: int = 1
+    """Trainings at the same time, each in a process of its own."""
     tolerance: float = 0.01
     """The choice is the sparsest setting whose validation score is at most this
     much below the best."""

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from sparsact.compare.compared_activations import ACTIVATIONS
 from sparsact.compare.compared_penalties import Strength
 from sparsact.compare.training import TrialRecord
 from sparsact.compare.training_plan import Setting
@@ -25,7 +24,7 @@ def find_setting(
         kind: the penalty whose strength is searched if the activation has no λ or k.
         run: trains a setting once, from seed 0.
     """
-    knob = ACTIVATIONS[setting.activation].knob
+    knob = setting.kind.knob
     if knob is None:
         return setting
     if knob == "k":
@@ -51,7 +50,7 @@ def find_setting(
 
 def is_searched(setting: Setting) -> bool:
     """Whether trainings are needed to reach a density: k gives it at once."""
-    return ACTIVATIONS[setting.activation].knob in RANGES
+    return setting.kind.knob in RANGES
 
 
 def is_close(density: float, target: float) -> bool:

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
 
-NetworkName = Literal["auto", "mlp", "convnet", "resnet", "transformer"]
+NetworkName = Literal["mlp", "convnet", "resnet", "transformer"]
 ImageShape = tuple[int, int, int]
-PLACES = ("act*", "*.act*")
-"""The activations of every network are modules with these names."""
+PLACES = ("*act*",)
+"""The activations of every network are modules with such names."""
 
 CHANNELS = (16, 32)
 BLOCKS = 2
@@ -28,21 +28,18 @@ def network_maker(
     hidden: tuple[int, ...],
     outputs: int,
     image_shape: ImageShape | None = None,
-    is_picture: bool = False,
 ) -> Callable[[], nn.Module]:
     """A function that makes a built-in network, with ReLU, from torch's random generator.
 
     Args:
         name: ``mlp``; ``convnet``, two convolutions with pooling; ``resnet``, residual blocks,
             of convolutions for images and of linear layers otherwise; ``transformer``, two blocks
-            over patches of an image or over features. ``auto`` is the small convolutional net for
-            pictures, and the MLP for anything else.
+            over patches of an image or over features.
         inputs: number of features; the network takes (samples, features).
         hidden: widths of the hidden layers of the MLP; of any other network, `hidden[-1]` is the
             width of its last layer.
         outputs: width of the output.
         image_shape: height, width and channels, if the features are an image.
-        is_picture: whether the data are files of images.
 
     Raises:
         InputError: the network needs images, and the data are none.
@@ -52,8 +49,6 @@ def network_maker(
         >>> make()(torch.zeros(5, 64)).shape
         torch.Size([5, 10])
     """
-    if name == "auto":
-        name = "convnet" if is_picture else "mlp"
     if name == "mlp":
         return lambda: mlp(inputs, hidden, outputs)
     if name == "convnet" and image_shape is None:
@@ -151,8 +146,9 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape as `x`."""
-        x1: Tensor = self.layer1(self.act1(self.norm1(x)))
-        return x + self.layer2(self.act2(self.norm2(x1)))
+        inner = self.layer1(self.act1(self.norm1(x)))
+        result: Tensor = x + self.layer2(self.act2(self.norm2(inner)))
+        return result
 
 
 class Transformer(nn.Module):

@@ -14,7 +14,8 @@ from sparsact.compare.compared_penalties import Strength
 from sparsact.compare.data import SplitData
 from sparsact.compare.data.column import Column
 from sparsact.compare.data.table_encoder import TableEncoder
-from sparsact.compare.training import build_network
+from sparsact.compare.networks import NetworkName
+from sparsact.compare.table_problem import build_network
 from sparsact.compare.training_plan import Setting
 
 
@@ -74,6 +75,7 @@ def save_model(
     path: Path,
     weights: dict[str, Tensor],
     setting: Setting,
+    network: NetworkName,
     hidden: tuple[int, ...],
     data: SplitData,
 ) -> None:
@@ -82,6 +84,7 @@ def save_model(
         "activation": setting.activation,
         "level": setting.level,
         "penalty": None if setting.penalty is None else setting.penalty.__dict__,
+        "network": network,
         "hidden": hidden,
         "inputs": data.train.x.shape[1],
         "outputs": data.outputs,
@@ -131,9 +134,16 @@ def load_model(path: str | Path) -> nn.Module:
     model.add_module(
         "standardise", Standardise(tensors["standardise.mean"], tensors["standardise.scale"])
     )
-    model.add_module(
-        "network", build_network(setting, inputs, tuple(description["hidden"]), outputs, seed=0)
+    network = build_network(
+        setting,
+        inputs,
+        tuple(description["hidden"]),
+        outputs,
+        seed=0,
+        network=description.get("network", "mlp"),
+        image_shape=description.get("image_shape"),
     )
+    model.add_module("network", network)
     model.load_state_dict(tensors)
     return model.eval()
 

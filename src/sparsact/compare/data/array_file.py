@@ -52,6 +52,7 @@ def read_npz(path: Path) -> Dataset:
         columns,
         parts=None if set(pieces) == {""} else parts,
         image_shape=shape,
+        default_network="mlp" if shape is None else "convnet",
         notes=tuple(notes),
     )
 

@@ -34,6 +34,7 @@ class Dataset:
         times: per sample, its time; the last samples are the test part.
         image_shape: height, width and channels, if a row of `x` is an image.
         encoder: how the columns of a DataFrame are read; `split` fits it.
+        default_network: the built-in network that suits the data.
         notes: remarks about the data for the user.
     """
 
@@ -47,6 +48,7 @@ class Dataset:
     times: NDArray[Any] | None = None
     image_shape: ImageShape | None = None
     encoder: TableEncoder | None = None
+    default_network: Literal["mlp", "convnet"] = "mlp"
     notes: tuple[str, ...] = ()
 
 
@@ -79,6 +81,7 @@ class SplitData:
         fingerprint: changes when the data or the task change.
         encoder: turns the columns of a table into features; None if they are numbers already.
         image_shape: height, width and channels, if a row of features is an image.
+        default_network: the built-in network that suits the data.
     """
 
     name: str
@@ -97,6 +100,7 @@ class SplitData:
     fingerprint: str
     encoder: TableEncoder | None = None
     image_shape: ImageShape | None = None
+    default_network: Literal["mlp", "convnet"] = "mlp"
 
     def to(self, device: torch.device) -> "SplitData":
         """The same with the three parts on `device`."""

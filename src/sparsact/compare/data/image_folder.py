@@ -57,6 +57,7 @@ def read_images(folder: Path, size: int) -> Dataset:
         columns=tuple(f"pixel {i}" for i in range(x[0].size)),
         parts=None if None in parts else np.array(parts),
         image_shape=(size, size, x.shape[-1]),
+        default_network="convnet",
         notes=tuple(notes),
     )
 
@@ -74,7 +75,7 @@ def _image_files(folder: Path, notes: list[str]) -> list[Path]:
         raise InputError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))})")
     if foreign:
         first = foreign[0].relative_to(folder)
-        notes.append(f"{len(foreign)} files that are no images are left out (such as {first})")
+        notes.append(f"files that are no images are left out: {len(foreign)}, such as {first}")
     return images
 
 
@@ -122,7 +123,7 @@ def _note_others(
     others = sorted(set(paths) - set(used))
     if others:
         first = others[0].relative_to(folder)
-        notes.append(f"{len(others)} images {fault} and are left out (such as {first})")
+        notes.append(f"images that {fault} are left out: {len(others)}, such as {first}")
 
 
 def _scaled(pixels: list[Pixels], places: list[_Place], notes: list[str]) -> Floats:
@@ -135,18 +136,20 @@ def _scaled(pixels: list[Pixels], places: list[_Place], notes: list[str]) -> Flo
         low, high = float(colours.min()), float(colours.max())
         if not (low >= 0 and 0 < high <= 1) and high > low:
             values[floats, ..., :3] = (values[floats, ..., :3] - low) / (high - low)
-            notes.append(f"{floats.sum()} images of floats are scaled from {low:g} … {high:g}")
+            notes.append(
+                f"images of floats are scaled from {low:g} … {high:g} to 0 … 1: {floats.sum()}"
+            )
     deep = sum(image.reduced for image in pixels)
     if deep:
-        notes.append(f"{deep} colour images with 16 bits are reduced to 8 bits")
+        notes.append(f"colour images with 16 bits are reduced to 8 bits: {deep}")
     several = sum(image.frames > 1 for image in pixels)
     if several:
-        notes.append(f"{several} files hold several images; the first of each is used")
+        notes.append(f"files with several images, of which the first is used: {several}")
     colours, opacity = values[..., :3], values[..., 3:]
     if (colours == colours[..., :1]).all():
         colours = colours[..., :1]
     if (opacity == 1).all():
         return colours
     count = int((opacity != 1).any(axis=(1, 2, 3)).sum())
-    notes.append(f"{count} images have transparent pixels: opacity is one more channel")
+    notes.append(f"images with transparent pixels, whose opacity is one more channel: {count}")
     return np.concatenate([colours, opacity], -1)

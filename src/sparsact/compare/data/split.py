@@ -89,6 +89,7 @@ def _tensors(dataset: Dataset, task: Task, notes: Sequence[str]) -> SplitData:
         fingerprint=_fingerprint(dataset, features, task),
         encoder=dataset.encoder,
         image_shape=dataset.image_shape,
+        default_network=dataset.default_network,
     )
 
 

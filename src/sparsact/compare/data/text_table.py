@@ -164,7 +164,7 @@ def _without_comments(text: str, notes: list[str]) -> tuple[list[str], str]:
     first = next((place for place, line in enumerate(lines) if line[0] != "#"), 0)
     comment = lines[first - 1].lstrip("#").strip() if first else ""
     if (kept and not comment and len(kept) < len(lines)) or len(lines) - len(kept) > 1:
-        notes.append(f"{len(lines) - len(kept)} lines that begin with # are left out")
+        notes.append(f"lines that begin with # are left out: {len(lines) - len(kept)}")
     return kept, comment
 
 
