@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from sparsact._common.errors import InputError
 from sparsact._common.extras import require
+from sparsact._common.table_cells import is_number
 from sparsact.compare.data.cells import (
     Series,
     as_text,
@@ -163,10 +164,11 @@ class Column:
             return _date_features(self._dates(cells), self.clock)
         if cells.dtype.kind in "biuf":
             values = cells.astype("float64")
+            values = values.mask(values.isin(list(map(float, filter(is_number, self.missing)))))
         else:
             text = as_text(cells, self.missing)
-            is_number = self.kind == "number"
-            values = to_numbers(text, self.decimal) if is_number else to_truths(text)
+            is_truth = self.kind == "boolean"
+            values = to_truths(text) if is_truth else to_numbers(text, self.decimal)
             self._check(text, values)
         refuse_infinite(self.name, values)
         array: NDArray[np.float64] = values.to_numpy(np.float64, na_value=np.nan, copy=True)

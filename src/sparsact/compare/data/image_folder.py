@@ -136,9 +136,8 @@ def _scaled(pixels: list[Pixels], places: list[_Place], notes: list[str]) -> Flo
         low, high = float(colours.min()), float(colours.max())
         if not (low >= 0 and 0 < high <= 1) and high > low:
             values[floats, ..., :3] = (values[floats, ..., :3] - low) / (high - low)
-            notes.append(
-                f"images of floats are scaled from {low:g} … {high:g} to 0 … 1: {floats.sum()}"
-            )
+            count = int(floats.sum())
+            notes.append(f"images of floats are scaled from {low:g} … {high:g} to 0 … 1: {count}")
     deep = sum(image.reduced for image in pixels)
     if deep:
         notes.append(f"colour images with 16 bits are reduced to 8 bits: {deep}")

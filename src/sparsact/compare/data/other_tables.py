@@ -42,7 +42,7 @@ def read_excel(path: Path, header: str) -> RawTable:
     try:
         with pandas.ExcelFile(path, engine="openpyxl") as book:
             sheets = [str(name) for name in book.sheet_names]
-            frame = book.parse(sheets[0], header=None, dtype=object)
+            frame = pandas.read_excel(book, sheet_name=sheets[0], header=None, dtype=object)
     except Exception as error:  # openpyxl raises what it comes upon in a damaged file
         raise InputError(f"{path} is not a readable Excel file: {error}") from error
     frame = frame.dropna(how="all").dropna(how="all", axis=1)

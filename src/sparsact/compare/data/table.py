@@ -17,7 +17,12 @@ from sparsact.compare.data.part_names import PART_NAMES
 from sparsact.compare.data.reading import Reading, names_in
 from sparsact.compare.data.recognise_columns import as_numbers, guess_marks, recognise
 from sparsact.compare.data.table_encoder import Frame, TableEncoder
-from sparsact.compare.data.text_table import RawTable, is_text_table, read_text_table
+from sparsact.compare.data.text_table import (
+    RawTable,
+    is_text_table,
+    read_text_table,
+    table_name,
+)
 
 MARKS = {"point": ".", "comma": ","}
 
@@ -47,7 +52,7 @@ def read_table(path: Path, target: str | None, reading: Reading) -> Dataset:
         wherefrom = f" besides the target {target!r}" if targets else ""
         raise InputError(f"{path} has no column{wherefrom}")
     return Dataset(
-        name=path.name.split(".")[0] or path.stem,
+        name=table_name(path),
         x=frame[kept].reset_index(drop=True),
         y=y,
         columns=tuple(column.name for column in features),
@@ -125,7 +130,8 @@ class _Columns:
         notes = []
         if not known.all():
             row = int(np.flatnonzero(~known)[0]) + 1
-            notes = [f"{(~known).sum()} rows without a target are left out (the first: row {row})"]
+            count = int((~known).sum())
+            notes = [f"rows without a target are left out: {count}, the first is row {row}"]
         if len(values) == 1:
             return values[0], known, notes
         for name, value in zip(targets, values, strict=True):
@@ -230,7 +236,7 @@ class _Columns:
                 columns.append(column)
         if empty:
             names = ", ".join(repr(name) for name in empty[:3]) + ", …" * (len(empty) > 3)
-            self.notes.append(f"{len(empty)} columns without any value are left out ({names})")
+            self.notes.append(f"columns without any value are left out: {names}")
         return columns
 
 

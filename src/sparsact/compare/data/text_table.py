@@ -24,6 +24,7 @@ DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {
 }
 SEPARATORS = "\t;,|"
 SAMPLE_ROWS = 500
+COMMENT = re.compile(r"#(?!N/A|NA\b|DIV/0!|VALUE!|REF!|NAME\?)")  # these are cells of Excel
 SPACES = re.compile(r"[ \t]+")
 NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
@@ -49,6 +50,11 @@ def is_text_table(path: Path) -> bool:
     if suffixes and suffixes[-1] in DECOMPRESS:
         suffixes.pop()
     return bool(suffixes) and suffixes[-1] in SUFFIXES
+
+
+def table_name(path: Path) -> str:
+    """The name of a file without the endings that say its format."""
+    return Path(path.stem).stem if path.suffix.lower() in DECOMPRESS else path.stem
 
 
 def read_text_table(path: Path, header: str) -> RawTable:
@@ -160,8 +166,8 @@ def _without_comments(text: str, notes: list[str]) -> tuple[list[str], str]:
     lines = [line for line in re.split(r"\r\n|\r|\n", text) if line.strip()]
     if lines and lines[0].lower().startswith("sep="):  # written by Excel
         lines = lines[1:]
-    kept = [line for line in lines if not line.startswith("#")]
-    first = next((place for place, line in enumerate(lines) if line[0] != "#"), 0)
+    kept = [line for line in lines if not COMMENT.match(line)]
+    first = next((place for place, line in enumerate(lines) if not COMMENT.match(line)), 0)
     comment = lines[first - 1].lstrip("#").strip() if first else ""
     if (kept and not comment and len(kept) < len(lines)) or len(lines) - len(kept) > 1:
         notes.append(f"lines that begin with # are left out: {len(lines) - len(kept)}")
