@@ -106,6 +106,8 @@ def date_formats(text: Series) -> list[str]:
     sample = cells.iloc[:: max(1, len(cells) // _LARGEST_SAMPLE)]
     if not bool(sample.str.contains(r"\d.*[-/.: ].*\d").mean() > 0.9):
         return []
+    if bool(to_dates(cells, "ISO8601").notna().all()):
+        return ["ISO8601"]
     shares = {}
     for date_format in DATE_FORMATS:
         if to_dates(sample, date_format).notna().mean() > 0.8:

@@ -111,7 +111,8 @@ class Column:
         absent = np.isnan(values).any(1)
         if absent.any() and not self.fill:
             raise InputError(f"row {absent.argmax() + 1}, column {self.name!r} is missing")
-        values[absent] = self.fill
+        if self.fill:
+            values[absent] = self.fill
         if not self.marks_missing:
             return values
         return np.column_stack([values, absent.astype(np.float64)])

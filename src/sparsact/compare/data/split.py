@@ -41,11 +41,7 @@ def split(dataset: Dataset, task: Task | None) -> SplitData:
             "for three parts"
         )
     y, target_note = plain_target(dataset)
-    inferred, task_note = infer_task(y)
-    if task is None:
-        task = inferred
-    elif task == "reconstruct" or task != inferred:
-        task_note = ""
+    task, task_note = infer_task(y) if task is None else (task, "")
     if y is None and task != "reconstruct":
         raise InputError(
             f"{dataset.name} has nothing to predict for task={task}: name a column with target=, "
