@@ -314,7 +314,7 @@ def test_a_saved_model_takes_the_raw_table(tmp_path: Path) -> None:
 
 def test_a_model_of_plain_numbers_takes_a_table_too(tmp_path: Path) -> None:
     iris = load_iris(as_frame=True)
-    x = iris.data.to_numpy()
+    x = iris.data.to_numpy(copy=True)
     names = np.array(iris.feature_names)
     np.savez(tmp_path / "a.npz", x=x, y=iris.target, feature_names=names)
     model = load_model(compare(tmp_path / "a.npz"))

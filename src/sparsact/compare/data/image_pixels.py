@@ -1,6 +1,9 @@
 """The pixels of an image file, as floats that keep its range and its transparency."""
 
 import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +49,7 @@ def read_pixels(path: Path, size: int) -> Pixels:
         *(ValueError, EOFError, struct.error, TypeError, IndexError),
     )
     try:
-        with image_module.open(path) as image:
+        with _no_warnings(), image_module.open(path) as image:
             frames = int(getattr(image, "n_frames", 1))
             reduced = any("16" in str(tile[3]) for tile in image.tile) and image.mode == "RGB"
             is_float = image.mode == "F"
@@ -57,6 +60,14 @@ def read_pixels(path: Path, size: int) -> Pixels:
     if not np.isfinite(values).all():
         raise InputError(f"{path} is not a readable image: it has pixels that are not finite")
     return Pixels(values, is_float, frames, reduced)
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """A block in which Pillow does not warn about metadata; what the pixels lack is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _values(image: Any, size: int, image_module: Any) -> NDArray[np.float32]:

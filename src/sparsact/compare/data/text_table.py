@@ -143,7 +143,7 @@ def _bytes(path: Path) -> bytes:
     try:
         content = path.read_bytes()
         return content if decompress is None else decompress(content)
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
 
 
