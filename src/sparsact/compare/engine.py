@@ -216,8 +216,7 @@ def search(setting: Setting, plan: Plan, run: Callable[[Setting], TrialRecord]) 
     if plan.config.lr == "auto":
         setting = find_rate(setting, run)
     if plan.config.target_density is not None:
-        kind = plan.penalty.kind if plan.penalty else "l1"
-        setting = find_setting(setting, plan.config.target_density, kind, run)
+        setting = find_setting(setting, plan.config.target_density, run)
     return setting
 
 
