@@ -10,7 +10,7 @@ class CompareConfig:
 
     data: str = "digits"
     """digits, breast_cancer, diabetes, a .npz (x, y), a .csv with a header,
-    or a folder of images with one sub-folder per class."""
+    a folder of images with one sub-folder per class, or a .py that defines a network."""
     target: str | None = None
     """Column of a .csv to predict."""
     task: Literal["auto", "classify", "regress", "reconstruct"] = "auto"
