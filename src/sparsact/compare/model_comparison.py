@@ -161,7 +161,8 @@ def compare_activations(
     place = nullcontext(str(out)) if out else tempfile.TemporaryDirectory(prefix="sparsact-")
     with place as folder:
         run = _run_directory(Path(folder), config, problem, resume and bool(out))
-        outcome = Engine(plan, problem, run).execute(progress)
+        engine = Engine(plan, problem, run, writes_report=bool(out))
+        outcome = engine.execute(progress)
         best = _trained(outcome, problem, run)
     return ComparisonResult(outcome.report, best, outcome.complete, Path(folder) if out else None)
 

@@ -9,27 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
-from sparsact.compare.baselines import class_baseline, value_baseline
-from sparsact.compare.batches import Batch
 from sparsact.compare.compared_activations import ACTIVATIONS
-from sparsact.compare.default_learning import Kind, find_learning
-from sparsact.compare.exchange import places_to_exchange
+from sparsact.compare.default_learning import find_learning
+from sparsact.compare.exchange import call_model, places_to_exchange
 from sparsact.compare.problem import OptimizerMaker, Problem
-from sparsact.compare.scores import (
-    OF_CLASSES,
-    OF_VALUES,
-    Score,
-    default_class_score,
-    named_score,
-    own_score,
-)
 from sparsact.compare.table_problem import make_optimizer
-from sparsact.compare.training import Diverged, Tally
+from sparsact.compare.tally import Diverged, Tally
 from sparsact.compare.training_plan import Plan
 from sparsact.compare.user_batches import UserSource, readable, splitter
 from sparsact.compare.user_code import user_code
+from sparsact.compare.user_targets import Targets, baseline_for, score_for, targets_of
 from sparsact.hooks import CallSelector
-from sparsact.report.comparison.comparison_records import Baseline
 
 
 @dataclass(frozen=True)
@@ -59,12 +49,14 @@ def model_problem(plan: Plan, task: UserTask) -> Problem:
     train, validation, test = sources
     with torch.random.fork_rng(), user_code("train="):
         batch = next(iter(train.in_order()))
+    with user_code("the model on a batch of train="), torch.random.fork_rng(), torch.no_grad():
+        call_model(model.to(plan.device).eval(), batch.inputs)
     with user_code("the model"), torch.random.fork_rng():
-        select, remarks = _places(model.to(plan.device).eval(), task.select, batch.inputs)
+        select, remarks = _places(model, task.select, batch.inputs)
         learning, kind = find_learning(model, batch, task.loss)
     with torch.random.fork_rng():
-        parts = [_targets_of(source, kind) for source in sources]
-    score = _score(task.score, kind, parts[0].targets)
+        parts = [targets_of(source, kind) for source in sources]
+    score = score_for(task.score, kind, parts[0].targets)
     problem = Problem(
         name=task.name or type(model).__name__,
         title=f"Activations of {task.name or type(model).__name__}",
@@ -86,7 +78,7 @@ def model_problem(plan: Plan, task: UserTask) -> Problem:
     places = _try(problem, plan)
     return replace(
         problem,
-        baseline=_baseline(problem.score, task.score, kind, parts),
+        baseline=baseline_for(problem.score, task.score, kind, parts),
         fingerprint=_fingerprint(parts, places, model),
     )
 
@@ -156,43 +148,6 @@ def _places(
     return (select,), ()
 
 
-@dataclass(frozen=True)
-class _Targets:
-    """How many samples a part has, and their targets if these are classes or values."""
-
-    samples: int
-    targets: Tensor | None
-    classes: int
-
-
-def _targets_of(source: UserSource, kind: Kind | None) -> _Targets:
-    """Read a part once; a batch of another structure is an error here, before any training."""
-    samples, targets = 0, []
-    with user_code(source.argument):
-        for batch in source.in_order():
-            samples += batch.samples
-            if kind is not None:
-                targets.append(batch.target)
-    if kind is None:
-        return _Targets(samples, None, 0)
-    joined = torch.cat(targets)
-    classes = int(joined.max()) + 1 if kind == "classify" else 0
-    return _Targets(samples, joined, classes)
-
-
-def _score(score: Any, kind: Kind | None, targets: Tensor | None) -> Score:
-    allowed = {"classify": OF_CLASSES, "regress": OF_VALUES, None: ()}[kind]
-    if isinstance(score, str) and score != "auto":
-        return named_score(score, allowed)
-    if score is not None and score != "auto":
-        if not callable(score):
-            raise InputError(f"score= must be a name or a function, got {score!r}")
-        return own_score(score)
-    if kind == "classify" and targets is not None:
-        return named_score(default_class_score(targets), allowed)
-    return named_score("r2" if kind == "regress" else "loss", allowed)
-
-
 def _optimizer(plan: Plan, task: UserTask) -> OptimizerMaker:
     if task.optimizer is None:
         return lambda model, lr: make_optimizer(model, plan.config.optimizer, lr)
@@ -229,39 +184,27 @@ def _try(problem: Problem, plan: Plan) -> tuple[str, ...]:
             raise InputError("loss= returns a number without a gradient: compute it with torch")
         with user_code("the backward of loss="):
             loss.backward()
-        with user_code("score="):
-            _measure(problem, model.eval())
+        _measure(problem, model.eval())
     return tuple(places)
 
 
 def _measure(problem: Problem, model: nn.Module) -> None:
     tally = Tally(problem.score)
-    batch: Batch
-    with torch.no_grad():
-        for batch in problem.validation.in_order():
-            tally.add(batch, *problem.learning.both(model, batch))
-        try:
+    try:
+        with torch.no_grad():
+            for batch in problem.validation.in_order():
+                with user_code("the model on validation="):
+                    loss, prediction = problem.learning.both(model, batch)
+                tally.add(batch, loss, prediction)
+        with user_code("score="):
             tally.compute()
-        except Diverged:
-            raise InputError(
-                "score= is not a finite number on validation= before the training"
-            ) from None
+    except Diverged:
+        raise InputError(
+            "score= is not a finite number on validation= before the training"
+        ) from None
 
 
-def _baseline(
-    score: Score, chosen: Any, kind: Kind | None, parts: list[_Targets]
-) -> Baseline | None:
-    """The constant prediction, for the scores that have a name."""
-    if kind is None or callable(chosen):
-        return None
-    targets = [part.targets for part in parts]
-    train, validation, test = (part for part in targets if part is not None)
-    if kind == "regress":
-        return value_baseline(score, train.float(), validation.float(), test.float())
-    return class_baseline(score, train, validation, test, max(part.classes for part in parts))
-
-
-def _sizes(plan: Plan, parts: list[_Targets], *, has_test: bool) -> str:
+def _sizes(plan: Plan, parts: list[Targets], *, has_test: bool) -> str:
     sizes = [part.samples for part in parts]
     if has_test:
         return f"{sizes[0]} / {sizes[1]} / {sizes[2]} samples to train, validate and test"
@@ -289,7 +232,7 @@ def _notes(task: UserTask, dropped: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _fingerprint(parts: list[_Targets], places: tuple[str, ...], model: nn.Module) -> str:
+def _fingerprint(parts: list[Targets], places: tuple[str, ...], model: nn.Module) -> str:
     """Changes with the sizes of the data, the sums of the targets, the places and the weights."""
     facts: list[Any] = [places, [tuple(p.shape) for p in model.parameters()]]
     for part in parts:

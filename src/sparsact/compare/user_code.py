@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sparsact._common.errors import InputError, SparsactError
+from sparsact.compare.tally import Diverged
 
 
 @contextmanager
@@ -17,7 +18,7 @@ def user_code(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except SparsactError:
+    except (SparsactError, Diverged):
         raise
     except Exception as error:
         text = str(error).partition("\n")[0]
