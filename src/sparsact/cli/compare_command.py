@@ -2,17 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Protocol
 
 import tyro
 from rich.console import Console
 
+from sparsact._common.errors import InputError
 from sparsact.cli.error_lines import INTERRUPTED, with_flags
 from sparsact.cli.progress_bar import progress
 from sparsact.cli.tables import say, show
 from sparsact.compare import CompareConfig, Comparison, Outcome
-from sparsact.compare.compared_activations import ACTIVATIONS
+from sparsact.compare.compared_activations import ACTIVATIONS, MORE_ACTIVATIONS
 from sparsact.compare.compared_penalties import PENALTIES
+from sparsact.compare.task_file import write_example
 from sparsact.report.comparison.comparison_table import all_cells, cells, header
 
 FULL_WIDTH = 132  # columns of a table with all spreads
@@ -43,7 +46,8 @@ class CompareFlags(CompareConfig):
         str,
         tyro.conf.arg(
             help="Comma-separated names, or all. ReLU is always trained, as the reference. "
-            f"Names: {_described(ACTIVATIONS)}."
+            f"Names in all: {_described(ACTIVATIONS)}. Others: {', '.join(MORE_ACTIVATIONS)}, or "
+            "package.module:Class for your own."
         ),
     ] = CompareConfig.activations
     penalty: Annotated[
@@ -57,6 +61,8 @@ class CompareFlags(CompareConfig):
     weight_penalty: Annotated[str | None, tyro.conf.arg(metavar="KIND=COEFFICIENT")] = None
     sweep: Annotated[str | None, tyro.conf.arg(metavar="NAME=LOW:HIGH:COUNT")] = None
     resume: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
+    new: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """Write an example of a Python file that defines your network, data, loss and score."""
 
 
 def compare(config: tyro.conf.OmitArgPrefixes[CompareFlags]) -> int:
@@ -64,8 +70,11 @@ def compare(config: tyro.conf.OmitArgPrefixes[CompareFlags]) -> int:
     console = Console()
     if not console.is_terminal:
         console = Console(width=FULL_WIDTH)
-    comparison = Comparison(CompareConfig(**vars(config)))
-    if comparison.data.encoder is not None:
+    if config.new is not None:
+        return _write_new(console, config)
+    arguments = {name: value for name, value in vars(config).items() if name != "new"}
+    comparison = Comparison(CompareConfig(**arguments))
+    if comparison.data is not None and comparison.data.encoder is not None:
         for names, treatment in comparison.data.encoder.summary():
             say(console, f"{names}: {treatment}")
     for note in comparison.problem.notes:
@@ -74,6 +83,15 @@ def compare(config: tyro.conf.OmitArgPrefixes[CompareFlags]) -> int:
         outcome = comparison.execute(update)
     _show(console, outcome)
     return 0 if outcome.complete else INTERRUPTED
+
+
+def _write_new(console: Console, config: CompareFlags) -> int:
+    assert config.new is not None
+    if config != CompareFlags(new=config.new):
+        raise InputError("new= only writes a file; leave out other arguments")
+    write_example(Path(config.new))
+    say(console, f"{config.new} is written: run it with  sparsact compare {config.new}")
+    return 0
 
 
 def _show(console: Console, outcome: Outcome) -> None:

@@ -2,7 +2,16 @@
 
 from sparsact.compare.compare_config import CompareConfig
 from sparsact.compare.comparison import Comparison
+from sparsact.compare.comparison_result import ComparisonResult
 from sparsact.compare.engine import Outcome
+from sparsact.compare.model_comparison import compare_activations
 from sparsact.compare.saved_model import load_model
 
-__all__ = ["CompareConfig", "Comparison", "Outcome", "load_model"]
+__all__ = [
+    "CompareConfig",
+    "Comparison",
+    "ComparisonResult",
+    "Outcome",
+    "compare_activations",
+    "load_model",
+]

@@ -1,9 +1,10 @@
 """Batches of data: what a model takes, what it has to predict, and where they come from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,6 +30,22 @@ class Batch:
         """How many samples it has: the size of dim 0 of its first tensor."""
         tensor = first_tensor(self.inputs)
         return 1 if tensor is None or tensor.ndim == 0 else len(tensor)
+
+
+def on_device(value: Any, device: torch.device) -> Any:
+    """Put the tensors in tuples, lists and mappings on a device; arrays become tensors.
+
+    Arrays of float64 become float32. Lists become tuples, mappings become dicts.
+    """
+    if isinstance(value, np.ndarray):
+        value = torch.from_numpy(value.astype(np.float32) if value.dtype == np.float64 else value)
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, Mapping):
+        return {str(name): on_device(part, device) for name, part in value.items()}
+    if isinstance(value, (tuple, list)):
+        return tuple(on_device(part, device) for part in value)
+    return value
 
 
 class BatchSource(Protocol):

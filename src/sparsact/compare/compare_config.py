@@ -10,7 +10,8 @@ class CompareConfig:
 
     data: str = "digits"
     """digits, breast_cancer, diabetes, a .npz (x, y), a table (.csv, .tsv, .txt, these
-    compressed, .parquet, .xlsx), or a folder of images with one sub-folder per class."""
+    compressed, .parquet, .xlsx), a folder of images with one sub-folder per class, or
+    a .py that defines a network."""
     target: str | None = None
     """Column of a table to predict; several, separated by commas, are regressed together."""
     ignore: str | None = None

@@ -6,14 +6,16 @@ from pathlib import Path
 
 from torch import Tensor
 
+from sparsact._common.atomic import write_tensors
 from sparsact._common.errors import InputError
 from sparsact._common.progress import Progress
 from sparsact.compare.compare_config import CompareConfig
 from sparsact.compare.comparison_directory import ComparisonDirectory
-from sparsact.compare.data import Reading, load, split
+from sparsact.compare.data import Reading, SplitData, load, split
 from sparsact.compare.engine import Engine, Outcome
 from sparsact.compare.saved_model import save_model
 from sparsact.compare.table_problem import network_name, table_problem
+from sparsact.compare.task_file import SUFFIX, task_problem
 from sparsact.compare.training_plan import Setting, make_plan
 
 
@@ -31,16 +33,22 @@ class Comparison:
         resumed = None if config.resume is None else _reopen(config, Path(config.resume))
         config = config if resumed is None else resumed.config
         self.plan = make_plan(config)
-        dataset = load(config.data, config.target, config.image_size, Reading.of(config))
-        task = None if config.task == "auto" else config.task
-        self.data = split(dataset, task).to(self.plan.device)
-        self.problem = table_problem(self.plan, self.data)
+        self.data: SplitData | None = None
+        if Path(config.data).suffix == SUFFIX:
+            self.problem = task_problem(self.plan)
+        else:
+            self.data = self._read(config)
+            self.problem = table_problem(self.plan, self.data)
         if resumed is None:
             path = Path(config.out) if config.out else default_path(self.problem.name)
             self.run = ComparisonDirectory.create(path, config, self.problem.fingerprint)
         else:
             self.run = resumed
             self.run.check_data(self.problem.fingerprint)
+
+    def _read(self, config: CompareConfig) -> SplitData:
+        dataset = load(config.data, config.target, config.image_size, Reading.of(config))
+        return split(dataset, None if config.task == "auto" else config.task).to(self.plan.device)
 
     def execute(self, progress: Progress) -> Outcome:
         """Do the trainings that are missing and write the report.
@@ -56,8 +64,11 @@ class Comparison:
 
     def _save_best(self, setting: Setting, weights: dict[str, Tensor]) -> None:
         path = self.run.path / "model.safetensors"
-        network = network_name(self.plan.config, self.data)
-        save_model(path, weights, setting, network, self.plan.hidden, self.data)
+        if self.data is None:
+            write_tensors(path, weights, {"setting": setting.label})
+        else:
+            network = network_name(self.plan.config, self.data)
+            save_model(path, weights, setting, network, self.plan.hidden, self.data)
 
 
 def _reopen(config: CompareConfig, path: Path) -> ComparisonDirectory:

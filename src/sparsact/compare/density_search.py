@@ -13,15 +13,12 @@ CLOSE_ENOUGH = 0.05
 RANGES = {"lambd": (1e-3, 10.0), "strength": (1e-6, 1.0)}
 
 
-def find_setting(
-    setting: Setting, target: float, kind: str, run: Callable[[Setting], TrialRecord]
-) -> Setting:
+def find_setting(setting: Setting, target: float, run: Callable[[Setting], TrialRecord]) -> Setting:
     """The setting whose density comes closest to `target`, by bisection on a log scale.
 
     Args:
         setting: the activation to tune. One without exact zeros is returned unchanged.
         target: density on the validation part.
-        kind: the penalty whose strength is searched if the activation has no λ or k.
         run: trains a setting once, from seed 0.
     """
     knob = setting.kind.knob
@@ -33,7 +30,7 @@ def find_setting(
     best, best_miss = setting, math.inf
     for _ in range(ROUNDS):
         middle = math.sqrt(low * high)
-        candidate = _turn(setting, knob, middle, kind)
+        candidate = _turn(setting, knob, middle)
         record = run(candidate)
         density = record.validation_density if record.status == "finished" else 0.0
         miss = math.inf if density == 0 else abs(math.log(density / target))
@@ -58,8 +55,9 @@ def is_close(density: float, target: float) -> bool:
     return abs(density / target - 1) <= CLOSE_ENOUGH
 
 
-def _turn(setting: Setting, knob: str, value: float, kind: str) -> Setting:
+def _turn(setting: Setting, knob: str, value: float) -> Setting:
     value = float(f"{value:.4g}")  # the label shows all of it
     if knob == "lambd":
         return replace(setting, level=value)
-    return replace(setting, penalty=Strength(kind, value))
+    penalty = setting.penalty or Strength("l1", value)
+    return replace(setting, penalty=replace(penalty, value=value))

@@ -51,12 +51,21 @@ class Engine:
         plan: which settings to train, and how.
         problem: what is learned.
         run: the directory that keeps the trainings.
+        writes_report: whether the page and the picture are written there.
     """
 
-    def __init__(self, plan: Plan, problem: Problem, run: ComparisonDirectory) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        problem: Problem,
+        run: ComparisonDirectory,
+        *,
+        writes_report: bool = True,
+    ) -> None:
         self.plan = plan
         self.problem = problem
         self.run = run
+        self.writes_report = writes_report
 
     def execute(
         self,
@@ -197,7 +206,7 @@ class Engine:
         best: Best | None,
         save_best: Callable[[Setting, dict[str, Tensor]], None],
     ) -> None:
-        if not report.rows:
+        if not self.writes_report or not report.rows:
             return
         save_comparison(report, self.run.path / "report.html")
         save_frontier(report, self.run.path / "frontier.png")
@@ -216,8 +225,7 @@ def search(setting: Setting, plan: Plan, run: Callable[[Setting], TrialRecord]) 
     if plan.config.lr == "auto":
         setting = find_rate(setting, run)
     if plan.config.target_density is not None:
-        kind = plan.penalty.kind if plan.penalty else "l1"
-        setting = find_setting(setting, plan.config.target_density, kind, run)
+        setting = find_setting(setting, plan.config.target_density, run)
     return setting
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
+from sparsact.compare.batches import on_device
 from sparsact.compare.compared_activations import Activation, Width
 from sparsact.hooks import (
     CallSelector,
@@ -41,6 +42,9 @@ def new_network(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = build()
+        first = next(model.parameters(), None)
+        if first is not None:
+            example = on_device(example, first.device)
         return model, exchange(model, select, activation, level, example)
 
 
@@ -81,7 +85,7 @@ def places_to_exchange(model: nn.Module, example: Any) -> tuple[tuple[str, ...],
         remarks.append(f"gates are left alone: {_listed(gates)}")
     if last:
         remarks.append(f"the activation of the output is left alone: {_listed(last)}")
-    chosen = tuple(site.name for site in others if site not in last)
+    chosen = tuple(f"{site.base}#{site.number}" for site in others if site not in last)
     if not chosen:
         reasons = "".join(f"; {remark}" for remark in remarks)
         raise InputError(f"build= makes a model without an activation to compare{reasons}")

@@ -1,5 +1,7 @@
 """How a model learns from a batch: its prediction, and the loss."""
 
+import inspect
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -81,7 +83,10 @@ class LossOfStep(Learning):
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """The loss, a scalar to minimise."""
         step: Any = model.training_step
-        result = step(batch.raw, 0)
+        takes_index = len(inspect.signature(step).parameters) > 1
+        with warnings.catch_warnings():  # of Lightning, that there is no trainer to log to
+            warnings.filterwarnings("ignore", message=r".*self\.log\(\)")
+            result = step(batch.raw, 0) if takes_index else step(batch.raw)
         loss: Tensor = result["loss"] if isinstance(result, dict) else result
         return loss
 

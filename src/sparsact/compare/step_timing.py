@@ -9,7 +9,8 @@ import torch
 
 from sparsact.compare.batches import Batch
 from sparsact.compare.problem import Problem
-from sparsact.compare.training import Diverged, Training
+from sparsact.compare.tally import Diverged
+from sparsact.compare.training import Training
 from sparsact.compare.training_plan import Plan, Setting
 
 ROUNDS = 15

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sparsact._common.errors import InputError
 from sparsact.compare.batches import Batch, BatchSource
 from sparsact.compare.problem import Problem
-from sparsact.compare.scores import Score
+from sparsact.compare.tally import Diverged, Tally
 from sparsact.compare.training_plan import Plan, Setting
 from sparsact.hooks import CallSelector, CallSite
 from sparsact.meters import LayerStats, SparsityMeter
@@ -72,10 +72,6 @@ class TrialRecord:
         """Mean of a value per layer, weighted by the units."""
         units = [layer.units for layer in self.layers]
         return sum(v * n for v, n in zip(values, units, strict=True)) / sum(units)
-
-
-class Diverged(Exception):
-    """The loss or a weight is no longer finite."""
 
 
 class Training:
@@ -181,49 +177,6 @@ def _weight_names(model: nn.Module) -> list[str]:
     """The names of the matrices and kernels that multiply inputs."""
     kinds = (nn.Linear, nn.modules.conv._ConvNd)
     return [f"{name}.weight" for name, m in model.named_modules() if isinstance(m, kinds)]
-
-
-class Tally:
-    """Gathers what a score is computed from, batch by batch."""
-
-    def __init__(self, score: Score) -> None:
-        self.score = score
-        self.samples = 0
-        self.loss = 0.0
-        self.predictions: list[Tensor] = []
-        self.targets: list[Tensor] = []
-
-    def add(self, batch: Batch, loss: Tensor | None, prediction: Tensor | None) -> None:
-        """Add a batch.
-
-        Raises:
-            Diverged: a prediction is not finite.
-        """
-        if prediction is not None and not prediction.isfinite().all():
-            raise Diverged
-        self.samples += batch.samples
-        if self.score.measure is None:
-            assert loss is not None
-            self.loss += float(loss) * batch.samples
-        elif prediction is None:
-            raise InputError("the model returns no tensor to compute score= from")
-        else:
-            self.predictions.append(prediction.detach())
-            self.targets.append(batch.target)
-
-    def compute(self) -> float:
-        """The score of all batches.
-
-        Raises:
-            Diverged: it is not finite.
-        """
-        if self.score.measure is None:
-            value = -self.loss / self.samples
-        else:
-            value = self.score.measure(torch.cat(self.predictions), torch.cat(self.targets))
-        if not math.isfinite(value):
-            raise Diverged
-        return value
 
 
 def _evaluate(training: Training, source: BatchSource) -> tuple[float, list[LayerStats]]:

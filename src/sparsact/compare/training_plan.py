@@ -16,6 +16,7 @@ from sparsact.compare.compared_penalties import (
     parse_strength,
 )
 from sparsact.compare.own_activations import chosen_activations
+from sparsact.penalties import Penalty
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,17 @@ class Plan:
         return CompareConfig.lr if self.config.lr == "auto" else self.config.lr  # type: ignore
 
 
-def make_plan(config: CompareConfig, own: Mapping[str, Activation] | None = None) -> Plan:
+def make_plan(
+    config: CompareConfig,
+    own: Mapping[str, Activation] | None = None,
+    own_penalty: Penalty | None = None,
+) -> Plan:
     """Check every argument and list the settings to train.
 
     Args:
         config: the arguments.
         own: the activations, if they are not those that ``config.activations`` names.
+        own_penalty: on the activations, if it is not that of ``config.penalty``.
 
     Raises:
         InputError: an argument does not make sense.
@@ -98,7 +104,7 @@ def make_plan(config: CompareConfig, own: Mapping[str, Activation] | None = None
     _check_numbers(config)
     if config.sweep is not None and config.target_density is not None:
         raise InputError("sweep= and target_density= exclude each other")
-    penalty = parse_strength("penalty", config.penalty)
+    penalty = parse_strength("penalty", own_penalty or config.penalty)
     sweep = None if config.sweep is None else _parse_sweep(config.sweep)
     if sweep is not None and sweep.knob != "lambd" and penalty is not None:
         raise InputError(f"a sweep= over {sweep.knob} sets the penalty itself; leave out penalty=")
