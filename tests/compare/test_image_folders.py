@@ -249,7 +249,7 @@ def test_networks_learn_and_are_saved(tmp_path: Path, model: str) -> None:
     digits(tmp_path / "png", ("train", "val", "test"))
     config = CompareConfig(
         str(tmp_path / "png"), model=model, activations="learned_jumprelu", hidden="32",
-        image_size=8, lambd=0.1, epochs=15 if model == "auto" else 2, lr=5e-3, seeds=1,
+        image_size=8, lambd=0.1, epochs=15 if model == "auto" else 1, lr=5e-3, seeds=1,
         tolerance=1.0, out=str(tmp_path / "run"),
     )  # fmt: skip
     comparison = Comparison(config)
