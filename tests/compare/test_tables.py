@@ -117,6 +117,7 @@ def test_encoders_are_fitted_on_the_training_part(tmp_path: Path) -> None:
         (["$5", "€ 1,000", "7 £", "-$2"], ".", [5, 1000, 7, -2]),
         (["1 000", "2\u00a0000,5", "3’000"], ",", [1000, 2000.5, 3000]),
         (["1e3", "-2.5E-1", ".5", "+4", "5."], ".", [1000, -0.25, 0.5, 4, 5]),
+        (["(3)", "(1,000.5)", "($2)"], ".", [-3, -1000.5, -2]),
         (["−3", "inf", "-inf"], ".", [-3, np.inf, -np.inf]),
         (["1,00", "a", "1.2.3", "0,123", "12,34", "--1"], ".", [np.nan] * 6),
     ],
@@ -133,7 +134,8 @@ def test_numbers_in_text(cells: list[str], decimal: str, numbers: list[float]) -
         (["1,5", "2,500"], "decimal comma"),
         (["1.000,5", "2,5"], "'.' separates thousands, decimal comma"),
         (["12%", "5%"], "percent, as fractions"),
-        (["12", "5"], ""),
+        (["00012", "00500"], "leading zeros are dropped"),
+        (["12", "0.5"], ""),
     ],
 )
 def test_how_numbers_are_read_is_said(tmp_path: Path, column: list[str], remark: str) -> None:
@@ -220,7 +222,7 @@ def test_many_categories_keep_the_most_frequent(tmp_path: Path) -> None:
         ("sep=;\na;b\n1;2\n", ["a", "b"]),
         ("a b\n1 2\n3  4\n", ["a", "b"]),
         ('"a";"b"\n"1";"2,5"\n', ["a", "b"]),
-        ("a,b\n1,2,3\n2,3,4\n", ["column 1", "a", "b"]),
+        ("a,b\n7,2,3\n8,3,4\n", ["column 1", "a", "b"]),
         ("a,,b\n1,2,3\n", ["a", "column 2", "b"]),
         ("a,a,b\n1,2,3\n", ["a", "a.1", "b"]),
         ("a\tb\r\n1\t\r\n2\t3\r\n", ["a", "b"]),

@@ -55,6 +55,15 @@ def to_numbers(text: Series, decimal: str) -> Series:
         plain = pandas.to_numeric(text, errors="coerce").astype("Float64")
         if bool((plain.notna() | text.isna()).all()):
             return plain.astype("float64")
+    codes, words = pandas.factorize(text)  # each word once: categories have few
+    numbers = _numbers_in(pandas.Series(words, dtype="string"), decimal)
+    values = np.append(numbers.to_numpy(np.float64), np.nan)[codes]
+    return pandas.Series(values, index=text.index)
+
+
+def _numbers_in(text: Series, decimal: str) -> Series:
+    """The numbers in words with signs of thousands, percent or money."""
+    pandas = require("pandas", "compare")
     group = "," if decimal == "." else r"\."
     mark = r"\." if decimal == "." else ","
     grouped = [rf"[1-9]\d{{0,2}}(?:{separator}\d{{3}})+" for separator in (group, SPACES)]
@@ -62,6 +71,7 @@ def to_numbers(text: Series, decimal: str) -> Series:
     number = rf"(?:{whole}(?:{mark}\d*)?|{mark}\d+)(?:[eE][+-]?\d+)?"
     currency = r"[$€£¥]?\s?"
     pattern = rf"^([+\-−]?){currency}({number}|inf|infinity)\s?(%?){currency}$"
+    text = text.str.replace(r"^\((.+)\)$", r"-\1", regex=True)  # as in books of accounts
     parts = text.str.extract(pattern, flags=2)  # re.IGNORECASE
     digits = parts[1].str.replace(rf"{SPACES}|{group}", "", regex=True)
     digits = digits.str.replace(",", ".", regex=False)
@@ -83,7 +93,7 @@ def refuse_infinite(name: str, values: Series) -> None:
 
 def truth_pair(text: Series) -> tuple[str, str] | None:
     """The words for false and true, if the cells hold nothing else."""
-    words = set(text.dropna().str.lower().unique())
+    words = set(text.dropna().drop_duplicates().str.lower())
     return next((pair for pair in TRUTH_PAIRS if words and words <= set(pair)), None)
 
 

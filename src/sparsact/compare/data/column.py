@@ -63,6 +63,14 @@ class Column:
         """Everything about the column, for JSON."""
         return asdict(self)
 
+    def typed(self, cells: Series) -> Series:
+        """The cells as numbers or times, so that text is parsed once; other kinds as they are."""
+        if self.kind == "date":
+            return self._dates(cells)
+        if self.kind == "number" and cells.dtype.kind not in "biuf":
+            return to_numbers(as_text(cells, self.missing), self.decimal)
+        return cells
+
     def fit(self, cells: Series) -> "Column":
         """The same with categories and fill values from the cells of the training part."""
         if self.kind == "text":
@@ -119,7 +127,10 @@ class Column:
 
     def describe(self, cells: Series) -> str:
         """What becomes of the cells of the training part, in a few words."""
-        absent = int(as_text(cells, self.missing).isna().sum())
+        if self.kind in ("category", "text"):
+            absent = int(as_text(cells, self.missing).isna().sum())
+        else:
+            absent = int(np.isnan(self._values(cells)).any(1).sum())
         words = {
             "number": "number",
             "boolean": "true or false, as 1 or 0",
@@ -128,8 +139,10 @@ class Column:
             "text": f"text, as {TEXT_FEATURES} hashed counts of letter groups",
         }[self.kind]
         remark = f"; {self.remark}" if self.remark else ""
-        if not absent or self.kind in ("category", "text"):
+        if not absent or self.kind == "category":
             return words + remark
+        if self.kind == "text":
+            return f"{words}; {absent} missing, as no counts"
         filled = "the median" if self.kind == "date" else f"the median, {self.fill[0]:g}"
         return f"{words}{remark}; {absent} missing: {filled}, and a feature that marks them"
 

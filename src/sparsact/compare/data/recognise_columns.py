@@ -105,8 +105,13 @@ def _recognise_text(column: Column, text: Series, marks: str) -> Column:
 
 def as_numbers(known: Series, marks: str) -> tuple[str, str, Series]:
     """The decimal mark that suits most cells, a remark, and the numbers."""
-    by_mark = {mark: to_numbers(known, mark) for mark in marks}
-    mark = max(marks, key=lambda mark: int(by_mark[mark].notna().sum()))
+    mark, numbers = marks[0], to_numbers(known, marks[0])
+    for other in marks[1:]:
+        if bool(numbers.notna().all()):
+            break
+        others = to_numbers(known, other)
+        if others.notna().sum() > numbers.notna().sum():
+            mark, numbers = other, others
     remarks = []
     other = "," if mark == "." else "."
     if bool(known.str.contains(other, regex=False).any()):
@@ -115,7 +120,9 @@ def as_numbers(known: Series, marks: str) -> tuple[str, str, Series]:
         remarks.append("decimal comma")
     if bool(known.str.contains("%", regex=False).any()):
         remarks.append("percent, as fractions")
-    return mark, ", ".join(remarks), by_mark[mark]
+    if bool(known.str.match(r"[+-]?0\d").any()):
+        remarks.append("leading zeros are dropped")
+    return mark, ", ".join(remarks), numbers
 
 
 def _date_column(column: Column, text: Series, formats: list[str]) -> Column:

@@ -53,7 +53,7 @@ def read_table(path: Path, target: str | None, reading: Reading) -> Dataset:
         raise InputError(f"{path} has no column{wherefrom}")
     return Dataset(
         name=table_name(path),
-        x=frame[kept].reset_index(drop=True),
+        x=_typed(frame, features)[kept].reset_index(drop=True),
         y=y,
         columns=tuple(column.name for column in features),
         target=tuple(targets),
@@ -238,6 +238,12 @@ class _Columns:
             names = ", ".join(repr(name) for name in empty[:3]) + ", …" * (len(empty) > 3)
             self.notes.append(f"columns without any value are left out: {names}")
         return columns
+
+
+def _typed(frame: Frame, columns: Sequence[Column]) -> Frame:
+    """The columns that are used, with numbers and times in place of their text."""
+    names = [column.name for column in columns]
+    return frame[names].assign(**{c.name: c.typed(frame[c.name]) for c in columns})
 
 
 def _distinct(names: list[str]) -> list[str]:
