@@ -129,15 +129,15 @@ def _note_others(
 def _scaled(pixels: list[Pixels], places: list[_Place], notes: list[str]) -> Floats:
     """(images, size, size, channels) float64; channels that say nothing are left out."""
     values = np.stack([image.values for image in pixels]).astype(np.float64)
-    floats = np.array([image.is_float for image in pixels])
+    floats = np.array([image.has_own_range for image in pixels])
     if floats.any():
         in_training = floats & np.array([place.part in (None, PARTS[0]) for place in places])
         colours = values[in_training if in_training.any() else floats][..., :3]
         low, high = float(colours.min()), float(colours.max())
         if not (low >= 0 and 0 < high <= 1) and high > low:
             values[floats, ..., :3] = (values[floats, ..., :3] - low) / (high - low)
-            count = int(floats.sum())
-            notes.append(f"images of floats are scaled from {low:g} … {high:g} to 0 … 1: {count}")
+            kinds = "images of floats or 32-bit integers"
+            notes.append(f"{kinds}, scaled from {low:g} … {high:g} to 0 … 1: {int(floats.sum())}")
     deep = sum(image.reduced for image in pixels)
     if deep:
         notes.append(f"colour images with 16 bits are reduced to 8 bits: {deep}")

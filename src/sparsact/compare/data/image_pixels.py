@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sparsact._common.errors import InputError
 from sparsact._common.extras import require
 
-WHOLE_RANGES = {"I;16": 65535, "I;16B": 65535, "I;16L": 65535, "I;16N": 65535, "I": 65535}
+WHOLE_RANGE = 65535  # of 16 bits
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,14 @@ class Pixels:
     Attributes:
         values: (height, width, 4) float32: red, green, blue and opacity. Colours are multiplied
             by the opacity, so that what cannot be seen is black.
-        is_float: whether the file has floats, whose range is known only over all files.
+        has_own_range: whether the file has floats or 32-bit integers, whose range is known only
+            over all files.
         frames: how many images the file has; the first is read.
         reduced: whether 16 bits per colour were reduced to 8.
     """
 
     values: NDArray[np.float32]
-    is_float: bool
+    has_own_range: bool
     frames: int
     reduced: bool
 
@@ -38,7 +39,8 @@ class Pixels:
 def read_pixels(path: Path, size: int) -> Pixels:
     """Read an image and resize it to a square.
 
-    Whole numbers are scaled by the range of their type to [0, 1]; floats are kept.
+    Integers of 8 and 16 bits are scaled by the range of their type to [0, 1]; floats and integers
+    of 32 bits are kept.
 
     Raises:
         InputError: it cannot be read.
@@ -52,14 +54,14 @@ def read_pixels(path: Path, size: int) -> Pixels:
         with _no_warnings(), image_module.open(path) as image:
             frames = int(getattr(image, "n_frames", 1))
             reduced = any("16" in str(tile[3]) for tile in image.tile) and image.mode == "RGB"
-            is_float = image.mode == "F"
+            has_own_range = image.mode == "F" or (image.mode == "I" and image.format != "PNG")
             upright = require("PIL.ImageOps", "compare").exif_transpose(image)
-            values = _values(upright, size, image_module)
+            values = _values(upright, size, image_module, has_own_range)
     except unreadable as error:
         raise InputError(f"{path} is not a readable image: {error}") from error
     if not np.isfinite(values).all():
         raise InputError(f"{path} is not a readable image: it has pixels that are not finite")
-    return Pixels(values, is_float, frames, reduced)
+    return Pixels(values, has_own_range, frames, reduced)
 
 
 @contextmanager
@@ -70,10 +72,12 @@ def _no_warnings() -> Iterator[None]:
         yield
 
 
-def _values(image: Any, size: int, image_module: Any) -> NDArray[np.float32]:
+def _values(image: Any, size: int, image_module: Any, has_own_range: bool) -> NDArray[np.float32]:
     """(size, size, 4) float32."""
-    if image.mode in WHOLE_RANGES or image.mode == "F":
-        plane = np.asarray(image, np.float32) / np.float32(WHOLE_RANGES.get(image.mode, 1))
+    if image.mode in ("F", "I") or image.mode.startswith("I;16"):
+        plane = np.asarray(image, np.float32)
+        if not has_own_range:
+            plane = plane / np.float32(WHOLE_RANGE)
         resized = np.asarray(image_module.fromarray(plane).resize((size, size)), np.float32)
         opaque = np.ones_like(resized)
         return np.stack([resized, resized, resized, opaque], -1)
