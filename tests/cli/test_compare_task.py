@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
+from sparsact._common.errors import InputError
 from sparsact.cli import main
-from sparsact.compare import engine
+from sparsact.compare import engine, load_task_model
 
 Run = Callable[..., int]
 GOOD = """
@@ -51,7 +53,13 @@ def test_the_example_runs_as_it_is(run: Run, capsys: pytest.CaptureFixture[str])
     assert "Activations of mine" in shown
     assert "report: run/report.html" in shown
     tensors = load_file("run/model.safetensors")
-    assert "5.weight" in tensors
+    model = load_task_model("run")
+    assert not model.training
+    assert all(torch.equal(tensors[name], value) for name, value in model.state_dict().items())
+    text = Path("mine.py").read_text()
+    Path("mine.py").write_text(text.replace("8, 16", "8, 12").replace("16 * 4", "12 * 4"))
+    with pytest.raises(InputError, match="does not fit the network of mine"):
+        load_task_model("run")
     assert run("--new", "mine.py") == 2
     assert "mine.py exists already" in capsys.readouterr().err
 

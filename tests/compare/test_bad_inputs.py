@@ -13,6 +13,7 @@ from torch.utils.data import TensorDataset
 
 import sparsact as sa
 from sparsact._common.errors import InputError
+from sparsact.compare import engine
 
 X, Y = torch.randn(20, 4), torch.arange(20) % 2
 GOOD: dict[str, Any] = {
@@ -51,6 +52,12 @@ class NotATensor(nn.Module):
 
 def plain(*layers: nn.Module) -> Callable[[], nn.Module]:
     return lambda: nn.Sequential(nn.Linear(4, 2), *layers)
+
+
+@pytest.fixture(autouse=True)
+def no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Step times are measured in other tests."""
+    monkeypatch.setattr(engine, "time_steps", lambda *_: {"relu": 1.0})
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -182,3 +189,31 @@ def test_a_setting_that_diverges_is_recorded() -> None:
     result = sa.compare_activations(**{**GOOD, "activations": "softshrink", "lr": 1e30})
     assert result.table["diverged"].iloc[:2].tolist() == [1, 1]
     assert result.best is None
+
+
+def test_too_little_memory_in_a_training_is_one_line(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def hungry(output: Tensor, target: Tensor) -> Tensor:
+        calls.append(1)
+        size = 2**60 if len(calls) > 12 else 1
+        return nn.functional.cross_entropy(output, target) + torch.empty(size).sum() * 0
+
+    options = {**GOOD, "loss": hungry, "epochs": 9, "out": tmp_path / "run"}
+    with pytest.raises(InputError, match="not enough memory for a training") as caught:
+        sa.compare_activations(**options)
+    assert caught.value.__cause__ is not None
+
+
+def test_a_mistake_in_the_middle_keeps_its_own_traceback(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def late(output: Tensor, target: Tensor) -> Tensor:
+        calls.append(1)
+        if len(calls) > 300:
+            raise KeyError("late")
+        return nn.functional.cross_entropy(output, target)
+
+    options = {**GOOD, "loss": late, "epochs": 400, "out": tmp_path / "run"}
+    with pytest.raises(KeyError, match="late"):
+        sa.compare_activations(**options)

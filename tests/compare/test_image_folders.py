@@ -115,10 +115,7 @@ def test_floats_are_scaled_by_the_range_of_the_training_part(
         wanted = pixels
     else:
         wanted = (pixels - known.min()) / (known.max() - known.min())
-        assert any(
-            note.startswith("images of floats or 32-bit integers are scaled from")
-            for note in dataset.notes
-        )
+        assert any(note.startswith("images of floats or 32-bit") for note in dataset.notes)
     np.testing.assert_allclose(own, wanted.reshape(6, -1), atol=1e-6)
 
 

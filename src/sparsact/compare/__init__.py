@@ -6,6 +6,7 @@ from sparsact.compare.comparison_result import ComparisonResult
 from sparsact.compare.engine import Outcome
 from sparsact.compare.model_comparison import compare_activations
 from sparsact.compare.saved_model import load_model
+from sparsact.compare.task_model import load_task_model
 
 __all__ = [
     "CompareConfig",
@@ -14,4 +15,5 @@ __all__ = [
     "Outcome",
     "compare_activations",
     "load_model",
+    "load_task_model",
 ]

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from sparsact._common.atomic import write_tensors
 from sparsact._common.errors import InputError
 from sparsact._common.progress import Progress
 from sparsact.compare.compare_config import CompareConfig
@@ -16,6 +15,7 @@ from sparsact.compare.engine import Engine, Outcome
 from sparsact.compare.saved_model import save_model
 from sparsact.compare.table_problem import network_name, table_problem
 from sparsact.compare.task_file import SUFFIX, task_problem
+from sparsact.compare.task_model import save_task_model
 from sparsact.compare.training_plan import Setting, make_plan
 
 
@@ -63,10 +63,10 @@ class Comparison:
         return Engine(self.plan, self.problem, self.run).execute(progress, self._save_best)
 
     def _save_best(self, setting: Setting, weights: dict[str, Tensor]) -> None:
-        path = self.run.path / "model.safetensors"
         if self.data is None:
-            write_tensors(path, weights, {"setting": setting.label})
+            save_task_model(self.run.path, setting, weights)
         else:
+            path = self.run.path / "model.safetensors"
             network = network_name(self.plan.config, self.data)
             save_model(path, weights, setting, network, self.plan.hidden, self.data)
 

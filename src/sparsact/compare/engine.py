@@ -1,6 +1,7 @@
 """The trainings of a comparison: one engine for every network."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from sparsact._common.errors import SparsactError
 from sparsact._common.extras import require
 from sparsact._common.progress import Progress, ProgressCounter
 from sparsact.compare.comparison_directory import ComparisonDirectory, Key
@@ -169,8 +171,17 @@ class Engine:
             return (job() for job in jobs)
         joblib = require("joblib", "compare")
         apart = joblib.Parallel(n_jobs=count, return_as="generator")
-        results: Iterator[Any] = apart(joblib.delayed(job)() for job in jobs)
-        return results
+        return self._results(apart(joblib.delayed(job)() for job in jobs))
+
+    def _results(self, results: Iterator[Any]) -> Iterator[Any]:
+        """The results of other processes; one that was killed is an error."""
+        try:
+            yield from results
+        except BrokenExecutor as error:
+            raise SparsactError(
+                "a training's process was killed, perhaps for memory: take fewer jobs=; "
+                f"{self.run.path} keeps the finished trainings, and resume= continues"
+            ) from error
 
     def _reporter(
         self, counter: ProgressCounter, setting: Setting, seed: int

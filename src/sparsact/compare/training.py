@@ -12,6 +12,7 @@ from sparsact.compare.batches import Batch, BatchSource
 from sparsact.compare.problem import Problem
 from sparsact.compare.tally import Diverged, Tally
 from sparsact.compare.training_plan import Plan, Setting
+from sparsact.compare.user_code import enough_memory
 from sparsact.hooks import CallSelector, CallSite
 from sparsact.meters import LayerStats, SparsityMeter
 from sparsact.nn import ThresholdModule
@@ -134,8 +135,11 @@ def train(
 
     Returns:
         the record, and the trained network.
+
+    Raises:
+        InputError: there is not enough memory.
     """
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), enough_memory():
         torch.manual_seed(seed)
         training = Training(setting, seed, plan, problem)
         return _train(training, setting.label, seed, on_epoch), training.model

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 from sparsact._common.errors import InputError, SparsactError
 from sparsact.compare.tally import Diverged
 
@@ -24,6 +26,25 @@ def user_code(what: str) -> Iterator[None]:
         text = str(error).partition("\n")[0]
         described = f"{type(error).__name__}: {text}" if text else type(error).__name__
         raise InputError(f"{what} raised {described} ({_place(error)})") from error
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """A block that trains.
+
+    Raises:
+        InputError: there is not enough memory; torch's exception is the cause.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        is_memory = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        if is_memory or "DefaultCPUAllocator" in str(error):
+            raise InputError(
+                "there is not enough memory for a training: take a smaller batch_size=, or fewer "
+                "jobs=; finished trainings are kept"
+            ) from error
+        raise
 
 
 def _place(error: Exception) -> str:
