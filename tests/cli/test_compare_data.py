@@ -122,6 +122,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("good.csv --target kind --group x --time y", "--group and --time exclude each other"),
         ("good.csv --target kind --split y", "row 1 of --split column 'y' is '0'"),
         ("good.csv --target kind --split parts.txt", "parts.txt has 2 rows, but good.csv has 30"),
+        ("good.csv --target kind --split binary.csv", "--split file binary.csv cannot be read"),
         ("good.csv --target kind --split none.txt", "--split names no column and no file"),
         ("good.csv --target kind --time kind", "--time column 'kind' holds neither dates nor"),
         ("good.csv --target kind --model convnet", "--model convnet needs images"),

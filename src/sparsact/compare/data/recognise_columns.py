@@ -31,7 +31,6 @@ def recognise(
     marks: str = ".,",
     words: Collection[str] = (),
     as_category: bool = False,
-    missing: frozenset[str] = MISSING_FEATURE,
 ) -> Column | None:
     """How a column is to be read; None if it has no value at all.
 
@@ -41,12 +40,11 @@ def recognise(
         marks: the decimal marks to try, the likely one first.
         words: further words for a missing cell.
         as_category: whether the user says that the numbers are categories.
-        missing: the usual words for a missing cell.
 
     Raises:
         InputError: a few cells do not fit the others.
     """
-    missing |= frozenset(words)
+    missing = MISSING_FEATURE | frozenset(words)
     column = Column(name, "number", missing=tuple(sorted(missing)))
     if cells.dtype.kind == "c" or _holds_objects(cells):
         raise InputError(

@@ -11,7 +11,7 @@ from sparsact.compare.data.dataset import Dataset, Floats
 from sparsact.compare.data.split_rows import Rows
 
 GIVEN_AWAY = 0.99
-MOST_ROWS = 2000
+MOST_ROWS = 1000
 LARGEST_SHARE = 0.8
 
 

@@ -208,8 +208,11 @@ class _Columns:
             if Path(source).suffix or "/" in source:
                 raise MissingInputError(f"split= names no column and no file: {source}")
             raise unknown("split= column or file", source, list(self.frame.columns))
-        lines = [line.strip() for line in Path(source).read_text(encoding="utf-8-sig").splitlines()]
-        lines = [line for line in lines if line]
+        try:
+            content = Path(source).read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"split= file {source} cannot be read as text: {error}") from error
+        lines = [line.strip() for line in content.splitlines() if line.strip()]
         if len(lines) == len(self.frame) + 1:  # a header
             lines = lines[1:]
         if len(lines) != len(self.frame):
