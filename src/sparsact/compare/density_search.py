@@ -10,6 +10,7 @@ from sparsact.compare.training_plan import Setting
 
 ROUNDS = 9
 CLOSE_ENOUGH = 0.05
+NEAR_THE_END = 1.1
 RANGES = {"lambd": (1e-3, 10.0), "strength": (1e-6, 1.0)}
 
 
@@ -51,6 +52,22 @@ def find_setting(setting: Setting, target: float, run: Callable[[Setting], Trial
 def is_searched(setting: Setting) -> bool:
     """Whether trainings are needed to reach a density: k gives it at once."""
     return setting.kind.knob in RANGES
+
+
+def why_missed(setting: Setting) -> str:
+    """Why a search did not reach its density: the range ended, or no value in it did."""
+    knob = setting.kind.knob
+    if knob not in RANGES:
+        return "k is a share of the channels, rounded"
+    penalty = 0.0 if setting.penalty is None else setting.penalty.value
+    value = penalty if knob == "strength" else setting.level or 0.0
+    low, high = RANGES[knob]
+    name = "penalty" if knob == "strength" else "λ"
+    if value > high / NEAR_THE_END:
+        return f"the largest {name} that is tried"
+    if value < low * NEAR_THE_END:
+        return f"the smallest {name} that is tried"
+    return f"no {name} that was tried came closer"
 
 
 def is_close(density: float, target: float) -> bool:
