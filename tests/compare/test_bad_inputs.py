@@ -152,6 +152,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "not a schedule",
     ),
     "no epochs": ({"epochs": 0}, "epochs= must be at least 1"),
+    "a rate in words": ({"lr": "fast"}, "lr= must be a number, got 'fast'"),
     "no jobs": ({"jobs": 0}, "jobs= must be at least 1"),
     "sweep and density": (
         {"sweep": "lambd=0.1:1:2", "target_density": 0.1},

@@ -389,6 +389,14 @@ def test_step_times_beside_relu() -> None:
     assert (ratios > 0).all()
 
 
+def test_an_own_activation_without_zeros_is_not_searched() -> None:
+    own = {"mine": nn.Tanh, "half": nn.ReLU}
+    result = compare(small(), (X, Y), activations=own, target_density=0.3, lr=0.02, epochs=3)
+    labels = list(result.table.index)
+    assert labels[1] == "mine"
+    assert labels[2].startswith("half l1=")
+
+
 def test_the_result_prints(tmp_path: Any) -> None:
     result = compare(small(), (X, Y), seeds=2, name="my <net>")
     lines = str(result).splitlines()

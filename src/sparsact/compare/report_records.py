@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 
 from sparsact.compare.activation_curves import trace_curves
-from sparsact.compare.density_search import is_close
+from sparsact.compare.density_search import is_close, why_missed
 from sparsact.compare.problem import Problem
 from sparsact.compare.summary_rows import summarise
 from sparsact.compare.training import TrialRecord
@@ -112,13 +112,13 @@ def _missed_targets(
     if target is None:
         return ""
     reached = {
-        setting.label: grouped[setting.label][0].validation_density
+        setting: grouped[setting.label][0].validation_density
         for setting in settings
         if setting.label in grouped and setting.kind.knob is not None
     }
     missed = [
-        f"{label} ({density:.1%})"
-        for label, density in reached.items()
+        f"{setting.label} ({density:.1%}; {why_missed(setting)})"
+        for setting, density in reached.items()
         if not is_close(density, target)
     ]
     if not missed:

@@ -150,6 +150,8 @@ def _check_numbers(config: CompareConfig) -> None:
             raise InputError(f"{name}= must be at least 1, got {count}")
     for name in ("lr", "clip_grad"):
         value = getattr(config, name)
+        if isinstance(value, str) and (name, value) != ("lr", "auto"):
+            raise InputError(f"{name}= must be a number, got {value!r}")
         if value not in (None, "auto") and not 0 < value < math.inf:
             raise InputError(f"{name}= must be positive and finite, got {value}")
     for name in ("lambd", "tolerance"):
