@@ -313,7 +313,7 @@ def test_one_hot_targets_of_a_table(tmp_path: Path) -> None:
         ("2024-01-{:02}", "oops", "row 21, column 'x' is text: 'oops', but most cells are dates"),
         ("2024-01-{:02}", "2024-02-30", "is text: '2024-02-30', but most cells are dates"),
         ("{}", "inf", "row 21, column 'x' is inf"),
-        ("{}.0", "1e999", "row 21, column 'x' is inf"),
+        ("{}.0", "1e999", "row 21, column 'x' is (inf|text: '1e999')"),  # inf from pandas 3 on
     ],
 )
 def test_a_stray_cell_is_named(tmp_path: Path, cell: str, stray: str, message: str) -> None:
