@@ -35,8 +35,9 @@ from sparsact.penalties import (
 from sparsact.pruning import PruningReport, prune_zero_units
 
 if TYPE_CHECKING:
-    from sparsact import calibration, coding, denoise, inference, sae
+    from sparsact import calibration, coding, compare, denoise, inference, sae
     from sparsact.calibration import ThresholdPlan, calibrate, compensate, tune
+    from sparsact.compare import compare_activations
     from sparsact.denoise import denoise_wavelet
     from sparsact.inference import sparsify
     from sparsact.sae import SAEConfig, SAETrainConfig, SAETrainer, SparseAutoencoder
@@ -79,6 +80,8 @@ __all__ = [
     "calibrate",
     "calibration",
     "coding",
+    "compare",
+    "compare_activations",
     "compensate",
     "denoise",
     "denoise_wavelet",
@@ -101,12 +104,13 @@ _LAZY = {  # loaded when first asked for
     "SparseAutoencoder": "sparsact.sae",
     "ThresholdPlan": "sparsact.calibration",
     "calibrate": "sparsact.calibration",
+    "compare_activations": "sparsact.compare",
     "compensate": "sparsact.calibration",
     "denoise_wavelet": "sparsact.denoise",
     "sparsify": "sparsact.inference",
     "tune": "sparsact.calibration",
 }
-_LAZY_ROOMS = ("calibration", "coding", "denoise", "inference", "sae")
+_LAZY_ROOMS = ("calibration", "coding", "compare", "denoise", "inference", "sae")
 
 warn_if_untested("torch")
 

@@ -4,6 +4,7 @@ import errno
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from sparsact._common.errors import InputError, OutputError
 from sparsact._common.progress import Progress, silent
 from sparsact.compare import CompareConfig, Comparison, Outcome, load_model
 from sparsact.compare.compared_activations import ACTIVATIONS
+from sparsact.compare.compared_penalties import Strength
 from sparsact.compare.comparison_directory import ComparisonDirectory
-from sparsact.compare.read_dataset import load
-from sparsact.compare.split_dataset import split
-from sparsact.compare.training import build_network
+from sparsact.compare.data import load, split
+from sparsact.compare.density_search import why_missed
+from sparsact.compare.table_problem import build_network
 from sparsact.compare.training_plan import Setting, make_plan
 
 Run = Callable[..., Comparison]
@@ -328,6 +330,17 @@ def test_the_conclusion_names_missed_target_densities(tmp_path: Path) -> None:
     )
     outcome = Comparison(config).execute(lambda *_: None)
     assert "the target of 0.0% was not reached by" in outcome.report.conclusion
+    assert "no λ that was tried came closer" in outcome.report.conclusion
+
+
+def test_a_search_that_misses_says_why() -> None:
+    relu, soft = Setting("relu"), Setting("softshrink", 9.9)
+    strong = replace(relu, penalty=Strength("l1", 0.98))
+    assert why_missed(soft) == "the largest λ that is tried"
+    assert why_missed(replace(soft, level=1.01e-3)) == "the smallest λ that is tried"
+    assert why_missed(strong) == "the largest penalty that is tried"
+    assert why_missed(replace(soft, level=0.5)) == "no λ that was tried came closer"
+    assert why_missed(Setting("topk", 0.1)) == "k is a share of the channels, rounded"
 
 
 def test_a_file_that_no_comparison_wrote_is_no_model(tmp_path: Path) -> None:

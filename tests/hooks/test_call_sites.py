@@ -15,7 +15,7 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils.checkpoint import checkpoint
 
 import sparsact as sa
-from architectures import ResNet
+from architectures import PreActivationNet, ResNet
 from sparsact.hooks import CallTaps, call_patterns
 
 
@@ -972,3 +972,17 @@ def test_thresholds_find_their_channels() -> None:
         example_input=x,
     )
     assert [module.num_parameters for module in new.values()] == [16, 4, 4, 16, 4, 4, 16]
+
+
+def test_swap_takes_several_selectors() -> None:
+    torch.manual_seed(0)
+    model, images = PreActivationNet(), torch.randn(2, 3, 8, 8)
+    sites = sa.activations(model, images)
+    new = sa.swap(model, [sites[0], torch.clamp], lambda old: nn.Tanh(), example_input=images)
+    assert list(new) == ["relu()", "clamp()"]
+    kinds = [site.activation for site in sa.activations(model, images)]
+    assert kinds == ["Tanh", "relu", "Tanh", "relu"]
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Tanh(), nn.Linear(2, 2))
+    assert list(sa.swap(net, ["1", nn.ReLU, nn.Tanh], lambda old: nn.SiLU())) == ["1", "2"]
+    with pytest.raises(ValueError, match="no module matches 'nothing'"):
+        sa.swap(net, ["1", "nothing"], lambda old: nn.SiLU())

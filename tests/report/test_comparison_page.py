@@ -1,5 +1,6 @@
 """The page and the picture of a comparison from hand-made records."""
 
+import dataclasses
 import re
 from html import escape
 from pathlib import Path
@@ -8,8 +9,9 @@ import pytest
 
 from sparsact.report.comparison.comparison_page import save_comparison
 from sparsact.report.comparison.comparison_picture import save_frontier
-from sparsact.report.comparison.comparison_plots import front_points
+from sparsact.report.comparison.comparison_plots import densities, front_points, histograms
 from sparsact.report.comparison.comparison_records import (
+    Baseline,
     ComparisonReport,
     Curve,
     DensityTrace,
@@ -110,3 +112,35 @@ def test_still_picture_is_a_png(report: ComparisonReport, tmp_path: Path, keep: 
     save_comparison(bare, tmp_path / "page.html")
     assert (tmp_path / "frontier.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "page.html").stat().st_size > 1_000_000
+
+
+def test_many_layers_are_a_map_and_some_panels(report: ComparisonReport) -> None:
+    layers = [f"block.{i}" for i in range(20)]
+    deep = dataclasses.replace(
+        report,
+        densities=tuple(
+            DensityTrace(label, layer, (0.5, i / 20))
+            for label in LABELS[:2]
+            for i, layer in enumerate(layers)
+        ),
+        histograms=tuple(HistogramTrace(LABELS[0], layer, (0.5,), (1.0,)) for layer in layers),
+    )
+    (heat,) = densities(deep).data
+    assert heat.type == "heatmap"
+    assert list(heat.x) == layers
+    assert list(heat.y) == LABELS[:2]
+    assert [list(row) for row in heat.z] == [[i / 20 for i in range(20)]] * 2
+    panels = histograms(deep)
+    assert len(panels.data) == 6
+    assert "6 of 20 layers" in panels.layout.title.text
+    assert len(densities(report).data) == 4
+
+
+def test_the_constant_prediction_is_the_last_row(report: ComparisonReport, tmp_path: Path) -> None:
+    baseline = Baseline("most <frequent>", 0.4, 0.5)
+    save_comparison(dataclasses.replace(report, baseline=baseline), tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    table = page[page.index("<table>") : page.index("</table>")]
+    rows = table.split("<tr")
+    assert len(rows) == 2 + len(LABELS) + 1
+    assert "<td>most &lt;frequent&gt;</td><td>0.500</td><td>–</td>" in rows[-1]

@@ -2,18 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Protocol
 
 import tyro
 from rich.console import Console
 
-from sparsact.cli.error_lines import INTERRUPTED
+from sparsact._common.errors import InputError
+from sparsact.cli.error_lines import INTERRUPTED, with_flags
 from sparsact.cli.progress_bar import progress
 from sparsact.cli.tables import say, show
 from sparsact.compare import CompareConfig, Comparison, Outcome
-from sparsact.compare.compared_activations import ACTIVATIONS
+from sparsact.compare.compared_activations import ACTIVATIONS, MORE_ACTIVATIONS
 from sparsact.compare.compared_penalties import PENALTIES
-from sparsact.report.comparison.comparison_table import cells, header
+from sparsact.compare.task_file import write_example
+from sparsact.report.comparison.comparison_table import all_cells, cells, header
 
 FULL_WIDTH = 132  # columns of a table with all spreads
 
@@ -32,11 +35,19 @@ class CompareFlags(CompareConfig):
     """Train the same network with each activation on the same data, and compare."""
 
     data: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="DATA")]] = CompareConfig.data
+    target: Annotated[str | None, tyro.conf.arg(metavar="COLUMNS")] = None
+    ignore: Annotated[str | None, tyro.conf.arg(metavar="COLUMNS")] = None
+    categories: Annotated[str | None, tyro.conf.arg(metavar="COLUMNS")] = None
+    missing: Annotated[str | None, tyro.conf.arg(metavar="WORDS")] = None
+    split: Annotated[str | None, tyro.conf.arg(metavar="COLUMN|FILE")] = None
+    group: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
+    time: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
     activations: Annotated[
         str,
         tyro.conf.arg(
             help="Comma-separated names, or all. ReLU is always trained, as the reference. "
-            f"Names: {_described(ACTIVATIONS)}."
+            f"Names in all: {_described(ACTIVATIONS)}. Others: {', '.join(MORE_ACTIVATIONS)}, or "
+            "package.module:Class for your own."
         ),
     ] = CompareConfig.activations
     penalty: Annotated[
@@ -50,6 +61,8 @@ class CompareFlags(CompareConfig):
     weight_penalty: Annotated[str | None, tyro.conf.arg(metavar="KIND=COEFFICIENT")] = None
     sweep: Annotated[str | None, tyro.conf.arg(metavar="NAME=LOW:HIGH:COUNT")] = None
     resume: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
+    new: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """Write an example of a Python file that defines your network, data, loss and score."""
 
 
 def compare(config: tyro.conf.OmitArgPrefixes[CompareFlags]) -> int:
@@ -57,13 +70,28 @@ def compare(config: tyro.conf.OmitArgPrefixes[CompareFlags]) -> int:
     console = Console()
     if not console.is_terminal:
         console = Console(width=FULL_WIDTH)
-    comparison = Comparison(CompareConfig(**vars(config)))
-    for note in comparison.data.notes:
-        say(console, f"note: {note}")
+    if config.new is not None:
+        return _write_new(console, config)
+    arguments = {name: value for name, value in vars(config).items() if name != "new"}
+    comparison = Comparison(CompareConfig(**arguments))
+    if comparison.data is not None and comparison.data.encoder is not None:
+        for names, treatment in comparison.data.encoder.summary():
+            say(console, f"{names}: {treatment}")
+    for note in comparison.problem.notes:
+        say(console, f"note: {with_flags(note, compare)}")
     with progress(console) as update:
         outcome = comparison.execute(update)
     _show(console, outcome)
     return 0 if outcome.complete else INTERRUPTED
+
+
+def _write_new(console: Console, config: CompareFlags) -> int:
+    assert config.new is not None
+    if config != CompareFlags(new=config.new):
+        raise InputError("new= only writes a file; leave out other arguments")
+    write_example(Path(config.new))
+    say(console, f"{config.new} is written: run it with  sparsact compare {config.new}")
+    return 0
 
 
 def _show(console: Console, outcome: Outcome) -> None:
@@ -71,7 +99,7 @@ def _show(console: Console, outcome: Outcome) -> None:
     spreads = console.width >= FULL_WIDTH
     if report.rows:
         picked = next((cells(row, spreads)[0] for row in report.rows if row.picked), "")
-        rows = (cells(row, spreads) for row in report.rows)
+        rows = all_cells(report, spreads)
         show(console, header(report.score_name), rows, picked, title=report.title)
     say(console, report.conclusion)
     if report.rows:

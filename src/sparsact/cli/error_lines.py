@@ -35,16 +35,21 @@ def error_line(error: SparsactError, verb: Callable[..., Any], words: Sequence[s
         verb: a function whose parameters are the dataclasses that hold its flags.
         words: the command line after the verb; a subcommand among them picks its flags.
     """
+    return with_flags(str(error), verb, words)
+
+
+def with_flags(message: str, verb: Callable[..., Any], words: Sequence[str] = ()) -> str:
+    """A message of the library on one line, as `error_line` shows it."""
     flags = {
         name: flag
         for parameter, hint in get_type_hints(verb, include_extras=True).items()
         if parameter != "return"
         for name, flag in _flags(hint, "", words)
     }
-    return _with_flags(" ".join(str(error).split()), flags)
+    return _replace_names(" ".join(message.split()), flags)
 
 
-def _with_flags(message: str, flags: dict[str, str]) -> str:
+def _replace_names(message: str, flags: dict[str, str]) -> str:
     """``name=value`` becomes ``--name value``; text in quotes and other names stay."""
 
     def replacement(match: re.Match[str]) -> str:

@@ -3,12 +3,13 @@
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from sparsact._common.atomic import write_tensors, writing
 from sparsact._common.errors import InputError
@@ -82,10 +83,9 @@ class ComparisonDirectory:
                 f"the data {self.config.data} changed since {self.path} began; start a new run"
             )
 
-    def add(self, record: TrialRecord, model: nn.Module) -> None:
+    def add(self, record: TrialRecord, weights: Mapping[str, Tensor]) -> None:
         """Append a finished training: first its weights, then its line, flushed to disk."""
         key = record.setting, record.seed
-        weights = {name: value.cpu() for name, value in model.state_dict().items()}
         write_tensors(self._weights_path(key), weights)
         line = json.dumps(dataclasses.asdict(record), allow_nan=False, ensure_ascii=False)
         results = self.path / "results.jsonl"

@@ -4,37 +4,37 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from sparsact.compare.compared_activations import ACTIVATIONS
 from sparsact.compare.compared_penalties import Strength
 from sparsact.compare.training import TrialRecord
 from sparsact.compare.training_plan import Setting
 
 ROUNDS = 9
 CLOSE_ENOUGH = 0.05
+NEAR_THE_END = 1.1
 RANGES = {"lambd": (1e-3, 10.0), "strength": (1e-6, 1.0)}
 
 
-def find_setting(
-    setting: Setting, target: float, kind: str, run: Callable[[Setting], TrialRecord]
-) -> Setting:
+def find_setting(setting: Setting, target: float, run: Callable[[Setting], TrialRecord]) -> Setting:
     """The setting whose density comes closest to `target`, by bisection on a log scale.
 
     Args:
-        setting: the activation to tune. One without exact zeros is returned unchanged.
+        setting: the activation to tune. One without exact zeros is returned unchanged; of a
+            user's, a training tells.
         target: density on the validation part.
-        kind: the penalty whose strength is searched if the activation has no λ or k.
         run: trains a setting once, from seed 0.
     """
-    knob = ACTIVATIONS[setting.activation].knob
+    knob = setting.kind.knob
     if knob is None:
         return setting
     if knob == "k":
         return replace(setting, level=target)
+    if setting.own is not None and _has_no_zeros(run(setting)):
+        return setting
     low, high = RANGES[knob]
     best, best_miss = setting, math.inf
     for _ in range(ROUNDS):
         middle = math.sqrt(low * high)
-        candidate = _turn(setting, knob, middle, kind)
+        candidate = _turn(setting, knob, middle)
         record = run(candidate)
         density = record.validation_density if record.status == "finished" else 0.0
         miss = math.inf if density == 0 else abs(math.log(density / target))
@@ -51,7 +51,23 @@ def find_setting(
 
 def is_searched(setting: Setting) -> bool:
     """Whether trainings are needed to reach a density: k gives it at once."""
-    return ACTIVATIONS[setting.activation].knob in RANGES
+    return setting.kind.knob in RANGES
+
+
+def why_missed(setting: Setting) -> str:
+    """Why a search did not reach its density: the range ended, or no value in it did."""
+    knob = setting.kind.knob
+    if knob not in RANGES:
+        return "k is a share of the channels, rounded"
+    penalty = 0.0 if setting.penalty is None else setting.penalty.value
+    value = penalty if knob == "strength" else setting.level or 0.0
+    low, high = RANGES[knob]
+    name = "penalty" if knob == "strength" else "λ"
+    if value > high / NEAR_THE_END:
+        return f"the largest {name} that is tried"
+    if value < low * NEAR_THE_END:
+        return f"the smallest {name} that is tried"
+    return f"no {name} that was tried came closer"
 
 
 def is_close(density: float, target: float) -> bool:
@@ -59,8 +75,14 @@ def is_close(density: float, target: float) -> bool:
     return abs(density / target - 1) <= CLOSE_ENOUGH
 
 
-def _turn(setting: Setting, knob: str, value: float, kind: str) -> Setting:
+def _has_no_zeros(record: TrialRecord) -> bool:
+    """Whether a user's activation gave no zero at all, so that no penalty will make zeros."""
+    return record.status == "finished" and record.validation_density == 1
+
+
+def _turn(setting: Setting, knob: str, value: float) -> Setting:
     value = float(f"{value:.4g}")  # the label shows all of it
     if knob == "lambd":
         return replace(setting, level=value)
-    return replace(setting, penalty=Strength(kind, value))
+    penalty = setting.penalty or Strength("l1", value)
+    return replace(setting, penalty=replace(penalty, value=value))

@@ -4,33 +4,32 @@ import statistics
 from collections.abc import Sequence
 
 from sparsact.compare.activation_curves import trace_curves
-from sparsact.compare.compared_activations import ACTIVATIONS
-from sparsact.compare.density_search import is_close
-from sparsact.compare.split_dataset import SplitData
+from sparsact.compare.density_search import is_close, why_missed
+from sparsact.compare.problem import Problem
 from sparsact.compare.summary_rows import summarise
 from sparsact.compare.training import TrialRecord
 from sparsact.compare.training_plan import Plan, Setting
 from sparsact.meters import Histogram
 from sparsact.report.comparison.comparison_records import (
+    Baseline,
     ComparisonReport,
     DensityTrace,
     HistogramTrace,
     SettingRow,
 )
 
-TASKS = {"classify": "classification", "regress": "regression", "reconstruct": "reconstruction"}
+SIGNIFICANT = 0.05
 
 
 def make_report(
     plan: Plan,
-    data: SplitData,
+    problem: Problem,
     settings: Sequence[Setting],
     records: Sequence[TrialRecord],
     step_ratios: dict[str, float],
 ) -> ComparisonReport:
     """Everything that the page, the picture and the terminal show."""
-    tolerance = plan.config.tolerance
-    score_name = "accuracy" if data.task == "classify" else "R²"
+    tolerance, score_name = plan.config.tolerance, problem.score.name
     rows = summarise(settings, records, step_ratios, tolerance)
     shown = {row.label for row in rows}
     grouped: dict[str, list[TrialRecord]] = {}
@@ -38,36 +37,34 @@ def make_report(
         if record.status == "finished" and record.setting in shown:
             grouped.setdefault(record.setting, []).append(record)
     return ComparisonReport(
-        title=f"Activations on {data.name}: {TASKS[data.task]}",
-        facts=_facts(plan, data),
+        title=problem.title,
+        facts=_facts(plan, problem),
         conclusion=_conclusion(rows, score_name, tolerance)
+        + _significance(rows, plan.config.seeds)
+        + _no_better_than(problem.baseline, rows)
         + _missed_targets(plan.config.target_density, settings, grouped),
         score_name=score_name,
         rows=tuple(rows),
         densities=_density_traces(grouped),
         histograms=_histogram_traces(grouped),
         curves=trace_curves([setting for setting in settings if setting.label in shown]),
+        baseline=problem.baseline,
     )
 
 
-def _facts(plan: Plan, data: SplitData) -> tuple[str, ...]:
-    config = plan.config
+def _facts(plan: Plan, problem: Problem) -> tuple[str, ...]:
     penalties = [
         f"{where} penalty {strength.kind}={strength.value:g}"
         for where, strength in [("activation", plan.penalty), ("weight", plan.weight_penalty)]
         if strength is not None
     ]
-    parts = (data.train, data.validation, data.test)
     return (
-        f"{' / '.join(str(len(part.x)) for part in parts)} samples to train, validate and test; "
-        f"{data.train.x.shape[1]} inputs, hidden layers {config.hidden}, {data.outputs} outputs",
-        f"{config.optimizer}, learning rate {config.lr:g}, batches of {config.batch_size}, "
-        f"{config.epochs} epochs, {config.seeds} seeds; all settings share split, initial "
-        "weights and batches",
+        *problem.facts,
         *penalties,
-        *data.notes,
+        *problem.notes,
         "density, dead units and zero gradients are measured on the test part; the choice is "
         "made on the validation part",
+        "p compares with ReLU: a paired t-test over the seeds, adjusted for the number of settings",
     )
 
 
@@ -82,6 +79,32 @@ def _conclusion(rows: Sequence[SettingRow], score_name: str, tolerance: float) -
     )
 
 
+def _significance(rows: Sequence[SettingRow], seeds: int) -> str:
+    """A sentence about the difference between the choice and ReLU, so that noise is not crowned."""
+    picked = next((row for row in rows if row.picked), None)
+    if picked is None or picked.activation == "relu":
+        return ""
+    if seeds == 1:
+        return " One seed cannot tell its score from ReLU's: take more seeds."
+    if picked.p_value is None:
+        return ""
+    differs = "differs" if picked.p_value < SIGNIFICANT else "cannot be told"
+    return f" Its score {differs} from ReLU's over {seeds} seeds (p = {picked.p_value:.2g})."
+
+
+def _no_better_than(baseline: Baseline | None, rows: Sequence[SettingRow]) -> str:
+    """A warning, if the choice does no better than a constant prediction."""
+    picked = next((row for row in rows if row.picked), None)
+    if baseline is None or picked is None or picked.validation_score is None:
+        return ""
+    if picked.validation_score > baseline.validation_score:
+        return ""
+    return (
+        f" It does no better than a constant prediction ({baseline.label}: "
+        f"{baseline.score:.3f}): train longer, or look at the data."
+    )
+
+
 def _missed_targets(
     target: float | None, settings: Sequence[Setting], grouped: dict[str, list[TrialRecord]]
 ) -> str:
@@ -89,13 +112,13 @@ def _missed_targets(
     if target is None:
         return ""
     reached = {
-        setting.label: grouped[setting.label][0].validation_density
+        setting: grouped[setting.label][0].validation_density
         for setting in settings
-        if setting.label in grouped and ACTIVATIONS[setting.activation].knob is not None
+        if setting.label in grouped and setting.kind.knob is not None
     }
     missed = [
-        f"{label} ({density:.1%})"
-        for label, density in reached.items()
+        f"{setting.label} ({density:.1%}; {why_missed(setting)})"
+        for setting, density in reached.items()
         if not is_close(density, target)
     ]
     if not missed:
@@ -110,11 +133,16 @@ def _mean(groups: Sequence[Sequence[float]]) -> tuple[float, ...]:
     return tuple(statistics.fmean(values) for values in zip(*groups, strict=True))
 
 
+def layer_name(record: TrialRecord, index: int) -> str:
+    """The place of a layer in the network."""
+    return record.layers[index].name or f"layer {index + 1}"
+
+
 def _density_traces(grouped: dict[str, list[TrialRecord]]) -> tuple[DensityTrace, ...]:
     return tuple(
         DensityTrace(
             label,
-            f"layer {layer + 1}",
+            layer_name(group[0], layer),
             _mean([[epoch[layer] for epoch in record.densities] for record in group]),
         )
         for label, group in grouped.items()
@@ -125,11 +153,11 @@ def _density_traces(grouped: dict[str, list[TrialRecord]]) -> tuple[DensityTrace
 def _histogram_traces(grouped: dict[str, list[TrialRecord]]) -> tuple[HistogramTrace, ...]:
     traces = []
     for label, group in grouped.items():
-        for number, layer in enumerate(group[0].layers, 1):
+        for number, layer in enumerate(group[0].layers):
             total = sum(layer.counts)
             if total:
                 edges = Histogram(layer.limit, layer.counts).edges
                 centres = _mean([edges[:-1], edges[1:]])
                 share = tuple(count / total for count in layer.counts)
-                traces.append(HistogramTrace(label, f"layer {number}", centres, share))
+                traces.append(HistogramTrace(label, layer_name(group[0], number), centres, share))
     return tuple(traces)

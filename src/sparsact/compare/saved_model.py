@@ -4,15 +4,55 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sparsact._common.atomic import write_tensors
 from sparsact._common.errors import InputError, MissingInputError
 from sparsact.compare.compared_penalties import Strength
-from sparsact.compare.split_dataset import SplitData
-from sparsact.compare.training import build_network
+from sparsact.compare.data import SplitData
+from sparsact.compare.data.column import Column
+from sparsact.compare.data.table_encoder import TableEncoder
+from sparsact.compare.networks import NetworkName
+from sparsact.compare.table_problem import build_network
 from sparsact.compare.training_plan import Setting
+
+
+class SavedModel(nn.Sequential):
+    """Standardisation and network; it also takes a table as it was before it was encoded.
+
+    Attributes:
+        description: of the inputs and outputs.
+        encoder: what turns a table into features; None if the columns are the features.
+    """
+
+    def __init__(self, description: dict[str, Any]) -> None:
+        super().__init__()
+        self.description = description
+        table = description.get("table")
+        self.encoder = None if table is None else TableEncoder.from_dicts(table)
+
+    def forward(self, x: Any) -> Tensor:
+        """The output for features (samples, features) or a DataFrame with the raw columns."""
+        if not isinstance(x, Tensor):
+            x = self._features(x)
+        for module in self:
+            x = module(x)
+        output: Tensor = x
+        return output
+
+    def _features(self, table: Any) -> Tensor:
+        if not hasattr(table, "columns"):
+            raise InputError(
+                f"the model takes a tensor or a pandas DataFrame, not {type(table).__name__}"
+            )
+        encoder = self.encoder
+        if encoder is None:
+            names = self.description["columns"]
+            encoder = TableEncoder(tuple(Column(name, "number") for name in names))
+        features = torch.from_numpy(encoder.encode(table))
+        return features.to(next(self.parameters()).device)
 
 
 class Standardise(nn.Module):
@@ -35,14 +75,16 @@ def save_model(
     path: Path,
     weights: dict[str, Tensor],
     setting: Setting,
+    network: NetworkName,
     hidden: tuple[int, ...],
     data: SplitData,
 ) -> None:
     """Write a network, its standardisation and the description of its inputs and outputs."""
-    description = {
+    description: dict[str, Any] = {
         "activation": setting.activation,
         "level": setting.level,
         "penalty": None if setting.penalty is None else setting.penalty.__dict__,
+        "network": network,
         "hidden": hidden,
         "inputs": data.train.x.shape[1],
         "outputs": data.outputs,
@@ -52,6 +94,10 @@ def save_model(
         "target_mean": data.target_mean,
         "target_scale": data.target_scale,
     }
+    if data.encoder is not None:
+        description["table"] = data.encoder.to_dicts()
+    if data.image_shape is not None:
+        description["image_shape"] = data.image_shape
     tensors = {f"network.{name}": tensor for name, tensor in weights.items()}
     tensors |= {"standardise.mean": data.mean, "standardise.scale": data.scale}
     write_tensors(path, tensors, {"sparsact": json.dumps(description)})
@@ -65,10 +111,12 @@ def load_model(path: str | Path) -> nn.Module:
 
     Returns:
         a module in eval mode that takes raw inputs (samples, features), float32 or float64, and
-        returns logits, the standardised target, or the standardised reconstruction. Its
-        `description`, a dict, has the ``columns`` of the inputs, the ``classes`` in the order of
-        the logits, and ``target_mean`` and ``target_scale``: the target is
-        ``output * target_scale + target_mean``.
+        returns logits, the standardised target, or the standardised reconstruction. After a
+        comparison on a table it also takes a pandas DataFrame with the same raw columns, in any
+        order: categories, dates and missing cells are encoded as in training. Its `description`,
+        a dict, has the ``columns`` of the inputs, the ``classes`` in the order of the logits,
+        and ``target_mean`` and ``target_scale``, lists if there are several targets: the target
+        is ``output * target_scale + target_mean``; for a table, ``table`` describes each column.
 
     Raises:
         MissingInputError: there is no such file.
@@ -82,15 +130,21 @@ def load_model(path: str | Path) -> nn.Module:
         None if penalty is None else Strength(**penalty),
     )
     inputs, outputs = description["inputs"], description["outputs"]
-    model = nn.Sequential()
+    model = SavedModel(description)
     model.add_module(
         "standardise", Standardise(tensors["standardise.mean"], tensors["standardise.scale"])
     )
-    model.add_module(
-        "network", build_network(setting, inputs, tuple(description["hidden"]), outputs, seed=0)
+    network = build_network(
+        setting,
+        inputs,
+        tuple(description["hidden"]),
+        outputs,
+        seed=0,
+        network=description.get("network", "mlp"),
+        image_shape=description.get("image_shape"),
     )
+    model.add_module("network", network)
     model.load_state_dict(tensors)
-    model.description = description
     return model.eval()
 
 

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from sparsact.compare.compared_activations import ACTIVATIONS
+from sparsact.compare.significance import paired_p_values, standard_error
 from sparsact.compare.training import LayerRecord, TrialRecord
 from sparsact.compare.training_plan import Setting
 from sparsact.report.comparison.comparison_records import SettingRow, Spread
@@ -33,10 +33,29 @@ def summarise(
     rows = {setting: _row(setting, group, step_ratios, aim) for setting, group in grouped.items()}
     front = _pareto_front(rows.values())
     pick = _pick(grouped, tolerance)
+    p_values = paired_p_values(*_scores_by_seed(grouped))
     return [
-        replace(row, on_front=row.label in front, picked=setting == pick)
+        replace(
+            row,
+            on_front=row.label in front,
+            picked=setting == pick,
+            p_value=p_values.get(row.label),
+        )
         for setting, row in rows.items()
     ]
+
+
+def _scores_by_seed(
+    grouped: dict[Setting, list[TrialRecord]],
+) -> tuple[dict[str, dict[int, float]], str | None]:
+    """Label → seed → test score, and the label of ReLU, without a penalty if that was trained."""
+    scores = {
+        setting.label: {r.seed: r.test_score for r in group if r.test_score is not None}
+        for setting, group in grouped.items()
+    }
+    relu = [setting for setting in grouped if setting.activation == "relu"]
+    relu.sort(key=lambda setting: setting.penalty is not None)
+    return scores, relu[0].label if relu else None
 
 
 def _row(
@@ -55,14 +74,14 @@ def _row(
             ]
         )
 
-    learned = ACTIVATIONS[setting.activation].learned
+    scores = [record.test_score for record in finished if record.test_score is not None]
     epochs = [_first_epoch(record, aim) for record in finished]
     return SettingRow(
         label=setting.label,
         activation=setting.activation,
         trainings=len(group),
         diverged=len(group) - len(finished),
-        score=_spread([record.test_score for record in finished if record.test_score is not None]),
+        score=_spread(scores),
         density=over_layers(lambda layer: layer.density),
         dead=over_layers(lambda layer: layer.dead),
         zero_gradient=over_layers(lambda layer: layer.zero_gradient),
@@ -72,9 +91,15 @@ def _row(
             else None
         ),
         step_ratio=step_ratios.get(setting.activation),
-        learned_lambda=over_layers(lambda layer: layer.lambd or 0.0) if learned else None,
+        learned_lambda=over_layers(lambda layer: layer.lambd or 0.0)
+        if setting.kind.learned
+        else None,
         on_front=False,
         picked=False,
+        score_error=standard_error(scores),
+        validation_score=(
+            statistics.fmean(record.validation_score for record in finished) if finished else None
+        ),
     )
 
 

@@ -1,22 +1,22 @@
 """Train a network with one activation from one seed."""
 
 import math
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from sparsact.compare.compared_activations import ACTIVATIONS
-from sparsact.compare.split_dataset import Part, SplitData, Task
+from sparsact._common.errors import InputError
+from sparsact.compare.batches import Batch, BatchSource
+from sparsact.compare.problem import Problem
+from sparsact.compare.tally import Diverged, Tally
 from sparsact.compare.training_plan import Plan, Setting
+from sparsact.compare.user_code import enough_memory
+from sparsact.hooks import CallSelector, CallSite
 from sparsact.meters import LayerStats, SparsityMeter
 from sparsact.nn import ThresholdModule
-from sparsact.penalties import ActivationPenalty, WeightPenalty
-
-ACTS = "act*"
+from sparsact.penalties import ActivationPenalty, Penalty, WeightPenalty
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class LayerRecord:
     lambd: float | None
     limit: float
     counts: tuple[int, ...]
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class TrialRecord:
         status: ``"finished"`` or ``"diverged"``.
         validation_scores: one per epoch.
         densities: per epoch, the density of each layer on the validation part.
-        test_score: accuracy, or R² for regress and reconstruct, at the end.
-        layers: one per hidden layer.
+        test_score: at the end.
+        layers: one per place whose activation is compared.
         skipped_steps: steps without an update because the gradient was not finite.
     """
 
@@ -74,64 +75,32 @@ class TrialRecord:
         return sum(v * n for v, n in zip(values, units, strict=True)) / sum(units)
 
 
-class Diverged(Exception):
-    """The loss or a weight is no longer finite."""
-
-
-def build_network(
-    setting: Setting, inputs: int, hidden: tuple[int, ...], outputs: int, seed: int
-) -> nn.Module:
-    """An MLP; its linear layers depend on the seed, not on the activation."""
-    widths = [inputs, *hidden, outputs]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        linears = [nn.Linear(a, b) for a, b in pairwise(widths)]
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for i, linear in enumerate(linears[:-1], 1):
-        layers[f"linear{i}"] = linear
-        layers[f"act{i}"] = ACTIVATIONS[setting.activation].build(
-            setting.level, linear.out_features
-        )
-    layers["head"] = linears[-1]
-    return nn.Sequential(layers)
-
-
-def make_criterion(task: Task, loss: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """The loss of a task, averaged over the batch."""
-    if task == "classify":
-        return nn.functional.cross_entropy
-    return nn.functional.smooth_l1_loss if loss == "smooth_l1" else nn.functional.mse_loss
-
-
 class Training:
     """A network, its optimizer and its penalties; one step at a time."""
 
-    def __init__(self, setting: Setting, seed: int, plan: Plan, data: SplitData) -> None:
-        self.plan, self.data = plan, data
-        inputs = data.train.x.shape[1]
-        model = build_network(setting, inputs, plan.hidden, data.outputs, seed)
-        self.model = model.to(plan.device)
-        self.criterion = make_criterion(data.task, plan.config.loss)
-        self.optimizer = _make_optimizer(self.model, plan)
+    def __init__(self, setting: Setting, seed: int, plan: Plan, problem: Problem) -> None:
+        self.plan, self.problem = plan, problem
+        model, self.places = problem.network(setting.kind, setting.level, seed)
+        self.model = model.to(problem.device).train()
+        self.optimizer = problem.optimizer(self.model, setting.lr or plan.lr)
         self.penalties: list[Callable[[], Tensor]] = []
         self.skipped_steps = 0
         if setting.penalty is not None:
-            self.penalties.append(ActivationPenalty(self.model, {ACTS: setting.penalty.build()}))
+            penalty = setting.penalty.build()
+            spec: dict[CallSelector, Penalty] = dict.fromkeys(self.places.values(), penalty)
+            self.penalties.append(ActivationPenalty(self.model, spec))
         if plan.weight_penalty is not None:
-            weights = {"*.weight": plan.weight_penalty.build()}
-            linears = nn.ModuleDict(
-                {name: m for name, m in self.model.named_children() if isinstance(m, nn.Linear)}
-            )
-            self.penalties.append(WeightPenalty(linears, weights))
+            weights = dict.fromkeys(_weight_names(self.model), plan.weight_penalty.build())
+            self.penalties.append(WeightPenalty(self.model, weights))
 
-    def step(self, x: Tensor, y: Tensor) -> None:
+    def step(self, batch: Batch) -> None:
         """One step of the optimizer.
 
         Raises:
             Diverged: the loss is not finite.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.criterion(self.model(x), y)
+        loss = self.problem.learning.loss(self.model, batch)
         for penalty in self.penalties:
             loss = loss + penalty()
         if not math.isfinite(loss.item()):
@@ -146,30 +115,38 @@ class Training:
         else:
             self.skipped_steps += 1
 
-    def batches(self, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """The training part once, in an order that only depends on the generator."""
-        part, size = self.data.train, self.plan.config.batch_size
-        for rows in torch.randperm(len(part.x), generator=order).split(size):
-            rows = rows.to(part.x.device)
-            yield part.x[rows], part.y[rows]
+    def run_epoch(self, order: torch.Generator) -> None:
+        """Train on each batch of the training part once; the order depends on the generator."""
+        for batch in self.problem.train.shuffled(order):
+            self.step(batch)
 
 
 def train(
-    setting: Setting, seed: int, plan: Plan, data: SplitData, on_epoch: Callable[[], None]
+    setting: Setting, seed: int, plan: Plan, problem: Problem, on_epoch: Callable[[], None]
 ) -> tuple[TrialRecord, nn.Module]:
     """Train once.
 
     Args:
         setting: what to train.
-        seed: of the initial weights and the order of the batches.
+        seed: of the initial weights, the order of the batches, and all other randomness.
         plan: how to train.
-        data: on the plan's device.
+        problem: what is learned.
         on_epoch: called after each epoch, for a progress bar.
 
     Returns:
         the record, and the trained network.
+
+    Raises:
+        InputError: there is not enough memory.
     """
-    training = Training(setting, seed, plan, data)
+    with torch.random.fork_rng(), enough_memory():
+        torch.manual_seed(seed)
+        training = Training(setting, seed, plan, problem)
+        return _train(training, setting.label, seed, on_epoch), training.model
+
+
+def _train(training: Training, label: str, seed: int, on_epoch: Callable[[], None]) -> TrialRecord:
+    problem, epochs = training.problem, training.plan.config.epochs
     order = torch.Generator().manual_seed(seed)
     scores: list[float] = []
     densities: list[tuple[float, ...]] = []
@@ -177,20 +154,19 @@ def train(
     layers: tuple[LayerRecord, ...]
     status, test_score, layers = "finished", None, ()
     try:
-        for _ in range(plan.config.epochs):
-            for x, y in training.batches(order):
-                training.step(x, y)
-            score, stats = _evaluate(training.model, data.validation, data.task)
+        for _ in range(epochs):
+            training.run_epoch(order)
+            score, stats = _evaluate(training, problem.validation)
             scores.append(score)
-            densities.append(tuple(layer.density for layer in stats.values()))
+            densities.append(tuple(layer.density for layer in stats))
             on_epoch()
-        test_score, layers = _examine(training, data.test)
+        test_score, layers = _examine(training, problem.test)
     except Diverged:
         status = "diverged"
-        for _ in range(len(scores), plan.config.epochs):
+        for _ in range(len(scores), epochs):
             on_epoch()
-    record = TrialRecord(
-        setting=setting.label,
+    return TrialRecord(
+        setting=label,
         seed=seed,
         status=status,
         validation_scores=tuple(scores),
@@ -199,40 +175,61 @@ def train(
         layers=layers,
         skipped_steps=training.skipped_steps,
     )
-    return record, training.model
 
 
-def _make_optimizer(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
-    lr, parameters = plan.config.lr, model.parameters()
-    if plan.config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=lr, momentum=0.9)
-    cls = torch.optim.AdamW if plan.config.optimizer == "adamw" else torch.optim.Adam
-    return cls(parameters, lr=lr)
+def _weight_names(model: nn.Module) -> list[str]:
+    """The names of the matrices and kernels that multiply inputs."""
+    kinds = (nn.Linear, nn.modules.conv._ConvNd)
+    return [f"{name}.weight" for name, m in model.named_modules() if isinstance(m, kinds)]
 
 
-def _evaluate(model: nn.Module, part: Part, task: Task) -> tuple[float, dict[str, LayerStats]]:
-    model.eval()
-    with torch.no_grad(), SparsityMeter(model, ACTS) as meter:
-        score = _score(model(part.x), part.y, task)
-        stats = meter.compute()
+def _evaluate(training: Training, source: BatchSource) -> tuple[float, list[LayerStats]]:
+    """Score and activations on a part, without gradients."""
+    model, problem = training.model.eval(), training.problem
+    tally = Tally(problem.score)
+    needs_loss = problem.score.measure is None
+    with torch.no_grad(), SparsityMeter(model, list(training.places.values())) as meter:
+        for batch in source.in_order():
+            if needs_loss:
+                tally.add(batch, *problem.learning.both(model, batch))
+            else:
+                tally.add(batch, None, problem.learning.predict(model, batch))
+        stats = _by_place(meter, training.places)
     model.train()
-    return score, stats
+    return tally.compute(), stats
 
 
-def _examine(training: Training, part: Part) -> tuple[float, tuple[LayerRecord, ...]]:
-    """Score, activations and zero gradients on `part`; the weights are not changed."""
-    model = training.model.eval()
-    with SparsityMeter(model, ACTS, gradients=True) as meter:
-        prediction = model(part.x)
-        training.criterion(prediction, part.y).backward()
-        stats = meter.compute()
+def _examine(training: Training, source: BatchSource) -> tuple[float, tuple[LayerRecord, ...]]:
+    """Score, activations and zero gradients on a part; the weights are not changed."""
+    model, problem = training.model.eval(), training.problem
+    sites = list(training.places.values())
+    tally = Tally(problem.score)
+    with SparsityMeter(model, sites, gradients=True) as meter:
+        for batch in source.in_order():
+            loss, prediction = problem.learning.both(model, batch)
+            loss.backward()
+            tally.add(batch, loss.detach(), prediction)
+        stats = _by_place(meter, training.places)
     model.zero_grad(set_to_none=True)
-    layers = tuple(_layer_record(model.get_submodule(name), layer) for name, layer in stats.items())
-    return _score(prediction.detach(), part.y, training.data.task), layers
+    layers = tuple(
+        _layer_record(place, model.get_submodule(site.base), layer)
+        for (place, site), layer in zip(training.places.items(), stats, strict=True)
+    )
+    return tally.compute(), layers
 
 
-def _layer_record(module: nn.Module, stats: LayerStats) -> LayerRecord:
-    assert stats.zero_gradient is not None
+def _by_place(meter: SparsityMeter, places: dict[str, CallSite]) -> list[LayerStats]:
+    stats = meter.compute()
+    missing = [place for place, site in places.items() if site.name not in stats]
+    if missing:
+        raise InputError(
+            f"the activation {missing[0]!r} did not run on a part of the data; leave it out by "
+            "select="
+        )
+    return [stats[site.name] for site in places.values()]
+
+
+def _layer_record(place: str, module: nn.Module, stats: LayerStats) -> LayerRecord:
     lambd = None
     if isinstance(module, ThresholdModule) and isinstance(module.lambd, Tensor):
         lambd = float(module.lambd.detach().abs().mean())
@@ -242,19 +239,9 @@ def _layer_record(module: nn.Module, stats: LayerStats) -> LayerRecord:
         l0=stats.l0,
         dead=stats.dead,
         mean_magnitude=stats.mean_magnitude,
-        zero_gradient=stats.zero_gradient,
+        zero_gradient=0.0 if stats.zero_gradient is None else stats.zero_gradient,
         lambd=lambd,
         limit=stats.histogram.limit,
         counts=stats.histogram.counts,
+        name=place,
     )
-
-
-def _score(prediction: Tensor, target: Tensor, task: Task) -> float:
-    """Accuracy, or R²: 1 minus the squared error over that of the part's own mean."""
-    if not prediction.isfinite().all():
-        raise Diverged
-    if task == "classify":
-        return float((prediction.argmax(1) == target).double().mean())
-    error = (prediction - target).double().square().sum()
-    spread = (target - target.mean(0)).double().square().sum()
-    return float(1 - error / spread)

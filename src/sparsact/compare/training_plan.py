@@ -1,39 +1,63 @@
 """From the arguments of a comparison to the settings that it trains."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from sparsact._common.errors import InputError, unknown
 from sparsact.compare.compare_config import CompareConfig
-from sparsact.compare.compared_activations import ACTIVATIONS, parse_activations
+from sparsact.compare.compared_activations import BY_NAME, Activation
 from sparsact.compare.compared_penalties import (
     PENALTIES,
     Strength,
     parse_positive,
     parse_strength,
 )
+from sparsact.compare.own_activations import chosen_activations
+from sparsact.penalties import Penalty
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One choice of activation, threshold and penalty; it is trained once per seed."""
+    """One choice of activation, threshold and penalty; it is trained once per seed.
+
+    Attributes:
+        activation: its name.
+        level: its λ or k.
+        penalty: on the activations.
+        lr: its learning rate, if that was searched.
+        own: the activation itself, if it is the user's.
+    """
 
     activation: str
     level: float | None = None
     penalty: Strength | None = None
+    lr: float | None = None
+    own: Activation | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def kind(self) -> Activation:
+        """The activation itself."""
+        if self.own is not None:
+            return self.own
+        if self.activation not in BY_NAME:
+            raise unknown("activation", self.activation, BY_NAME)
+        return BY_NAME[self.activation]
 
     @property
     def label(self) -> str:
         """A name that is unique within a run."""
         parts = [self.activation]
         if self.level is not None:
-            knob = "λ" if ACTIVATIONS[self.activation].takes == "lambd" else "k/n"
-            start = "₀" if ACTIVATIONS[self.activation].learned else ""
+            knob = "λ" if self.kind.takes == "lambd" else "k/n"
+            start = "₀" if self.kind.learned else ""
             parts.append(f"{knob}{start}={self.level:.4g}")
         if self.penalty is not None:
             parts.append(f"{self.penalty.kind}={self.penalty.value:.4g}")
+        if self.lr is not None:
+            parts.append(f"lr={self.lr:.4g}")
         return " ".join(parts)
 
 
@@ -56,9 +80,23 @@ class Plan:
     weight_penalty: Strength | None
     device: torch.device
 
+    @property
+    def lr(self) -> float:
+        """The learning rate of settings that have none of their own."""
+        return CompareConfig.lr if self.config.lr == "auto" else self.config.lr  # type: ignore
 
-def make_plan(config: CompareConfig) -> Plan:
+
+def make_plan(
+    config: CompareConfig,
+    own: Mapping[str, Activation] | None = None,
+    own_penalty: Penalty | None = None,
+) -> Plan:
     """Check every argument and list the settings to train.
+
+    Args:
+        config: the arguments.
+        own: the activations, if they are not those that ``config.activations`` names.
+        own_penalty: on the activations, if it is not that of ``config.penalty``.
 
     Raises:
         InputError: an argument does not make sense.
@@ -66,14 +104,14 @@ def make_plan(config: CompareConfig) -> Plan:
     _check_numbers(config)
     if config.sweep is not None and config.target_density is not None:
         raise InputError("sweep= and target_density= exclude each other")
-    penalty = parse_strength("penalty", config.penalty)
+    penalty = parse_strength("penalty", own_penalty or config.penalty)
     sweep = None if config.sweep is None else _parse_sweep(config.sweep)
     if sweep is not None and sweep.knob != "lambd" and penalty is not None:
         raise InputError(f"a sweep= over {sweep.knob} sets the penalty itself; leave out penalty=")
     settings = [
         setting
-        for name in parse_activations(config.activations)
-        for setting in _settings_of(name, config, penalty, sweep)
+        for name, kind in (own or chosen_activations(config.activations)).items()
+        for setting in _settings_of(name, kind, config, penalty, sweep)
     ]
     labels = [setting.label for setting in settings]
     if len(set(labels)) < len(labels):
@@ -89,25 +127,32 @@ def make_plan(config: CompareConfig) -> Plan:
 
 
 def _settings_of(
-    name: str, config: CompareConfig, penalty: Strength | None, sweep: Sweep | None
+    name: str,
+    kind: Activation,
+    config: CompareConfig,
+    penalty: Strength | None,
+    sweep: Sweep | None,
 ) -> list[Setting]:
-    takes = ACTIVATIONS[name].takes
-    level = {"lambd": config.lambd, "k": config.topk, None: None}[takes]
-    if sweep is None or (sweep.knob == "lambd" and takes != "lambd"):
-        return [Setting(name, level, penalty)]
+    level = {"lambd": config.lambd, "k": config.topk, None: None}[kind.takes]
+    own = None if BY_NAME.get(name) == kind else kind
+    setting = Setting(name, level, penalty, own=own)
+    if sweep is None or (sweep.knob == "lambd" and kind.takes != "lambd"):
+        return [setting]
     if sweep.knob == "lambd":
-        return [Setting(name, value, penalty) for value in sweep.values]
-    return [Setting(name, level, Strength(sweep.knob, value)) for value in sweep.values]
+        return [replace(setting, level=value) for value in sweep.values]
+    return [replace(setting, penalty=Strength(sweep.knob, value)) for value in sweep.values]
 
 
 def _check_numbers(config: CompareConfig) -> None:
-    for name in ("epochs", "batch_size", "seeds", "image_size"):
+    for name in ("epochs", "batch_size", "seeds", "image_size", "jobs"):
         count = getattr(config, name)
         if count < 1:
             raise InputError(f"{name}= must be at least 1, got {count}")
     for name in ("lr", "clip_grad"):
         value = getattr(config, name)
-        if value is not None and not 0 < value < math.inf:
+        if isinstance(value, str) and (name, value) != ("lr", "auto"):
+            raise InputError(f"{name}= must be a number, got {value!r}")
+        if value not in (None, "auto") and not 0 < value < math.inf:
             raise InputError(f"{name}= must be positive and finite, got {value}")
     for name in ("lambd", "tolerance"):
         value = getattr(config, name)

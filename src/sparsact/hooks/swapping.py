@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from sparsact._common.errors import InputError
 from sparsact.hooks.activations import as_it_was, find_sites, run
-from sparsact.hooks.call_patterns import CallPattern, CallSelector, call_pattern
+from sparsact.hooks.call_patterns import CallPattern, CallSelector, call_patterns
 from sparsact.hooks.call_sites import CallSite
 from sparsact.hooks.fast_path import leave_fast_path
 from sparsact.hooks.function_swap import EachCall, FunctionSwap, join_function_swaps
@@ -21,7 +21,7 @@ Factory = Callable[[Any], nn.Module] | Callable[[Any, CallSite], nn.Module]
 
 def swap(
     model: nn.Module,
-    selector: CallSelector,
+    selector: CallSelector | Iterable[CallSelector],
     factory: Factory,
     *,
     example_input: Any = None,
@@ -40,7 +40,7 @@ def swap(
 
     Args:
         model: the model; it is changed. Swap before ``torch.compile``.
-        selector: selects modules or calls, as in :data:`sparsact.hooks.CallSelector`.
+        selector: selects modules or calls, as in :data:`sparsact.hooks.CallSelector`; or several.
         factory: called with the old module, or with the old function as a callable; if it takes
             two arguments, then also with the :class:`~sparsact.CallSite`, which knows the name,
             the number of channels and their dim. It returns the new module, which takes over the
@@ -52,8 +52,8 @@ def swap(
         name → new module, by the names of the modules or call sites.
 
     Raises:
-        ValueError: nothing matches; the model itself matches (it has no parent module); a
-            selected module is never called, such as ``out_proj`` of ``nn.MultiheadAttention``;
+        ValueError: a selector matches nothing; the model itself matches (it has no parent module);
+            a selected module is never called, such as ``out_proj`` of ``nn.MultiheadAttention``;
             the model does not run on the example, before or after. The model is then unchanged.
         TypeError: `factory` does not return a module.
 
@@ -77,48 +77,63 @@ def swap(
         >>> swap(Net(), torch.relu, per_channel, example_input=torch.ones(2, 4))
         {'relu()': Softshrink(lambd=0.1, num_parameters=8, channel_dim=-1)}
     """
-    pattern = call_pattern(model, selector)
-    if "" in pattern.modules:
-        raise InputError(
-            f"{pattern.text} matches the model itself, which has no parent to hold its "
-            "replacement; wrap it in nn.Sequential"
-        )
+    patterns = call_patterns(model, selector)
+    for pattern in patterns:
+        if "" in pattern.modules:
+            raise InputError(
+                f"{pattern.text} matches the model itself, which has no parent to hold its "
+                "replacement; wrap it in nn.Sequential"
+            )
     if example_input is None:
-        return _swap_modules(model, pattern, factory)
-    return _swap_calls(model, pattern, factory, example_input)
+        return _swap_modules(model, patterns, factory)
+    return _swap_calls(model, patterns, factory, example_input)
 
 
-def _swap_modules(model: nn.Module, pattern: CallPattern, factory: Factory) -> dict[str, nn.Module]:
-    if pattern.functions or pattern.number is not None:
-        raise InputError(
-            f"{pattern.text} selects single calls, which are found by running the model: pass "
-            "example_input="
-        )
+def _swap_modules(
+    model: nn.Module, patterns: list[CallPattern], factory: Factory
+) -> dict[str, nn.Module]:
+    for pattern in patterns:
+        if pattern.functions or pattern.number is not None:
+            raise InputError(
+                f"{pattern.text} selects single calls, which are found by running the model: pass "
+                "example_input="
+            )
     if _takes_site(factory):
         raise InputError(
             "factory= takes the call site, which needs an example: pass example_input="
         )
-    for name in pattern.modules:
+    names = {module: name for pattern in patterns for name, module in pattern.modules.items()}
+    selected = {name: module for module, name in names.items()}  # each module once
+    for name in selected:
         _check_is_called(model, name)
-    new = {name: _made(factory, old, None, old) for name, old in pattern.modules.items()}
+    new = {name: _made(factory, old, None, old) for name, old in selected.items()}
     changes = _Changes(model)
-    for name, old in pattern.modules.items():
+    for name, old in selected.items():
         changes.replace_module(old, new[name])
     return new
 
 
 def _swap_calls(
-    model: nn.Module, pattern: CallPattern, factory: Factory, example_input: Any
+    model: nn.Module, patterns: list[CallPattern], factory: Factory, example_input: Any
 ) -> dict[str, nn.Module]:
     first_names = {module: name for name, module in model.named_modules()}
-    wanted = {first_names[module]: module for module in pattern.modules.values()}
-    pattern = replace(pattern, modules=wanted)  # sites have the first of a module's names
-    found = find_sites(model, example_input, pattern.modules)
-    selected = [site for site in found if _selects(pattern, site)]
-    if not selected:
-        named = ", ".join(repr(site.name) for site in found[:8]) or "there are none"
-        reasons = explain_missing(model, [pattern])
-        raise InputError(f"no call matches {pattern.text}{reasons}; the first calls are {named}")
+    patterns = [  # sites have the first of a module's names
+        replace(
+            pattern,
+            modules={first_names[module]: module for module in pattern.modules.values()},
+        )
+        for pattern in patterns
+    ]
+    modules_selected = {name: m for pattern in patterns for name, m in pattern.modules.items()}
+    found = find_sites(model, example_input, modules_selected)
+    for pattern in patterns:
+        if not any(_selects(pattern, site) for site in found):
+            named = ", ".join(repr(site.name) for site in found[:8]) or "there are none"
+            reasons = explain_missing(model, [pattern])
+            raise InputError(
+                f"no call matches {pattern.text}{reasons}; the first calls are {named}"
+            )
+    selected = [site for site in found if any(_selects(pattern, site) for pattern in patterns)]
     modules = dict(model.named_modules())
     new = {
         site: _made(factory, site.call, site, _owner_of(modules, site.base)) for site in selected

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sparsact.report.comparison import comparison_plots as plots
 from sparsact.report.comparison.comparison_records import ComparisonReport
-from sparsact.report.comparison.comparison_table import cells, header
+from sparsact.report.comparison.comparison_table import all_cells, header
 from sparsact.report.report_page import save_page, table
 
 
@@ -14,7 +14,7 @@ def save_comparison(report: ComparisonReport, path: Path) -> None:
     parts = [
         plots.frontier(report),
         "<h2>Every setting</h2>",
-        table(header(report.score_name), map(cells, report.rows), picked),
+        table(header(report.score_name), all_cells(report), picked),
         plots.densities(report),
         plots.histograms(report),
         plots.curves(report),

@@ -55,8 +55,14 @@ def front_points(rows: Iterable[SettingRow]) -> list[tuple[float, float]]:
     )
 
 
+MOST_PANELS = 6
+"""Networks with more layers than this get a heat map instead of panels."""
+
+
 def densities(report: ComparisonReport) -> Figure:
-    """Density over the epochs, one panel per layer."""
+    """Density over the epochs, one panel per layer; of many layers, a map of the last epoch."""
+    if len(_layers(report.densities)) > MOST_PANELS:
+        return _density_map(report)
     figure = _panels(report.densities, "density per layer over the epochs (validation part)")
     palette = colours(row.label for row in report.rows)
     layers = _layers(report.densities)
@@ -77,13 +83,43 @@ def densities(report: ComparisonReport) -> Figure:
     return figure
 
 
+def _density_map(report: ComparisonReport) -> Figure:
+    """Settings against layers, in the order of the network."""
+    layers = _layers(report.densities)
+    last = {(trace.label, trace.layer): trace.density[-1] for trace in report.densities}
+    labels = list(dict.fromkeys(label for label, _ in last))
+    figure = new_figure(
+        "density per layer at the end (validation part)",
+        height=200 + 26 * len(labels) + 6 * max(map(len, layers)),
+    )
+    figure.add_heatmap(
+        x=layers,
+        y=labels,
+        z=[[last.get((label, layer)) for layer in layers] for label in labels],
+        zmin=0,
+        zmax=1,
+        colorscale="Viridis",
+        colorbar={"tickformat": ".0%"},
+        hovertemplate="%{y}<br>%{x}<br>%{z:.1%}<extra></extra>",
+    )
+    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(tickangle=90)
+    return figure
+
+
 def histograms(report: ComparisonReport) -> Figure:
-    """Distribution of the non-zero activations, one panel per layer; most settings are hidden."""
-    figure = _panels(report.histograms, "non-zero activations (test part; click to add settings)")
+    """Distribution of the non-zero activations, one panel per layer; most settings are hidden.
+
+    Of many layers, some at equal distances are shown.
+    """
+    every = _layers(report.histograms)
+    layers = _spread_out(every)
+    some = f"; {len(layers)} of {len(every)} layers" if len(layers) < len(every) else ""
+    traces = [trace for trace in report.histograms if trace.layer in layers]
+    figure = _panels(traces, f"non-zero activations (test part{some}; click to add settings)")
     palette = colours(row.label for row in report.rows)
-    layers = _layers(report.histograms)
     shown = {row.label for row in report.rows if row.picked or row.activation == "relu"}
-    for trace in report.histograms:
+    for trace in traces:
         figure.add_scatter(
             x=trace.centres,
             y=trace.share,
@@ -137,6 +173,14 @@ def _panels(traces: Iterable[DensityTrace | HistogramTrace], title: str) -> Figu
         rows=1, cols=max(1, len(layers)), subplot_titles=layers, shared_yaxes=True
     )
     return dress(figure, title, height=440)
+
+
+def _spread_out(layers: list[str]) -> list[str]:
+    """At most so many layers as panels fit, the first and the last among them."""
+    if len(layers) <= MOST_PANELS:
+        return layers
+    step = (len(layers) - 1) / (MOST_PANELS - 1)
+    return [layers[round(i * step)] for i in range(MOST_PANELS)]
 
 
 def _layers(traces: Iterable[DensityTrace | HistogramTrace]) -> list[str]:

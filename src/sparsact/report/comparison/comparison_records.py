@@ -12,6 +12,15 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """What a constant prediction scores, on the validation part and on the test part."""
+
+    label: str
+    validation_score: float
+    score: float
+
+
+@dataclass(frozen=True)
 class SettingRow:
     """One setting of a comparison, over its seeds. A value is None if it was not measured.
 
@@ -29,6 +38,10 @@ class SettingRow:
         learned_lambda: mean |λ| at the end, if learned.
         on_front: no other setting is both sparser and better.
         picked: the sparsest setting within the tolerance.
+        score_error: standard error of the mean score.
+        p_value: of a paired t-test of the scores against ReLU's, over the seeds; adjusted for the
+            number of settings, by Benjamini and Hochberg.
+        validation_score: the mean, by which the choice is made.
     """
 
     label: str
@@ -44,6 +57,9 @@ class SettingRow:
     learned_lambda: Spread | None
     on_front: bool
     picked: bool
+    score_error: float | None = None
+    p_value: float | None = None
+    validation_score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,3 +103,4 @@ class ComparisonReport:
     densities: tuple[DensityTrace, ...]
     histograms: tuple[HistogramTrace, ...]
     curves: tuple[Curve, ...]
+    baseline: Baseline | None = None

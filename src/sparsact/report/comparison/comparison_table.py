@@ -1,6 +1,11 @@
 """The cells of the comparison's table, shared by the terminal and the page."""
 
-from sparsact.report.comparison.comparison_records import SettingRow, Spread
+from sparsact.report.comparison.comparison_records import (
+    Baseline,
+    ComparisonReport,
+    SettingRow,
+    Spread,
+)
 
 Cells = tuple[str, ...]
 
@@ -16,6 +21,7 @@ def header(score_name: str) -> Cells:
         "epochs to 95%",
         "step / ReLU",
         "learned λ",
+        "p",
     )
 
 
@@ -35,7 +41,20 @@ def cells(row: SettingRow, spreads: bool = True) -> Cells:
         show(row.epochs_to_reference, ".1f"),
         "–" if row.step_ratio is None else f"{row.step_ratio:.2f}",
         show(row.learned_lambda, ".3f"),
+        "–" if row.p_value is None else f"{row.p_value:.2g}",
     )
+
+
+def baseline_cells(baseline: Baseline) -> Cells:
+    """The row of the constant prediction."""
+    gaps = len(header("")) - 2
+    return (baseline.label, f"{baseline.score:.3f}", *("–" for _ in range(gaps)))
+
+
+def all_cells(report: ComparisonReport, spreads: bool = True) -> list[Cells]:
+    """The rows of the settings, and that of the constant prediction below them."""
+    rows = [cells(row, spreads) for row in report.rows]
+    return rows if report.baseline is None else [*rows, baseline_cells(report.baseline)]
 
 
 def _spread(value: Spread | None, form: str) -> str:

@@ -1,0 +1,110 @@
+"""The result of a comparison in Python: tables, the best model, the report."""
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from sparsact._common.extras import require
+from sparsact.report.comparison.comparison_page import save_comparison
+from sparsact.report.comparison.comparison_records import ComparisonReport, SettingRow, Spread
+from sparsact.report.comparison.comparison_table import all_cells, header
+from sparsact.report.report_page import table as html_table
+
+
+class ComparisonResult:
+    """What :func:`sparsact.compare_activations` found; prints as a table.
+
+    Attributes:
+        report: the records that the page shows.
+        best: the trained model of the choice, in eval mode; None if every setting diverged.
+        complete: False if the comparison was interrupted.
+        path: the run directory; None if none was named.
+    """
+
+    def __init__(
+        self, report: ComparisonReport, best: nn.Module | None, complete: bool, path: Path | None
+    ) -> None:
+        self.report = report
+        self.best = best
+        self.complete = complete
+        self.path = path
+
+    @property
+    def table(self) -> Any:
+        """A row for each setting, and one for the constant prediction: a ``pandas.DataFrame``.
+
+        Its index is the setting. ``score``, ``density``, ``dead``, ``zero_gradient`` are means
+        over the seeds, measured on the test part; ``score_error`` is the standard error, and ``p``
+        that of the paired test against ReLU.
+        """
+        rows = {row.label: _numbers(row) for row in self.report.rows}
+        if self.report.baseline is not None:
+            baseline = self.report.baseline
+            rows[baseline.label] = {
+                "score": baseline.score,
+                "validation_score": baseline.validation_score,
+            }
+        frame = require("pandas", "compare").DataFrame.from_dict(rows, orient="index")
+        frame.index.name = "setting"
+        return frame
+
+    @property
+    def frontier(self) -> Any:
+        """The rows of :attr:`table` that no other beats in score and density, sparsest first."""
+        labels = [row.label for row in self.report.rows if row.on_front]
+        return self.table.loc[labels].sort_values("density")
+
+    def save_report(self, path: str | Path) -> None:
+        """Write the page, one HTML file with all figures."""
+        save_comparison(self.report, Path(path))
+
+    def __str__(self) -> str:
+        """The table and the conclusion."""
+        cells = [header(self.report.score_name), *all_cells(self.report)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if column == 0 else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in cells
+        ]
+        return "\n".join([self.report.title, "", *lines, "", self.report.conclusion])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """The table in a notebook."""
+        picked = next((i for i, row in enumerate(self.report.rows) if row.picked), None)
+        rows = html_table(header(self.report.score_name), all_cells(self.report), picked)
+        facts = "".join(f"<li>{escape(fact)}</li>" for fact in self.report.facts)
+        return (
+            f"<h3>{escape(self.report.title)}</h3>{rows}"
+            f"<p>{escape(self.report.conclusion)}</p><ul>{facts}</ul>"
+        )
+
+
+def _numbers(row: SettingRow) -> dict[str, Any]:
+    return {
+        "activation": row.activation,
+        "score": _mean(row.score),
+        "score_error": row.score_error,
+        "p": row.p_value,
+        "validation_score": row.validation_score,
+        "density": _mean(row.density),
+        "dead": _mean(row.dead),
+        "zero_gradient": _mean(row.zero_gradient),
+        "epochs_to_reference": _mean(row.epochs_to_reference),
+        "step_ratio": row.step_ratio,
+        "learned_lambda": _mean(row.learned_lambda),
+        "trainings": row.trainings,
+        "diverged": row.diverged,
+        "on_front": row.on_front,
+        "picked": row.picked,
+    }
+
+
+def _mean(value: Spread | None) -> float | None:
+    return None if value is None else value.mean
