@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 import sparsact as sa
-from architectures import PreActivationNet, ResNet
+from architectures import ARCHITECTURES, PreActivationNet, ResNet
 from sparsact.compare import engine
 from sparsact.compare.compared_activations import ACTIVATIONS, BY_NAME, Width
-from sparsact.compare.exchange import new_network, places_to_exchange
+from sparsact.compare.exchange import call_model, new_network, places_to_exchange
 from sparsact.compare.own_activations import chosen_activations
+from sparsact.hooks import first_tensor
 from tiny_models import SIZES, SPECIAL, token_batches, vit
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -103,6 +104,50 @@ def test_convolutional_networks(build: Callable[[], nn.Module]) -> None:
     assert (table["trainings"] == 2).all()
     assert result.best(IMAGES).shape == (24, 5)
     assert not result.best.training
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture_takes_every_kind_of_activation(name: str) -> None:
+    """Also recurrent cells, tied layers and checkpoints: a forward, a backward, a measurement."""
+    build, example, _ = ARCHITECTURES[name]
+    inputs = example()
+    inputs = tuple(inputs) if isinstance(inputs, list) else inputs
+    places, _ = places_to_exchange(build(), inputs)
+    for kind in ("relu", "topk", "learned_jumprelu", "batch_topk", "entmax"):
+        level = {"lambd": 0.5, "k": 0.5, None: None}[BY_NAME[kind].takes]
+        model, sites = new_network(build, places, BY_NAME[kind], level, 0, inputs)
+        meter = sa.SparsityMeter(model.train(), list(sites.values()), gradients=True)
+        first_tensor(call_model(model, inputs)).float().square().mean().backward()
+        assert set(meter.compute()) == {site.name for site in sites.values()}
+
+
+def test_what_is_left_alone() -> None:
+    class Recurrent(nn.Module):
+        """Its one tanh makes the state, and in the last step the output."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = Cell()
+
+        def forward(self, x: Tensor) -> Tensor:
+            for _ in range(3):
+                x = self.cell(x)
+            return x
+
+    class Cell(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.tanh(self.layer(x))
+
+    assert places_to_exchange(Recurrent(), X)[0] == ("cell.tanh()#1",)
+    gated = nn.Sequential(nn.Linear(4, 8), nn.GLU(), nn.Linear(4, 4), nn.ELU(), nn.Linear(4, 2))
+    places, remarks = places_to_exchange(gated, X)
+    assert places == ("3#1",)
+    assert remarks == ("gates are left alone: 1",)
 
 
 def tiny_llama() -> nn.Module:

@@ -7,10 +7,12 @@ import pytest
 import torch
 from scipy import stats
 from sklearn import metrics
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from sparsact._common.errors import InputError
 from sparsact.compare.baselines import class_baseline, value_baseline
+from sparsact.compare.multiply_adds import count_multiply_adds
 from sparsact.compare.scores import SCORES, class_logits, default_class_score, named_score
 from sparsact.compare.significance import paired_p_values, standard_error
 
@@ -137,3 +139,30 @@ def test_p_values_are_those_of_scipy() -> None:
     assert paired_p_values({"relu": {0: 0.5, 1: 0.75}, "a": {0: 0.75, 1: 1.0}}, "relu") == {}
     assert standard_error([1.0, 2.0, 4.0]) == pytest.approx(stats.sem([1.0, 2.0, 4.0]))
     assert standard_error([1.0]) is None
+
+
+class Layers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 6, 3, padding=1, stride=2, groups=2)
+        self.up = nn.ConvTranspose2d(6, 3, 2)
+        self.head = nn.Linear(5, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.up(self.conv(x)).relu())
+
+
+def test_multiply_adds_are_half_the_operations_that_torch_counts() -> None:
+    model, x = Layers(), torch.randn(2, 4, 8, 8)
+    with FlopCounterMode(display=False) as counter:
+        model(x)
+    counts = count_multiply_adds(model, lambda: model(x))
+    assert counts.dense == counter.get_total_flops() / 2
+    assert 0 < counts.needed < counts.dense
+
+
+def test_multiply_adds_that_are_needed() -> None:
+    layer, x = nn.Linear(4, 3), torch.tensor([[1.0, 0, 0, 2], [0, 0, 0, 5]])
+    counts = count_multiply_adds(layer, lambda: layer(x))
+    assert (counts.dense, counts.needed) == (24, 9)
+    assert not layer._forward_hooks

@@ -37,7 +37,8 @@ class ComparisonResult:
 
         Its index is the setting. ``score``, ``density``, ``dead``, ``zero_gradient`` are means
         over the seeds, measured on the test part; ``score_error`` is the standard error, and ``p``
-        that of the paired test against ReLU.
+        that of the paired test against ReLU. ``multiply_adds`` are those of linear layers and
+        convolutions per sample; ``needed_multiply_adds`` have an input that is not zero.
         """
         rows = {row.label: _numbers(row) for row in self.report.rows}
         if self.report.baseline is not None:
@@ -99,6 +100,8 @@ def _numbers(row: SettingRow) -> dict[str, Any]:
         "epochs_to_reference": _mean(row.epochs_to_reference),
         "step_ratio": row.step_ratio,
         "learned_lambda": _mean(row.learned_lambda),
+        "multiply_adds": row.multiply_adds,
+        "needed_multiply_adds": row.needed_multiply_adds,
         "trainings": row.trainings,
         "diverged": row.diverged,
         "on_front": row.on_front,

@@ -20,7 +20,8 @@ from sparsact.hooks import (
     swap,
 )
 
-KEPT = ("glu", "sigmoid", "hardsigmoid", "logsigmoid", "Sigmoid", "Hardsigmoid", "LogSigmoid")
+_FUNCTIONS = ("glu", "sigmoid", "hardsigmoid", "logsigmoid")
+KEPT = (*_FUNCTIONS, "GLU", "Sigmoid", "Hardsigmoid", "LogSigmoid")
 """Gates and probabilities: what they compute is not a choice of the activation."""
 
 
@@ -93,7 +94,7 @@ def places_to_exchange(model: nn.Module, example: Any) -> tuple[tuple[str, ...],
 
 
 def _makes_the_output(model: nn.Module, sites: Sequence[CallSite], example: Any) -> list[CallSite]:
-    """The sites whose tensor is the output of the model itself."""
+    """The sites whose tensor is the output of the model itself, and that do nothing else."""
     if not sites:
         return []
     seen: dict[str, Tensor] = {}
@@ -110,7 +111,7 @@ def _makes_the_output(model: nn.Module, sites: Sequence[CallSite], example: Any)
     finally:
         taps.remove()
         model.train(was_training)
-    return [site for site in sites if seen.get(site.name) is output]
+    return [site for site in sites if seen.get(site.name) is output and site.calls == 1]
 
 
 def call_model(model: nn.Module, inputs: Any) -> Any:

@@ -100,7 +100,15 @@ def _row(
         validation_score=(
             statistics.fmean(record.validation_score for record in finished) if finished else None
         ),
+        multiply_adds=_mean([record.multiply_adds for record in finished]),
+        needed_multiply_adds=_mean([record.needed_multiply_adds for record in finished]),
     )
+
+
+def _mean(values: list[float | None]) -> float | None:
+    """The mean of the values that are known."""
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
 
 
 def _spread(values: list[float]) -> Spread | None:

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
 from sparsact.compare.batches import Batch, BatchSource
+from sparsact.compare.multiply_adds import count_multiply_adds
 from sparsact.compare.problem import Problem
 from sparsact.compare.tally import Diverged, Tally
 from sparsact.compare.training_plan import Plan, Setting
@@ -48,6 +50,8 @@ class TrialRecord:
         test_score: at the end.
         layers: one per place whose activation is compared.
         skipped_steps: steps without an update because the gradient was not finite.
+        multiply_adds: per sample of the test part, in linear layers and convolutions.
+        needed_multiply_adds: those whose input is not zero.
     """
 
     setting: str
@@ -58,6 +62,8 @@ class TrialRecord:
     test_score: float | None
     layers: tuple[LayerRecord, ...]
     skipped_steps: int
+    multiply_adds: float | None = None
+    needed_multiply_adds: float | None = None
 
     @property
     def validation_score(self) -> float:
@@ -153,6 +159,7 @@ def _train(training: Training, label: str, seed: int, on_epoch: Callable[[], Non
     test_score: float | None
     layers: tuple[LayerRecord, ...]
     status, test_score, layers = "finished", None, ()
+    dense = needed = None
     try:
         for _ in range(epochs):
             training.run_epoch(order)
@@ -161,6 +168,7 @@ def _train(training: Training, label: str, seed: int, on_epoch: Callable[[], Non
             densities.append(tuple(layer.density for layer in stats))
             on_epoch()
         test_score, layers = _examine(training, problem.test)
+        dense, needed = _multiply_adds(training, problem.test)
     except Diverged:
         status = "diverged"
         for _ in range(len(scores), epochs):
@@ -174,6 +182,8 @@ def _train(training: Training, label: str, seed: int, on_epoch: Callable[[], Non
         test_score=test_score,
         layers=layers,
         skipped_steps=training.skipped_steps,
+        multiply_adds=dense,
+        needed_multiply_adds=needed,
     )
 
 
@@ -216,6 +226,14 @@ def _examine(training: Training, source: BatchSource) -> tuple[float, tuple[Laye
         for (place, site), layer in zip(training.places.items(), stats, strict=True)
     )
     return tally.compute(), layers
+
+
+def _multiply_adds(training: Training, source: BatchSource) -> tuple[float, float]:
+    """All multiply-adds per sample, and those needed, on the first batch of a part."""
+    model, batch = training.model.eval(), next(source.in_order())
+    predict = partial(training.problem.learning.predict, model, batch)
+    counts = count_multiply_adds(model, predict)
+    return counts.dense / batch.samples, counts.needed / batch.samples
 
 
 def _by_place(meter: SparsityMeter, places: dict[str, CallSite]) -> list[LayerStats]:

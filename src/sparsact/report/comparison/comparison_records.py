@@ -42,6 +42,8 @@ class SettingRow:
         p_value: of a paired t-test of the scores against ReLU's, over the seeds; adjusted for the
             number of settings, by Benjamini and Hochberg.
         validation_score: the mean, by which the choice is made.
+        multiply_adds: per sample, in linear layers and convolutions.
+        needed_multiply_adds: those whose input is not zero, the mean over the seeds.
     """
 
     label: str
@@ -60,6 +62,8 @@ class SettingRow:
     score_error: float | None = None
     p_value: float | None = None
     validation_score: float | None = None
+    multiply_adds: float | None = None
+    needed_multiply_adds: float | None = None
 
 
 @dataclass(frozen=True)
