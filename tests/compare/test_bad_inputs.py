@@ -13,7 +13,7 @@ from torch.utils.data import TensorDataset
 
 import sparsact as sa
 from sparsact._common.errors import InputError
-from sparsact.compare import engine
+from sparsact.compare.training import engine
 
 X, Y = torch.randn(20, 4), torch.arange(20) % 2
 GOOD: dict[str, Any] = {

@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 import sparsact as sa
 from architectures import ARCHITECTURES, PreActivationNet, ResNet
-from sparsact.compare import engine
-from sparsact.compare.compared_activations import ACTIVATIONS, BY_NAME, Width
-from sparsact.compare.exchange import call_model, new_network, places_to_exchange
-from sparsact.compare.own_activations import chosen_activations
+from sparsact.compare.problems.exchange import call_model, new_network, places_to_exchange
+from sparsact.compare.settings.compared_activations import ACTIVATIONS, BY_NAME, Width
+from sparsact.compare.settings.own_activations import chosen_activations
+from sparsact.compare.training import engine
 from sparsact.hooks import first_tensor
 from tiny_models import SIZES, SPECIAL, token_batches, vit
 

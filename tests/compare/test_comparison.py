@@ -17,13 +17,13 @@ from sparsact._common import atomic
 from sparsact._common.errors import InputError, OutputError
 from sparsact._common.progress import Progress, silent
 from sparsact.compare import CompareConfig, Comparison, Outcome, load_model
-from sparsact.compare.compared_activations import ACTIVATIONS
-from sparsact.compare.compared_penalties import Strength
-from sparsact.compare.comparison_directory import ComparisonDirectory
 from sparsact.compare.data import load, split
-from sparsact.compare.density_search import why_missed
-from sparsact.compare.table_problem import build_network
-from sparsact.compare.training_plan import Setting, make_plan
+from sparsact.compare.problems.table_problem import build_network
+from sparsact.compare.results.comparison_directory import ComparisonDirectory
+from sparsact.compare.settings.compared_activations import ACTIVATIONS
+from sparsact.compare.settings.compared_penalties import Strength
+from sparsact.compare.settings.training_plan import Setting, make_plan
+from sparsact.compare.training.density_search import why_missed
 
 Run = Callable[..., Comparison]
 SMALL = {"activations": "relu,softshrink", "hidden": "16", "epochs": 2, "seeds": 2}

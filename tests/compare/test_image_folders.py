@@ -13,7 +13,7 @@ from sparsact._common.errors import InputError
 from sparsact._common.progress import silent
 from sparsact.compare import CompareConfig, Comparison, load_model
 from sparsact.compare.data import Dataset, load, split
-from sparsact.compare.networks import NetworkName, network_maker
+from sparsact.compare.problems.networks import NetworkName, network_maker
 
 RNG = np.random.default_rng(0)
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sparsact._common.errors import InputError
-from sparsact.compare.baselines import class_baseline, value_baseline
-from sparsact.compare.multiply_adds import count_multiply_adds
-from sparsact.compare.scores import SCORES, class_logits, default_class_score, named_score
-from sparsact.compare.significance import paired_p_values, standard_error
+from sparsact.compare.results.baselines import class_baseline, value_baseline
+from sparsact.compare.results.multiply_adds import count_multiply_adds
+from sparsact.compare.results.scores import SCORES, class_logits, default_class_score, named_score
+from sparsact.compare.results.significance import paired_p_values, standard_error
 
 GENERATOR = torch.Generator().manual_seed(0)
 LABELS = torch.randint(3, (50,), generator=GENERATOR)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from sparsact.compare.summary_rows import summarise
-from sparsact.compare.training import LayerRecord, TrialRecord
-from sparsact.compare.training_plan import Setting
+from sparsact.compare.results.summary_rows import summarise
+from sparsact.compare.settings.training_plan import Setting
+from sparsact.compare.training.training import LayerRecord, TrialRecord
 from sparsact.report.comparison.comparison_records import SettingRow
 
 RELU, SOFT, HARD = Setting("relu"), Setting("softshrink", 0.5), Setting("hardshrink", 0.5)

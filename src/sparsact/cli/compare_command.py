@@ -13,9 +13,9 @@ from sparsact.cli.error_lines import INTERRUPTED, with_flags
 from sparsact.cli.progress_bar import progress
 from sparsact.cli.tables import say, show
 from sparsact.compare import CompareConfig, Comparison, Outcome
-from sparsact.compare.compared_activations import ACTIVATIONS, MORE_ACTIVATIONS
-from sparsact.compare.compared_penalties import PENALTIES
-from sparsact.compare.task_file import write_example
+from sparsact.compare.problems.task_file import write_example
+from sparsact.compare.settings.compared_activations import ACTIVATIONS, MORE_ACTIVATIONS
+from sparsact.compare.settings.compared_penalties import PENALTIES
 from sparsact.report.comparison.comparison_table import all_cells, cells, header
 
 FULL_WIDTH = 132  # columns of a table with all spreads

@@ -2,11 +2,11 @@
 
 from sparsact.compare.compare_config import CompareConfig
 from sparsact.compare.comparison import Comparison
-from sparsact.compare.comparison_result import ComparisonResult
-from sparsact.compare.engine import Outcome
 from sparsact.compare.model_comparison import compare_activations
+from sparsact.compare.problems.task_model import load_task_model
+from sparsact.compare.results.comparison_result import ComparisonResult
 from sparsact.compare.saved_model import load_model
-from sparsact.compare.task_model import load_task_model
+from sparsact.compare.training.engine import Outcome
 
 __all__ = [
     "CompareConfig",

@@ -9,14 +9,14 @@ from torch import Tensor
 from sparsact._common.errors import InputError
 from sparsact._common.progress import Progress
 from sparsact.compare.compare_config import CompareConfig
-from sparsact.compare.comparison_directory import ComparisonDirectory
 from sparsact.compare.data import Reading, SplitData, load, split
-from sparsact.compare.engine import Engine, Outcome
+from sparsact.compare.problems.table_problem import network_name, table_problem
+from sparsact.compare.problems.task_file import SUFFIX, task_problem
+from sparsact.compare.problems.task_model import save_task_model
+from sparsact.compare.results.comparison_directory import ComparisonDirectory
 from sparsact.compare.saved_model import save_model
-from sparsact.compare.table_problem import network_name, table_problem
-from sparsact.compare.task_file import SUFFIX, task_problem
-from sparsact.compare.task_model import save_task_model
-from sparsact.compare.training_plan import Setting, make_plan
+from sparsact.compare.settings.training_plan import Setting, make_plan
+from sparsact.compare.training.engine import Engine, Outcome
 
 
 class Comparison:

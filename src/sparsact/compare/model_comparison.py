@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from sparsact._common.errors import InputError
 from sparsact._common.progress import Progress, silent
 from sparsact.compare.compare_config import CompareConfig
-from sparsact.compare.comparison_directory import ComparisonDirectory
-from sparsact.compare.comparison_result import ComparisonResult
-from sparsact.compare.engine import Engine, Outcome
-from sparsact.compare.model_problem import UserTask, model_problem
-from sparsact.compare.own_activations import Choice, Factory, chosen_activations
-from sparsact.compare.problem import Problem
-from sparsact.compare.training_plan import make_plan
+from sparsact.compare.problems.model_problem import UserTask, model_problem
+from sparsact.compare.problems.problem import Problem
+from sparsact.compare.results.comparison_directory import ComparisonDirectory
+from sparsact.compare.results.comparison_result import ComparisonResult
+from sparsact.compare.settings.own_activations import Choice, Factory, chosen_activations
+from sparsact.compare.settings.training_plan import make_plan
+from sparsact.compare.training.engine import Engine, Outcome
 from sparsact.hooks import CallSelector
 from sparsact.penalties import Penalty
 

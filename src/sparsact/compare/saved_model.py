@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from sparsact._common.atomic import write_tensors
 from sparsact._common.errors import InputError, MissingInputError
-from sparsact.compare.compared_penalties import Strength
 from sparsact.compare.data import SplitData
 from sparsact.compare.data.column import Column
 from sparsact.compare.data.table_encoder import TableEncoder
-from sparsact.compare.networks import NetworkName
-from sparsact.compare.table_problem import build_network
-from sparsact.compare.training_plan import Setting
+from sparsact.compare.problems.networks import NetworkName
+from sparsact.compare.problems.table_problem import build_network
+from sparsact.compare.settings.compared_penalties import Strength
+from sparsact.compare.settings.training_plan import Setting
 
 
 class SavedModel(nn.Sequential):

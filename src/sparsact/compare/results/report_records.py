@@ -3,12 +3,12 @@
 import statistics
 from collections.abc import Sequence
 
-from sparsact.compare.activation_curves import trace_curves
-from sparsact.compare.density_search import is_close, why_missed
-from sparsact.compare.problem import Problem
-from sparsact.compare.summary_rows import summarise
-from sparsact.compare.training import TrialRecord
-from sparsact.compare.training_plan import Plan, Setting
+from sparsact.compare.problems.problem import Problem
+from sparsact.compare.results.summary_rows import summarise
+from sparsact.compare.settings.activation_curves import trace_curves
+from sparsact.compare.settings.training_plan import Plan, Setting
+from sparsact.compare.training.density_search import is_close, why_missed
+from sparsact.compare.training.training import TrialRecord
 from sparsact.meters import Histogram
 from sparsact.report.comparison.comparison_records import (
     Baseline,

@@ -8,17 +8,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sparsact._common.errors import InputError
-from sparsact.compare.batches import Batch
-from sparsact.compare.exchange import call_model
-from sparsact.compare.learning import (
+from sparsact.compare.problems.batches import Batch
+from sparsact.compare.problems.exchange import call_model
+from sparsact.compare.problems.user_code import user_code
+from sparsact.compare.results.scores import class_logits
+from sparsact.compare.training.learning import (
     Learning,
     LossInOutput,
     LossOfOutput,
     LossOfStep,
     prediction_in,
 )
-from sparsact.compare.scores import class_logits
-from sparsact.compare.user_code import user_code
 
 Kind = Literal["classify", "regress"]
 

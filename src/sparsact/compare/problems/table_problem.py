@@ -5,22 +5,22 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from sparsact.compare.baselines import class_baseline, value_baseline
-from sparsact.compare.batches import TensorSource
 from sparsact.compare.compare_config import CompareConfig
 from sparsact.compare.data import SplitData, Task
-from sparsact.compare.exchange import new_network
-from sparsact.compare.learning import LossOfOutput
-from sparsact.compare.networks import PLACES, ImageShape, NetworkName, network_maker
-from sparsact.compare.problem import Problem
-from sparsact.compare.scores import (
+from sparsact.compare.problems.batches import TensorSource
+from sparsact.compare.problems.exchange import new_network
+from sparsact.compare.problems.networks import PLACES, ImageShape, NetworkName, network_maker
+from sparsact.compare.problems.problem import Problem
+from sparsact.compare.results.baselines import class_baseline, value_baseline
+from sparsact.compare.results.scores import (
     OF_CLASSES,
     OF_VALUES,
     Score,
     default_class_score,
     named_score,
 )
-from sparsact.compare.training_plan import Plan, Setting
+from sparsact.compare.settings.training_plan import Plan, Setting
+from sparsact.compare.training.learning import LossOfOutput
 from sparsact.report.comparison.comparison_records import Baseline
 
 TASKS = {"classify": "classification", "regress": "regression", "reconstruct": "reconstruction"}

@@ -7,11 +7,11 @@ from contextlib import suppress
 
 import torch
 
-from sparsact.compare.batches import Batch
-from sparsact.compare.problem import Problem
-from sparsact.compare.tally import Diverged
-from sparsact.compare.training import Training
-from sparsact.compare.training_plan import Plan, Setting
+from sparsact.compare.problems.batches import Batch
+from sparsact.compare.problems.problem import Problem
+from sparsact.compare.settings.training_plan import Plan, Setting
+from sparsact.compare.training.tally import Diverged
+from sparsact.compare.training.training import Training
 
 ROUNDS = 15
 STEPS_PER_ROUND = 4

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from sparsact._common.errors import InputError
-from sparsact.compare.batches import Batch
-from sparsact.compare.scores import Score
+from sparsact.compare.problems.batches import Batch
+from sparsact.compare.results.scores import Score
 
 
 class Diverged(Exception):

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from sparsact._common.errors import InputError
-from sparsact.compare.baselines import class_baseline, value_baseline
-from sparsact.compare.default_learning import Kind
-from sparsact.compare.scores import (
+from sparsact.compare.problems.user_batches import UserSource
+from sparsact.compare.problems.user_code import user_code
+from sparsact.compare.results.baselines import class_baseline, value_baseline
+from sparsact.compare.results.scores import (
     OF_CLASSES,
     OF_VALUES,
     Score,
@@ -17,8 +18,7 @@ from sparsact.compare.scores import (
     named_score,
     own_score,
 )
-from sparsact.compare.user_batches import UserSource
-from sparsact.compare.user_code import user_code
+from sparsact.compare.training.default_learning import Kind
 from sparsact.report.comparison.comparison_records import Baseline
 
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
-from sparsact.compare.batches import Batch, BatchSource
-from sparsact.compare.multiply_adds import count_multiply_adds
-from sparsact.compare.problem import Problem
-from sparsact.compare.tally import Diverged, Tally
-from sparsact.compare.training_plan import Plan, Setting
-from sparsact.compare.user_code import enough_memory
+from sparsact.compare.problems.batches import Batch, BatchSource
+from sparsact.compare.problems.problem import Problem
+from sparsact.compare.problems.user_code import enough_memory
+from sparsact.compare.results.multiply_adds import count_multiply_adds
+from sparsact.compare.settings.training_plan import Plan, Setting
+from sparsact.compare.training.tally import Diverged, Tally
 from sparsact.hooks import CallSelector, CallSite
 from sparsact.meters import LayerStats, SparsityMeter
 from sparsact.nn import ThresholdModule

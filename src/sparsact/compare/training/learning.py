@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sparsact.compare.batches import Batch
-from sparsact.compare.exchange import call_model
+from sparsact.compare.problems.batches import Batch
+from sparsact.compare.problems.exchange import call_model
 from sparsact.hooks import first_tensor
 
 Loss = Callable[[Any, Any], Tensor]

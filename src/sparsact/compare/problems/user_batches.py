@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from sparsact._common.errors import InputError
-from sparsact.compare.batches import Batch, on_device
-from sparsact.compare.user_rows import RowBatches, rows_of
+from sparsact.compare.problems.batches import Batch, on_device
+from sparsact.compare.problems.user_rows import RowBatches, rows_of
 
 Splitter = Callable[[Any], Batch]
 

@@ -8,14 +8,14 @@ import torch
 
 from sparsact._common.errors import InputError, unknown
 from sparsact.compare.compare_config import CompareConfig
-from sparsact.compare.compared_activations import BY_NAME, Activation
-from sparsact.compare.compared_penalties import (
+from sparsact.compare.settings.compared_activations import BY_NAME, Activation
+from sparsact.compare.settings.compared_penalties import (
     PENALTIES,
     Strength,
     parse_positive,
     parse_strength,
 )
-from sparsact.compare.own_activations import chosen_activations
+from sparsact.compare.settings.own_activations import chosen_activations
 from sparsact.penalties import Penalty
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from sparsact._common.errors import InputError, SparsactError
-from sparsact.compare.tally import Diverged
+from sparsact.compare.training.tally import Diverged
 
 
 @contextmanager

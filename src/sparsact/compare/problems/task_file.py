@@ -11,10 +11,10 @@ from typing import Any
 from sparsact._common.atomic import write_text
 from sparsact._common.errors import InputError, MissingInputError
 from sparsact.compare.compare_config import CompareConfig
-from sparsact.compare.model_problem import UserTask, model_problem
-from sparsact.compare.problem import Problem
-from sparsact.compare.training_plan import Plan
-from sparsact.compare.user_code import user_code
+from sparsact.compare.problems.model_problem import UserTask, model_problem
+from sparsact.compare.problems.problem import Problem
+from sparsact.compare.problems.user_code import user_code
+from sparsact.compare.settings.training_plan import Plan
 
 SUFFIX = ".py"
 NEEDED = ("build", "train", "validation")

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from sparsact._common.errors import InputError, unknown
-from sparsact.compare.compared_activations import ACTIVATIONS, BY_NAME, Activation, Width
+from sparsact.compare.settings.compared_activations import ACTIVATIONS, BY_NAME, Activation, Width
 
 Factory = Callable[..., nn.Module]
 Choice = str | Factory

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
-from sparsact.compare.batches import on_device
-from sparsact.compare.compared_activations import Activation, Width
+from sparsact.compare.problems.batches import on_device
+from sparsact.compare.settings.compared_activations import Activation, Width
 from sparsact.hooks import (
     CallSelector,
     CallSite,

@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from sparsact.compare.significance import paired_p_values, standard_error
-from sparsact.compare.training import LayerRecord, TrialRecord
-from sparsact.compare.training_plan import Setting
+from sparsact.compare.results.significance import paired_p_values, standard_error
+from sparsact.compare.settings.training_plan import Setting
+from sparsact.compare.training.training import LayerRecord, TrialRecord
 from sparsact.report.comparison.comparison_records import SettingRow, Spread
 
 NEAR_REFERENCE = 0.95

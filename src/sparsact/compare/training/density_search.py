@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from sparsact.compare.compared_penalties import Strength
-from sparsact.compare.training import TrialRecord
-from sparsact.compare.training_plan import Setting
+from sparsact.compare.settings.compared_penalties import Strength
+from sparsact.compare.settings.training_plan import Setting
+from sparsact.compare.training.training import TrialRecord
 
 ROUNDS = 9
 CLOSE_ENOUGH = 0.05

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sparsact.compare.scores import Score
+from sparsact.compare.results.scores import Score
 from sparsact.report.comparison.comparison_records import Baseline
 
 

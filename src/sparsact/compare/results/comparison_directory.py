@@ -15,7 +15,7 @@ from sparsact._common.atomic import write_tensors, writing
 from sparsact._common.errors import InputError
 from sparsact._common.run_directory import STATE_FILE, RunDirectory
 from sparsact.compare.compare_config import CompareConfig
-from sparsact.compare.training import LayerRecord, TrialRecord
+from sparsact.compare.training.training import LayerRecord, TrialRecord
 
 Key = tuple[str, int]
 

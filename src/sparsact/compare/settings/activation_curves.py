@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import torch
 
-from sparsact.compare.compared_activations import Width
-from sparsact.compare.training_plan import Setting
+from sparsact.compare.settings.compared_activations import Width
+from sparsact.compare.settings.training_plan import Setting
 from sparsact.report.comparison.comparison_records import Curve
 
 

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from sparsact._common.errors import SparsactError
 from sparsact._common.extras import require
 from sparsact._common.progress import Progress, ProgressCounter
-from sparsact.compare.comparison_directory import ComparisonDirectory, Key
-from sparsact.compare.density_search import ROUNDS, find_setting, is_searched
-from sparsact.compare.problem import Problem
-from sparsact.compare.rate_search import RATES, find_rate
-from sparsact.compare.report_records import make_report
-from sparsact.compare.step_timing import time_steps
-from sparsact.compare.training import TrialRecord, train
-from sparsact.compare.training_plan import Plan, Setting
+from sparsact.compare.problems.problem import Problem
+from sparsact.compare.results.comparison_directory import ComparisonDirectory, Key
+from sparsact.compare.results.report_records import make_report
+from sparsact.compare.settings.training_plan import Plan, Setting
+from sparsact.compare.training.density_search import ROUNDS, find_setting, is_searched
+from sparsact.compare.training.rate_search import RATES, find_rate
+from sparsact.compare.training.step_timing import time_steps
+from sparsact.compare.training.training import TrialRecord, train
 from sparsact.report.comparison.comparison_page import save_comparison
 from sparsact.report.comparison.comparison_picture import save_frontier
 from sparsact.report.comparison.comparison_records import ComparisonReport

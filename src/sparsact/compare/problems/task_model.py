@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from sparsact._common.atomic import write_tensors
 from sparsact._common.errors import InputError, MissingInputError
-from sparsact.compare.comparison_directory import ComparisonDirectory
-from sparsact.compare.own_activations import chosen_activations
-from sparsact.compare.task_file import task_problem
-from sparsact.compare.training_plan import Setting, make_plan
+from sparsact.compare.problems.task_file import task_problem
+from sparsact.compare.results.comparison_directory import ComparisonDirectory
+from sparsact.compare.settings.own_activations import chosen_activations
+from sparsact.compare.settings.training_plan import Setting, make_plan
 
 MODEL_FILE = "model.safetensors"
 

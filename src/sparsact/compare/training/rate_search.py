@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from sparsact.compare.training import TrialRecord
-from sparsact.compare.training_plan import Setting
+from sparsact.compare.settings.training_plan import Setting
+from sparsact.compare.training.training import TrialRecord
 
 RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
-from sparsact.compare.compared_activations import ACTIVATIONS
-from sparsact.compare.default_learning import find_learning
-from sparsact.compare.exchange import call_model, places_to_exchange
-from sparsact.compare.problem import OptimizerMaker, Problem
-from sparsact.compare.table_problem import make_optimizer
-from sparsact.compare.tally import Diverged, Tally
-from sparsact.compare.training_plan import Plan
-from sparsact.compare.user_batches import UserSource, readable, splitter
-from sparsact.compare.user_code import user_code
-from sparsact.compare.user_targets import Targets, baseline_for, score_for, targets_of
+from sparsact.compare.problems.exchange import call_model, places_to_exchange
+from sparsact.compare.problems.problem import OptimizerMaker, Problem
+from sparsact.compare.problems.table_problem import make_optimizer
+from sparsact.compare.problems.user_batches import UserSource, readable, splitter
+from sparsact.compare.problems.user_code import user_code
+from sparsact.compare.problems.user_targets import Targets, baseline_for, score_for, targets_of
+from sparsact.compare.settings.compared_activations import ACTIVATIONS
+from sparsact.compare.settings.training_plan import Plan
+from sparsact.compare.training.default_learning import find_learning
+from sparsact.compare.training.tally import Diverged, Tally
 from sparsact.hooks import CallSelector
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from sparsact.compare.batches import BatchSource
-from sparsact.compare.compared_activations import Activation
-from sparsact.compare.exchange import new_network
-from sparsact.compare.learning import Learning
-from sparsact.compare.scores import Score
+from sparsact.compare.problems.batches import BatchSource
+from sparsact.compare.problems.exchange import new_network
+from sparsact.compare.results.scores import Score
+from sparsact.compare.settings.compared_activations import Activation
+from sparsact.compare.training.learning import Learning
 from sparsact.hooks import CallSelector, CallSite
 from sparsact.report.comparison.comparison_records import Baseline
 

@@ -1,0 +1,1 @@
+"""What is kept and shown: records of trainings, scores, tables and report."""

@@ -1,0 +1,1 @@
+"""What is compared: activations, penalties, and the list of settings to train."""

@@ -1,0 +1,1 @@
+"""One training, and the engine that runs them all."""
