@@ -113,21 +113,18 @@ class Shrinkage:
         if not self.joint:
             return self.shrink(values, lambd)
         size = _modulus(values)
-        level = lambd * math.sqrt(2) if isinstance(self.threshold, str) else lambd
-        share: Tensor = self.shrink(size, level) / torch.where(size > 0, size, 1.0)
+        share: Tensor = self.shrink(size, lambd) / torch.where(size > 0, size, 1.0)
         return values * share
 
 
 def _of_modulus(level: NoisyLevel) -> NoisyLevel:
     """The root mean square of real and imaginary parts, which has the noise of one of them."""
-    sigma = level.sigma
-    if sigma.ndim >= level.values.ndim - 1 and 2 in sigma.shape[-level.values.ndim + 1 :][:1]:
-        part_dim = sigma.ndim - level.values.ndim + 1
-        sigma = sigma.square().mean(part_dim, keepdim=True).sqrt()
+    sigma, part = level.sigma, level.sigma.ndim - level.values.ndim + 1
+    if part >= 0:
+        sigma = sigma.square().mean(part, keepdim=True).sqrt()
     counted = None if level.counted is None else level.counted[:, :1]
-    return level._replace(
-        values=_modulus(level.values) / math.sqrt(2), sigma=sigma, counted=counted
-    )
+    values = _modulus(level.values) / math.sqrt(2)
+    return level._replace(values=values, sigma=sigma, counted=counted)
 
 
 def _modulus(values: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ def missing_values(x: Tensor, mask: Tensor | None) -> Tensor | None:
     missing = None
     if mask is not None:
         check_mask(mask, x)
-        missing = ~mask.expand(x.shape)
+        if not values_can_be_read(mask) or not bool(mask.all()):
+            missing = ~mask.to(x.device).expand(x.shape)
     if not values_can_be_read(x) or bool(x.detach().sum().isfinite()):
         return missing
     unknown = x.isnan()

@@ -99,7 +99,7 @@ def robust_sigma(
         level: 1 is the finest.
         noisy: as :func:`has_noise` returns it.
         missing: for each coefficient, the share of its samples that are missing. Coefficients
-            without missing samples are used, or if there are none, those with the fewest.
+            without missing samples are used, or if there are few, those with the fewest.
     """
     band, ndim, shifts = bands.details[-level][-1], bands.ndim, bands.shifts(level)
     if missing is not None:
@@ -126,13 +126,15 @@ def _inside(band: Tensor, dim: int, step: int, taps: int) -> Tensor:
 
 
 def _known(band: Tensor, missing: Tensor, ndim: int) -> Tensor:
-    """NaN at coefficients with more missing samples than the one with the fewest.
+    """NaN at all but the coefficients with the fewest missing samples, at least 0.5 % of a block.
 
     What is kept is scaled for the noise that its missing samples do not have.
     """
-    least = missing.flatten(-ndim).amin(-1).reshape(*missing.shape[:-ndim], *[1] * ndim)
-    scaled = band / (1 - least).clamp(min=0.1).sqrt()
-    return torch.where(missing <= least + 1e-3, scaled, torch.nan)
+    shares = missing.flatten(-ndim)
+    enough = max(shares.shape[-1] // 200, min(shares.shape[-1], 20))
+    limit = shares.kthvalue(enough, -1).values.reshape(*missing.shape[:-ndim], *[1] * ndim)
+    scaled = band / (1 - missing).clamp(min=0.1).sqrt()
+    return torch.where(missing <= limit + 1e-3, scaled, torch.nan)
 
 
 def has_noise(x: Tensor, ndim: int) -> Tensor | None:

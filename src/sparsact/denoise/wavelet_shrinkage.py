@@ -183,6 +183,8 @@ def _check_spins(spins: int | str) -> None:
 def _colour_axis(x: Tensor, channel_dim: int | None) -> int:
     if channel_dim is None:
         raise InputError("ycbcr=True needs channel_dim=, the dim that holds R, G and B")
+    if x.is_complex():
+        raise InputError("ycbcr=True takes no complex numbers")
     axis = channel_axis(x, channel_dim)
     if x.shape[axis] != 3:
         raise InputError(

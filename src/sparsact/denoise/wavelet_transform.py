@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sparsact.denoise.filtering import Border, Geometry, analyse_continued, synthesise
+from sparsact.denoise.filtering import Border, Geometry, analyse_continued, extend, synthesise
 from sparsact.denoise.wavelet_filters import FilterBank
 
 
@@ -21,6 +21,7 @@ class Bands:
         sizes: the sizes of each level's input, coarsest first.
         depths: the number of levels along each dim; a dim is not split beyond its own.
         stationary: whether every level kept all samples.
+        border: how each level continues its input.
     """
 
     approximation: Tensor
@@ -29,6 +30,7 @@ class Bands:
     sizes: list[tuple[int, ...]]
     depths: tuple[int, ...]
     stationary: bool
+    border: Border
 
     @property
     def ndim(self) -> int:
@@ -91,7 +93,7 @@ def decompose(
                 bands = _split(bands, bank, dim, level, stationary, border)
         x = bands[0]
         details.append(bands[1:])
-    return Bands(x, details[::-1], bank, sizes[::-1], depths, stationary)
+    return Bands(x, details[::-1], bank, sizes[::-1], depths, stationary, border)
 
 
 def recompose(bands: Bands) -> Tensor:
@@ -126,6 +128,8 @@ def _split(
             x, bank.analysis, dim, coefficients, stride=2, left=left, border=border
         )
     step = 2**level
+    if border == "periodic":  # the coefficients that a longer band would repeat are left out
+        return analyse_continued(x, bank.analysis, dim, size, dilation=step, left=0, border=border)
     reach = (length - 1) * step
     return analyse_continued(
         x, bank.analysis, dim, size + reach, dilation=step, left=reach, border=border
@@ -138,5 +142,9 @@ def _join(low: Tensor, high: Tensor, bands: Bands, dim: int, level: int, size: i
         geometry = Geometry(dim, 2, 1, length - 2, size, coefficients)
         return synthesise(low, high, bands.bank.synthesis, geometry)
     dilation = 2**level
-    geometry = Geometry(dim, 1, dilation, (length - 1) * dilation, size, coefficients)
+    reach = (length - 1) * dilation
+    if bands.border == "periodic":
+        low, high = (extend(band, dim, reach, 0, "periodic") for band in (low, high))
+        coefficients += reach
+    geometry = Geometry(dim, 1, dilation, reach, size, coefficients)
     return synthesise(low, high, bands.bank.averaging, geometry)
