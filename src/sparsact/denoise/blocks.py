@@ -9,6 +9,7 @@ from torch import Tensor
 from sparsact._common.errors import InputError
 from sparsact.denoise.missing_values import fill
 from sparsact.denoise.noise_levels import Noise, Sigma, known_noise
+from sparsact.denoise.noise_models import NoiseModel
 from sparsact.denoise.transformed_dims import back, last_dims
 from sparsact.denoise.ycbcr import sigma_to_ycbcr, to_ycbcr
 from sparsact.thresholds.arguments import broadcasts_to, check_threshold, widen
@@ -45,37 +46,80 @@ class Blocks:
         return [Blocks(*piece) for piece in zip(*full, strict=True)]
 
 
-def blocks_of(
-    wide: Tensor,
+@dataclass(frozen=True)
+class Samples:
+    """Samples without holes, whose noise is additive.
+
+    Attributes:
+        values: as the input, in float32, float64 or complex.
+        missing: what is returned as it came, or None.
+        sigma: of the values, as an argument.
+        inverse: takes denoised values back to the units of the input.
+    """
+
+    values: Tensor
+    missing: Tensor | None
+    sigma: Sigma
+    inverse: Callable[[Tensor], Tensor]
+
+
+def prepared(
+    x: Tensor,
     missing: Tensor | None,
-    sigma: Sigma,
     axes: tuple[int, ...],
-    channel: int | None,
-    depth: int,
+    model: NoiseModel | None,
+    sigma: Sigma,
+) -> Samples:
+    """Fill what is missing, and make the noise additive.
+
+    Args:
+        x: the input, widened.
+        missing: where a sample is missing.
+        axes: the transformed dims.
+        model: None if the noise is additive already.
+        sigma: the argument.
+    """
+    ndim = len(axes)
+    if model is not None:
+        if x.is_complex():
+            raise InputError("noise= other than 'gaussian' takes no complex numbers")
+        moved, absent = _moved(x, axes), None if missing is None else _moved(missing, axes)
+        if absent is not None:
+            moved = fill(moved, absent, ndim)
+        stable = model.stabilise(moved, absent, ndim)
+        if stable.missing is not None:
+            missing = back(stable.missing, axes) if bool(stable.missing.any()) else None
+        x, sigma = back(stable.values, axes), stable.sigma
+    if missing is not None:
+        x = back(_filled(_moved(x, axes), _moved(missing, axes), ndim), axes)
+    if model is None:
+        return Samples(x, missing, sigma, lambda clean: clean)
+    return Samples(x, missing, sigma, lambda clean: back(stable.inverse(_moved(clean, axes)), axes))
+
+
+def blocks_of(
+    samples: Samples, axes: tuple[int, ...], channel: int | None, depth: int
 ) -> tuple[Blocks, Noise]:
     """The samples with their maps, the transformed dims last, and what is known of the noise."""
-    ndim = len(axes)
-
-    def moved(x: Tensor) -> Tensor:
-        return last_dims(x, axes, None)[0]
-
-    absent = None if missing is None else moved(missing)
-    if missing is not None:
-        wide = back(_filled(moved(wide), moved(missing), ndim), axes)
+    wide, sigma, ndim = samples.values, samples.sigma, len(axes)
     variance = None
     if isinstance(sigma, Tensor) and sigma.ndim == wide.ndim and sigma.ndim > 0:
-        variance = moved(_variance_map(sigma, wide, channel))
+        variance = _moved(_variance_map(sigma, wide, channel), axes)
         noise = Noise(has_map=True)
-    values = moved(wide if channel is None else to_ycbcr(wide, channel))
+    values = _moved(wide if channel is None else to_ycbcr(wide, channel), axes)
+    real = values.real if values.is_complex() else values
     if variance is None:
         spread = None if channel is None else channel - sum(axis < channel for axis in axes)
-        real = values.real if values.is_complex() else values
         noise = known_noise(sigma, values.shape[:-ndim], ndim, real, depth, spread)
-    maps = [None if map_ is None else map_.to(wide.real.dtype) for map_ in (absent, variance)]
-    blocks = Blocks(values, *maps)
-    if wide.is_complex():
-        blocks = blocks.each(_parts)
-    return blocks, noise
+    missing = None
+    if samples.missing is not None:
+        missing = _moved(samples.missing, axes).to(real.dtype)
+    blocks = Blocks(values, missing, variance)
+    return (blocks.each(_parts) if wide.is_complex() else blocks), noise
+
+
+def _moved(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    return last_dims(x, axes, None)[0]
 
 
 def _parts(x: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ from torch.nn.functional import pad
 from sparsact._common.errors import InputError
 from sparsact.thresholds.arguments import check_mask, values_can_be_read
 
+SMOOTHINGS = 8
+
 
 def missing_values(x: Tensor, mask: Tensor | None) -> Tensor | None:
     """Where `x` is NaN or `mask` is False, as a boolean tensor, or None if nothing is missing.
@@ -43,9 +45,6 @@ def fill(x: Tensor, missing: Tensor, ndim: int) -> Tensor:
     return filled
 
 
-SMOOTHINGS = 8
-
-
 def _from_cells(x: Tensor, known: Tensor, ndim: int) -> Tensor:
     """`x` where `known` is 1, else the mean of the known values in the smallest cell with any."""
     sizes = x.shape[x.ndim - ndim :]
@@ -70,8 +69,14 @@ def _summed(x: Tensor, ndim: int) -> Tensor:
 def _mean_of_neighbours(x: Tensor, ndim: int) -> Tensor:
     total = torch.zeros_like(x)
     for dim in range(-ndim, 0):
-        size = x.shape[dim]
-        ends = x.narrow(dim, 0, 1), x.narrow(dim, size - 1, 1)
-        total = total + torch.cat([ends[0], x.narrow(dim, 0, size - 1)], dim)
-        total = total + torch.cat([x.narrow(dim, 1, size - 1), ends[1]], dim)
+        before, after = neighbours(x, dim)
+        total = total + before + after
     return total / (2 * ndim)
+
+
+def neighbours(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The neighbours before and after each sample; at an end, the sample itself."""
+    size = x.shape[dim]
+    before = torch.cat([x.narrow(dim, 0, 1), x.narrow(dim, 0, size - 1)], dim)
+    after = torch.cat([x.narrow(dim, 1, size - 1), x.narrow(dim, size - 1, 1)], dim)
+    return before, after

@@ -9,10 +9,11 @@ import sparsact.functional as SF
 from sparsact._common.errors import InputError, unknown
 from sparsact.denoise.array_kinds import Array, ArrayKind, Numbers, argument
 from sparsact.denoise.block_shrinkage import Shrink, Shrinkage
-from sparsact.denoise.blocks import blocks_of, widened
+from sparsact.denoise.blocks import blocks_of, prepared, widened
 from sparsact.denoise.filtering import BORDERS, Border
 from sparsact.denoise.missing_values import missing_values
 from sparsact.denoise.noise_levels import Sigma
+from sparsact.denoise.noise_models import NoiseModel, NoiseName, noise_model
 from sparsact.denoise.threshold_rules import Given, Level
 from sparsact.denoise.transformed_dims import Dims, back, channel_axis, last_dims
 from sparsact.denoise.wavelet_filters import Levels, filter_bank
@@ -49,6 +50,7 @@ def denoise_wavelet(
     *,
     channel_dim: int | None = None,
     ycbcr: bool = False,
+    noise: NoiseName | NoiseModel = "gaussian",
     mask: Array | None = None,
     border: Border = "mirror",
     samples_at_once: int = 2**21,
@@ -93,6 +95,11 @@ def denoise_wavelet(
         dims: the transformed dims: a tuple, or their number counted from the last dim.
         channel_dim: dim of the colours; a number of dims does not count it.
         ycbcr: denoise R, G, B (three channels along `channel_dim`) as Y, Cb, Cr.
+        noise: ``"gaussian"``, ``"poisson"`` (photon counts times an estimated gain),
+            ``"poisson-gaussian"`` (also with an estimated offset and read noise),
+            ``"multiplicative"``, ``"rician"`` (magnitudes of MRI), or a noise model with known
+            values, such as ``PoissonNoise(gain=2.0)``. Other noise than Gaussian is made alike
+            everywhere by a transform, and the mean is restored by its unbiased inverse.
         mask: boolean, broadcasts to `x`: False where a value is missing. Missing values are
             filled from their neighbours for the transform, and returned as they were, bit for
             bit. Neither noise nor thresholds are estimated from them.
@@ -137,19 +144,21 @@ def denoise_wavelet(
     wide = widened(kind.tensor())
     channel = _colour_axis(wide, channel_dim) if ycbcr else None
     missing = missing_values(wide, kind.mask(mask))
-    sizes, axes = last_dims(wide, dims, channel_dim)
+    moved, axes = last_dims(wide, dims, channel_dim)
     ndim = len(axes)
-    batch = sizes.shape[:-ndim]
+    batch, sizes = moved.shape[:-ndim], tuple(moved.shape[-ndim:])
     large = isinstance(threshold, str) and threshold in ("visu", "fdr")
-    depths = bank.depths(tuple(sizes.shape[-ndim:]), levels, large)
-    blocks, noise = blocks_of(wide, missing, argument(sigma), axes, channel, max(depths))
+    depths = bank.depths(sizes, levels, large)
+    sigma = argument(sigma)
+    samples = prepared(wide, missing, axes, noise_model(noise, sigma), sigma)
+    blocks, level = blocks_of(samples, axes, channel, max(depths))
     shrinkage = Shrinkage(
         bank,
         depths,
         border,
         argument(threshold),
         shrink_function,
-        noise,
+        level,
         0 if cycle_spins == "all" or all_are_faster(cycle_spins, depths) else cycle_spins,
         batch,
         wide.is_complex(),
@@ -157,7 +166,7 @@ def denoise_wavelet(
     clean = shrinkage(blocks, samples_at_once)
     clean = back(torch.complex(clean[0], clean[1]) if wide.is_complex() else clean, axes)
     clean = clean if channel is None else to_rgb(clean, channel)
-    restored: Numbers = kind.restore(clean, missing)
+    restored: Numbers = kind.restore(samples.inverse(clean), samples.missing)
     return restored
 
 
