@@ -5,6 +5,7 @@ from sparsact.denoise.multiplicative_noise import MultiplicativeNoise
 from sparsact.denoise.noise_estimate import estimate_sigma
 from sparsact.denoise.poisson_noise import PoissonNoise
 from sparsact.denoise.rician_noise import RicianNoise
+from sparsact.denoise.tiles import denoise_tiles
 from sparsact.denoise.wavelet_layer import WaveletShrink
 from sparsact.denoise.wavelet_shrinkage import denoise_wavelet
 
@@ -13,6 +14,7 @@ __all__ = [
     "PoissonNoise",
     "RicianNoise",
     "WaveletShrink",
+    "denoise_tiles",
     "denoise_wavelet",
     "estimate_sigma",
     "fit_denoiser",

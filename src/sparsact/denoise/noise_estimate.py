@@ -110,19 +110,20 @@ def robust_sigma(
         sigma = _median_sigma(padded.unflatten(-1, (-1, shifts[0])).mT, bands).nanmean(-1)
     else:
         for dim, step in zip(range(-ndim, 0), shifts, strict=True):
-            band = _inside(band, dim, step, bands.bank.length).unfold(dim, 1, step).squeeze(-1)
+            part = inside(band.shape[dim], step, bands.bank.length)
+            band = band.narrow(dim, part.start, part.stop - part.start)
+            band = band.unfold(dim, 1, step).squeeze(-1)
         sigma = _median_sigma(band.flatten(-ndim).unsqueeze(-2), bands).squeeze(-1)
     sigma = sigma.nan_to_num(0.0).reshape(*sigma.shape, *[1] * ndim)
     return sigma if noisy is None else torch.where(noisy, sigma, 0.0)
 
 
-def _inside(band: Tensor, dim: int, step: int, taps: int) -> Tensor:
-    """A small stationary band without the coefficients that the border weakens."""
+def inside(size: int, step: int, taps: int) -> slice:
+    """The part of a small stationary band that the border does not weaken; all of a large one."""
     first = (taps - 1) * (step - 1)
     first += -first % step
-    inside = band.shape[dim] - 2 * first
-    is_small = 2 * step < inside < SMALL * first
-    return band.narrow(dim, first, inside) if is_small else band
+    is_small = 2 * step < size - 2 * first < SMALL * first
+    return slice(first, size - first) if is_small else slice(0, size)
 
 
 def _known(band: Tensor, missing: Tensor, ndim: int) -> Tensor:

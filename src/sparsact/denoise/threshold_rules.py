@@ -93,7 +93,11 @@ def bayes(level: NoisyLevel, samples: int) -> Tensor:
     else:
         mean = _mean_square(level, norm)
         typical = variance.mean(tuple(range(-level.ndim, 0)), keepdim=True)
-    excess = mean - typical
+    return bayes_threshold(variance, mean - typical, norm)
+
+
+def bayes_threshold(variance: Tensor, excess: Tensor, norm: Tensor) -> Tensor:
+    """``σ²/√excess`` for the variance that a band has beyond its noise; `norm` if it has none."""
     signal = excess > 0
     return torch.where(signal, variance / torch.where(signal, excess, 1.0).sqrt(), norm)
 

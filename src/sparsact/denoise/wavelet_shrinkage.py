@@ -137,7 +137,7 @@ def denoise_wavelet(
         (1996); Coifman & Donoho, "Translation-invariant de-noising" (1995).
     """
     kind = ArrayKind(x, "denoise_wavelet")
-    shrink_function = _shrink_function(shrink)
+    function = shrink_function(shrink)
     _check_spins(cycle_spins)
     _check_border(border)
     bank = filter_bank(wavelet)
@@ -157,7 +157,7 @@ def denoise_wavelet(
         depths,
         border,
         argument(threshold),
-        shrink_function,
+        function,
         level,
         0 if cycle_spins == "all" or all_are_faster(cycle_spins, depths) else cycle_spins,
         batch,
@@ -176,7 +176,8 @@ def all_are_faster(spins: int, depths: tuple[int, ...]) -> bool:
     return spins >= min(4, 2 ** max(depths)) or shifts > 16
 
 
-def _shrink_function(shrink: str | Shrink) -> Shrink:
+def shrink_function(shrink: str | Shrink) -> Shrink:
+    """The function that an argument ``shrink=`` names."""
     if not isinstance(shrink, str):
         return shrink
     if shrink not in SHRINKS:
