@@ -22,6 +22,13 @@ class MultiplicativeNoise:
 
     Raises:
         InputError: `sigma` is not positive.
+
+    Example:
+        >>> from sparsact.denoise import denoise_wavelet
+        >>> noise = 0.2 * torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
+        >>> clean = denoise_wavelet(5 * noise.exp(), noise=MultiplicativeNoise(sigma=0.2))
+        >>> bool((clean - 5).abs().mean() < 0.3)
+        True
     """
 
     sigma: float | None = None

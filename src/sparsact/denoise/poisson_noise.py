@@ -36,9 +36,10 @@ class PoissonNoise:
         InputError: `gain` is not positive, or `read_noise` is negative.
 
     Example:
-        >>> counts = torch.full((64, 64), 6.0).poisson(torch.Generator().manual_seed(0))
+        >>> from sparsact.denoise import denoise_wavelet
+        >>> counts = torch.poisson(torch.full((64, 64), 6.0), torch.Generator().manual_seed(0))
         >>> denoised = denoise_wavelet(counts, noise=PoissonNoise(gain=1.0))
-        >>> bool((denoised - 6).abs().max() < 0.5)
+        >>> bool((denoised - 6).abs().mean() < 0.3)
         True
 
     Source:

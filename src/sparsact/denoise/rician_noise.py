@@ -35,6 +35,14 @@ class RicianNoise:
     Raises:
         InputError: `sigma` is not positive.
 
+    Example:
+        >>> from sparsact.denoise import denoise_wavelet
+        >>> parts = torch.randn(2, 64, 64, generator=torch.Generator().manual_seed(0))
+        >>> magnitude = torch.hypot(2 + parts[0], parts[1])  # A = 2 and σ = 1
+        >>> clean = denoise_wavelet(magnitude, noise=RicianNoise(sigma=1.0))
+        >>> bool((clean.mean() - 2).abs() < 0.1 < (magnitude.mean() - 2).abs())
+        True
+
     Source:
         Foi, "Noise estimation and removal in MR imaging: the variance-stabilization approach",
         ISBI (2011), with the transform from the numerical distribution.

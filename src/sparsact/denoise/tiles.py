@@ -117,7 +117,8 @@ def _denoise_block(
     counter: ProgressCounter,
 ) -> None:
     threshold, shrink, sigma = settings
-    statistics = _Statistics()
+    wide = ArrayKind(np.empty(0, x.dtype), "denoise_tiles").real().dtype
+    statistics = _Statistics(plan.rows(wide) if sigma is None else [])
     counter.label = "noise"
     for part in plan.parts():
         statistics.add(_read(x[plan.before(part)]), part, plan)
@@ -157,6 +158,29 @@ def _square_sum(x: Tensor) -> float:
     return float(torch.linalg.vector_norm(x, dtype=torch.float64)) ** 2
 
 
+class _Row:
+    """Numbers that arrive in pieces, in one place that does not fragment the memory."""
+
+    def __init__(self, capacity: int, dtype: torch.dtype) -> None:
+        self.values = torch.empty(capacity, dtype=dtype).numpy()
+        self.size = 0
+
+    def append(self, piece: Tensor) -> None:
+        self.values[self.size : self.size + len(piece)] = piece.numpy()
+        self.size += len(piece)
+
+    def median_above(self, floor: float) -> float:
+        """The median of the numbers above `floor`, or 0; the order of the numbers is lost."""
+        values = self.values[: self.size]
+        below = int(np.count_nonzero(values <= floor))
+        count = len(values) - below
+        if count == 0:
+            return 0.0
+        middle = [below + (count - 1) // 2, below + count // 2]
+        values.partition(middle)
+        return float(values[middle].astype(np.float64).mean())
+
+
 @dataclass(frozen=True)
 class _Tiles:
     """How a block is cut: parts that do not overlap, and what each needs around it."""
@@ -169,6 +193,15 @@ class _Tiles:
     @property
     def count(self) -> int:
         return math.prod(-(-size // self.side) for size in self.sizes)
+
+    def rows(self, dtype: torch.dtype) -> list[_Row]:
+        """Room for the finest coefficients: two rows for the two phases of a signal."""
+        lengths = (
+            (size + reach) // 2 + 1 + -(-size // self.side)
+            for size, reach in zip(self.sizes, self.reach(1), strict=True)
+        )
+        capacity = math.prod(lengths) // self.thinning + self.count
+        return [_Row(capacity, dtype) for _ in range(2 if len(self.sizes) == 1 else 1)]
 
     @property
     def thinning(self) -> int:
@@ -244,9 +277,9 @@ class _Tiles:
 class _Statistics:
     """What the noise and the thresholds of a block are computed from."""
 
+    finest: list[_Row]
     squares: dict[tuple[int, str], float] = field(default_factory=dict)
     counts: dict[tuple[int, str], float] = field(default_factory=dict)
-    finest: list[list[NDArray[Any]]] = field(default_factory=lambda: [[], []])
     floor: float = 0.0
     can_be_noise: bool = False
 
@@ -262,9 +295,9 @@ class _Statistics:
                 self.squares[key] = self.squares.get(key, 0.0) + _square_sum(own)
                 self.counts[key] = self.counts.get(key, 0) + own.numel()
         fine = bands.details[-1][-1][plan.finest(part)].abs()
-        for phase in range(2 if ndim == 1 else 1):
+        for phase, row in enumerate(self.finest):
             own = fine[(slice(phase, None, 2),) * ndim].flatten()
-            self.finest[phase].append(own[:: plan.thinning].clone().numpy())
+            row.append(own[:: plan.thinning])
         self.floor = max(self.floor, float(rounding(bands)))
         noisy = has_noise(x, ndim)
         self.can_be_noise |= noisy is None or bool(noisy.all())
@@ -273,12 +306,8 @@ class _Statistics:
         """The noise, as ``robust_sigma`` estimates it from all coefficients."""
         if not self.can_be_noise:
             return 0.0
-        estimates = []
-        for phase in self.finest:
-            if phase:
-                values = np.concatenate(phase)
-                values = values[values > self.floor]
-                estimates.append(float(np.median(values)) if len(values) else 0.0)
+        estimates = [row.median_above(self.floor) for row in self.finest]
+        self.finest.clear()
         return sum(estimates) / len(estimates) / MEDIAN_OF_NORMAL
 
     def thresholds(
