@@ -146,11 +146,11 @@ def has_noise(x: Tensor, ndim: int) -> Tensor | None:
     """
     zero = _zero_differences(x.detach(), ndim)
     batch = zero.shape[: zero.ndim - ndim]
-    zeros = zero.flatten(-ndim).to(torch.float32)
-    many = zeros.mean(-1) > MANY_ZEROS
+    flat = zero.flatten(-ndim)
+    many = flat.sum(-1) > MANY_ZEROS * flat.shape[-1]
     if values_can_be_read(x) and not bool(many.any()):
         return None
-    lines = (1 - zeros).reshape(zero.shape)
+    lines = 1 - zero.to(torch.float32)
     density = lines
     for dim in range(-ndim, 0):
         density = _moving_mean(density, dim)
@@ -161,7 +161,8 @@ def has_noise(x: Tensor, ndim: int) -> Tensor | None:
 
 def _zero_differences(x: Tensor, ndim: int) -> Tensor:
     """Whether Haar's diagonal coefficients are zero up to rounding."""
-    largest = x.abs().flatten(-ndim).amax(-1)
+    flat = x.flatten(-ndim)
+    largest = torch.maximum(-flat.amin(-1), flat.amax(-1))
     floor = (4 * torch.finfo(x.dtype).eps * largest).reshape(*largest.shape, *[1] * ndim)
     for dim in range(-ndim, 0):
         pairs = x.narrow(dim, 0, x.shape[dim] // 2 * 2).unflatten(dim, (-1, 2))
