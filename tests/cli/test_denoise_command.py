@@ -95,8 +95,8 @@ def inputs(tmp_path_factory):
     Image.fromarray(noisy(scene())).save(folder / "good.png")
     Image.fromarray(noisy(scene())[:20]).save(folder / "other.png")
     values = scene().astype(float)
-    values[3, 5] = np.nan
-    np.save(folder / "nan.npy", values)
+    values[3, 5] = np.inf
+    np.save(folder / "infinite.npy", values)
     (folder / "text.png").write_text("not a png")
     (folder / "text.wav").write_text("not a wav")
     (folder / "text.tif").write_text("not a tiff")
@@ -120,7 +120,7 @@ def inputs(tmp_path_factory):
         ("text.wav out.wav", "text.wav is not a readable WAV"),
         ("text.npy out.npy", "text.npy is not a readable NPY"),
         ("words.npy out.npy", "expected an array of integers or floats"),
-        ("nan.npy out.npy", "nan.npy holds nan at (3, 5)"),
+        ("infinite.npy out.npy", "infinite.npy holds inf at (3, 5)"),
         ("tiny.png out.png", "3×3 is smaller than the filter of db2"),
         ("one.png out.png", "1 bit per pixel"),
         ("empty out", "empty holds no"),
@@ -141,6 +141,14 @@ def inputs(tmp_path_factory):
         ("good.png out.png --column mV", "column= is for CSV files, and good.png is none"),
         ("good.png out.png --dims 1", "dims= is for NPY files, and good.png is none"),
         ("good.png out.png --channel_dim 1", "channel_dim= is for NPY files"),
+        ("good.png out.png --noise poison", "did you mean 'poisson'"),
+        ("good.png out.png --noise rician --sigma level", "sigma= must be a number"),
+        ("good.png out.png --noise poisson --sigma 3", "sigma= does not go with Poisson"),
+        ("good.png out.png --gain 2", "gain= is for noise=poisson"),
+        ("good.png out.png --noise rician --offset 2", "offset= is for noise=poisson"),
+        ("good.png out.png --noise poisson --gain -1", "gain= must be positive"),
+        ("good.png out.png --noise poisson --read_noise -1", "read_noise= must be finite"),
+        ("good.png out.png --border miror", "did you mean 'mirror'"),
         ("good.png out.png --compare out.jpg", "out.jpg must end in .png"),
         ("good.png out.png --clean other.png", "has the shape"),
         ("good.png out.png --clean missing.png", "missing.png cannot be read"),
@@ -152,6 +160,8 @@ def test_a_mistake_is_one_line(inputs, monkeypatch, flags, message):
     options = {rest[i].removeprefix("--"): rest[i + 1] for i in range(0, len(rest), 2)}
     for name in {"levels", "dims", "channel_dim"} & options.keys():
         options[name] = int(options[name])
+    for name in {"gain", "offset", "read_noise", "nodata"} & options.keys():
+        options[name] = float(options[name])
     before = sorted(path.name for path in inputs.rglob("*"))
     with pytest.raises((InputError, OutputError)) as caught:
         call(Path(source), Path(target), **options)

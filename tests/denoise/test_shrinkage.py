@@ -11,6 +11,10 @@ import torch
 import sparsact as sa
 import sparsact.functional as SF
 from sparsact.denoise import denoise_wavelet, estimate_sigma
+from sparsact.denoise.block_shrinkage import Shrinkage
+from sparsact.denoise.blocks import Blocks
+from sparsact.denoise.noise_levels import known_noise
+from sparsact.denoise.wavelet_filters import filter_bank
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -41,11 +45,9 @@ def blocks(seed=0, size=64, sigma=0.1, dtype=torch.float64):
 def test_images_equal_scikit_image(wavelet, threshold, method, shrink, sigma):
     image = noisy()
     theirs = restoration.denoise_wavelet(
-        image, sigma, wavelet, shrink, method=method, rescale_sigma=True
+        image, sigma, wavelet, shrink, 3, method=method, rescale_sigma=True
     )
-    ours = denoise_wavelet(
-        torch.from_numpy(image), wavelet, threshold=threshold, shrink=shrink, sigma=sigma
-    )
+    ours = denoise_wavelet(torch.from_numpy(image), wavelet, 3, threshold, shrink, sigma)
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
 
 
@@ -64,7 +66,13 @@ def test_colours_equal_scikit_image(ycbcr, sigma):
     image = data.astronaut()[:90, 100:201] / 255
     image = image + 0.1 * rng.standard_normal(image.shape)
     theirs = restoration.denoise_wavelet(
-        image, sigma, "db2", convert2ycbcr=ycbcr, channel_axis=-1, rescale_sigma=True
+        image,
+        sigma,
+        "db2",
+        wavelet_levels=4,
+        convert2ycbcr=ycbcr,
+        channel_axis=-1,
+        rescale_sigma=True,
     )
     x = torch.from_numpy(image)
     ours = denoise_wavelet(x, "db2", sigma=sigma, channel_dim=-1, ycbcr=ycbcr)
@@ -162,15 +170,27 @@ def test_the_stationary_result_is_the_mean_of_shifts_with_their_own_thresholds()
     torch.manual_seed(0)
     signal = torch.zeros(2048, dtype=torch.float64)
     signal[600:1500] = torch.randn(900).double() * torch.linspace(0.5, 5, 900).double()
-    options = {"levels": 3, "sigma": 0.8, "dims": 1}
     later = torch.cat([torch.zeros(4, dtype=torch.float64), signal])
-    halves = [  # 8 spins would be computed as all are
-        denoise_wavelet(signal, cycle_spins=4, **options),
-        denoise_wavelet(later, cycle_spins=4, **options)[4:],
-    ]
-    every = denoise_wavelet(signal, cycle_spins="all", **options)
+    noise = known_noise(0.8, torch.Size(), 1, signal, 3, None)
+    four_shifts = Shrinkage(
+        filter_bank("db2"), (3,), "mirror", "bayes", SF.softshrink, noise, 4, torch.Size()
+    )
+    # denoise_wavelet would compute 4 and 8 spins as all are
+    halves = [four_shifts(Blocks(signal), 2**21), four_shifts(Blocks(later), 2**21)[4:]]
+    every = denoise_wavelet(signal, levels=3, sigma=0.8, dims=1, cycle_spins="all")
     torch.testing.assert_close(every, torch.stack(halves).mean(0), rtol=0, atol=1e-12)
     assert (halves[0] - halves[1]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("spins", "shape", "levels"),
+    [(4, (300,), 3), (4, (64, 60), 4), (5, (64, 60), 3), (3, (16, 20, 18), 2), (2, (32, 32), 1)],
+)
+def test_many_spins_are_computed_as_all(spins, shape, levels):
+    x = torch.randn(shape, dtype=torch.float64)
+    options = {"levels": levels, "dims": len(shape)}
+    many = denoise_wavelet(x, cycle_spins=spins, **options)
+    assert torch.equal(many, denoise_wavelet(x, cycle_spins="all", **options))
 
 
 @pytest.mark.parametrize("spins", [2, "all"])
@@ -297,8 +317,8 @@ def test_noise_of_each_level():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_dtypes(dtype, spins):
     _, image = blocks(dtype=torch.float32)
-    exact = denoise_wavelet(image.to(dtype).double(), cycle_spins=spins)
-    result = denoise_wavelet(image.to(dtype), cycle_spins=spins)
+    exact = denoise_wavelet(image.to(dtype).double(), levels=1, cycle_spins=spins)
+    result = denoise_wavelet(image.to(dtype), levels=1, cycle_spins=spins)
     assert result.dtype == dtype
     resolution = torch.finfo(dtype).eps
     torch.testing.assert_close(result.double(), exact, rtol=resolution, atol=8 * resolution)
@@ -377,14 +397,15 @@ def test_wrong_arguments(arguments, message):
 
 
 def test_wrong_inputs():
-    with pytest.raises(TypeError, match="floating-point"):
-        denoise_wavelet(torch.ones(8, 8, dtype=torch.uint8))
+    for wrong in (torch.ones(8, 8, dtype=torch.bool), np.array([["a"]]), [[True]], "text", None):
+        with pytest.raises(TypeError, match="denoise_wavelet expects"):
+            denoise_wavelet(wrong)
     with pytest.raises(TypeError, match="NoneType"):
         denoise_wavelet(torch.randn(32, 32), threshold=None)
     image = torch.randn(32, 32)
-    for wrong in (math.nan, math.inf):
+    for wrong in (-math.inf, math.inf):
         image[5, 7] = wrong
-        with pytest.raises(ValueError, match="NaN or infinite"):
+        with pytest.raises(ValueError, match="infinite entries"):
             denoise_wavelet(image)
 
 

@@ -1,7 +1,7 @@
 """``sparsact denoise``."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +16,9 @@ from sparsact.cli.tables import say
 from sparsact.denoise.file_denoising import Denoised, FileOptions, denoise_files
 from sparsact.denoise.file_paths import paths_of
 from sparsact.denoise.files import FORMATS
+from sparsact.denoise.filtering import Border
+from sparsact.denoise.noise_models import NoiseModel, NoiseName, noise_model
+from sparsact.denoise.poisson_noise import PoissonNoise
 from sparsact.denoise.threshold_rules import RULES
 from sparsact.denoise.wavelet_shrinkage import SHRINKS
 
@@ -44,7 +47,7 @@ class DenoiseFlags:
     wavelet: str = "db2"
     """A discrete wavelet of PyWavelets."""
     levels: int | None = None
-    """Depth of the transform; by default 3 less than the deepest."""
+    """Depth of the transform; by default it follows from the size of each dim."""
     threshold: Annotated[
         str, tyro.conf.arg(help=f"{', '.join(RULES)}, or λ in the file's units.")
     ] = "bayes"
@@ -60,6 +63,20 @@ class DenoiseFlags:
     3 for volumes. They are the last dims; the other dims are a batch."""
     channel_dim: int | None = None
     """Dim of an NPY that holds colours or tracks; it is not counted in dims."""
+    noise: NoiseName = "gaussian"
+    """The kind of noise. That of photons (poisson), magnitudes of MRI (rician) and
+    speckle (multiplicative) depends on the brightness."""
+    gain: float | None = None
+    """Of poisson noise: units per photon; by default it is estimated."""
+    offset: float | None = None
+    """Of poisson noise: the value without light."""
+    read_noise: float | None = None
+    """Of poisson noise: standard deviation of its Gaussian part."""
+    nodata: float | None = None
+    """The number that stands for a missing value; NaN and the nodata tag of a
+    GeoTIFF count as missing without it. Missing values are kept."""
+    border: Border = "mirror"
+    """How data continue beyond their border."""
     clean: str | None = None
     """The clean original, or a folder of them: PSNR and SSIM are printed."""
     compare: str | None = None
@@ -109,7 +126,27 @@ def _options(config: DenoiseFlags) -> FileOptions:
         column=config.column,
         dims=config.dims,
         channel_dim=config.channel_dim,
+        noise=_noise(config),
+        border=config.border,
+        nodata=config.nodata,
     )
+
+
+def _noise(config: DenoiseFlags) -> NoiseName | NoiseModel:
+    """The name of the noise, or photon noise with the values that are set."""
+    known = {
+        name: getattr(config, name)
+        for name in ("gain", "offset", "read_noise")
+        if getattr(config, name) is not None
+    }
+    if not known:
+        return config.noise
+    model = noise_model(config.noise, None)
+    if not isinstance(model, PoissonNoise):
+        raise InputError(
+            f"{next(iter(known))}= is for noise=poisson and poisson-gaussian, not {config.noise}"
+        )
+    return replace(model, **known)
 
 
 def _sigma(text: str | None) -> float | Literal["level"] | None:
@@ -143,6 +180,11 @@ def _number(flag: str, text: str, expected: str) -> float:
 
 
 def _text(result: Denoised) -> str:
-    if result.before is None or result.after is None:
-        return str(result.target)
-    return f"{result.target}: {result.before} → {result.after}"
+    notes = []
+    if result.before is not None and result.after is not None:
+        notes.append(f"{result.before} → {result.after}")
+    if result.missing:
+        notes.append(f"{result.missing} missing values kept")
+    if result.unchanged:
+        notes.append("no noise found, unchanged")
+    return f"{result.target}: {'; '.join(notes)}" if notes else str(result.target)

@@ -1,5 +1,6 @@
 """Denoise files."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +18,9 @@ from sparsact._common.progress import Progress, ProgressCounter
 from sparsact.denoise.before_after_picture import save_before_after
 from sparsact.denoise.file_paths import Paths
 from sparsact.denoise.files import FORMATS, Content, format_of, read
-from sparsact.denoise.files.file_content import Array
+from sparsact.denoise.files.file_content import Array, cast
+from sparsact.denoise.filtering import Border
+from sparsact.denoise.noise_models import NoiseModel, NoiseName, noise_model
 from sparsact.denoise.psnr_ssim import Quality, mean_quality, quality
 from sparsact.denoise.wavelet_shrinkage import denoise_wavelet
 
@@ -28,7 +31,7 @@ class FileOptions:
 
     Attributes:
         wavelet: name of a discrete wavelet of PyWavelets.
-        levels: depth of the transform; None: 3 less than the deepest.
+        levels: depth of the transform; None: by the size of each dim.
         threshold: name of a rule, or λ in the file's units.
         shrink: name of a shrinkage.
         sigma: the noise in the file's units; None estimates it, ``"level"`` for each level.
@@ -37,6 +40,9 @@ class FileOptions:
         column: of a CSV.
         dims: of an NPY, the number of dims to transform.
         channel_dim: of an NPY, the dim of the colours or tracks.
+        noise: as in `denoise_wavelet`.
+        border: as in `denoise_wavelet`.
+        nodata: the number that stands for a missing value, instead of the file's own.
     """
 
     wavelet: str = "db2"
@@ -49,9 +55,19 @@ class FileOptions:
     column: str | None = None
     dims: int | None = None
     channel_dim: int | None = None
+    noise: NoiseName | NoiseModel = "gaussian"
+    border: Border = "mirror"
+    nodata: float | None = None
 
-    def denoise(self, x: Tensor, dims: int, channel_dim: int | None, ycbcr: bool) -> Tensor:
-        """Denoise a tensor with these options."""
+    def denoise(
+        self,
+        x: Tensor,
+        dims: int,
+        channel_dim: int | None,
+        ycbcr: bool,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Denoise a tensor with these options; `mask` is False where a value is missing."""
         return denoise_wavelet(
             x,
             self.wavelet,
@@ -63,20 +79,35 @@ class FileOptions:
             dims,
             channel_dim=channel_dim,
             ycbcr=ycbcr,
+            noise=self.noise,
+            mask=mask,
+            border=self.border,
         )
 
     def check(self) -> None:
         """Raise InputError if no file could be denoised with these options."""
-        replace(self, levels=None).denoise(torch.zeros(512), 1, None, ycbcr=False)
+        noise_model(self.noise, self.sigma)
+        known = replace(self, levels=None, noise="gaussian")
+        known.denoise(torch.zeros(512), 1, None, ycbcr=False)
 
 
 @dataclass(frozen=True)
 class Denoised:
-    """A denoised file, with the quality before and after if there is a clean original."""
+    """A denoised file.
+
+    Attributes:
+        target: the file.
+        before: the quality of the noisy file, if there is a clean original.
+        after: the quality of the result, if there is a clean original.
+        missing: the number of missing values, which were kept.
+        unchanged: whether the result equals the input, as without noise.
+    """
 
     target: Path
     before: Quality | None
     after: Quality | None
+    missing: int = 0
+    unchanged: bool = False
 
 
 def denoise_file(paths: Paths, options: FileOptions, force: bool = False) -> Denoised:
@@ -93,7 +124,7 @@ def denoise_file(paths: Paths, options: FileOptions, force: bool = False) -> Den
     """
     paths.check(force)
     _check_options(paths.source, options)
-    content = _arranged(read(paths.source, options.column), paths.source, options)
+    content = _arranged(_read(paths.source, options), paths.source, options)
     clean = None if paths.clean is None else _original(paths.clean, content, options)
     results = [_denoise(block, content, options, paths.source) for block in content.blocks]
     before = after = None
@@ -101,11 +132,12 @@ def denoise_file(paths: Paths, options: FileOptions, force: bool = False) -> Den
         before = _quality(content.blocks, clean, content)
         after = _quality(results, clean, content)
     writers = {paths.target: _encoder(paths.target, partial(content.save, clean=results))}
+    missing = [content.missing(block) for block in content.blocks]
     if paths.picture is not None:
         draw = partial(
             save_before_after,
-            noisy=content.blocks[0],
-            clean=results[0],
+            noisy=_without(missing[0], content.blocks[0]),
+            clean=_without(missing[0], results[0]),
             titles=(_title("noisy", before), _title("denoised", after)),
             dims=content.dims,
             channel_dim=content.channel_dim,
@@ -115,7 +147,11 @@ def denoise_file(paths: Paths, options: FileOptions, force: bool = False) -> Den
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
     write_files(writers)
-    return Denoised(paths.target, before, after)
+    unchanged = all(
+        np.array_equal(cast(new, old.dtype), old, equal_nan=old.dtype.kind == "f")
+        for new, old in zip(results, content.blocks, strict=True)
+    )
+    return Denoised(paths.target, before, after, sum(map(int, map(np.sum, missing))), unchanged)
 
 
 def denoise_files(
@@ -181,15 +217,29 @@ def _arranged(content: Content, path: Path, options: FileOptions) -> Content:
     return replace(content, dims=dims, channel_dim=channel_dim)
 
 
+def _read(path: Path, options: FileOptions) -> Content:
+    return read(path, options.column, options.nodata)
+
+
 def _denoise(block: Array, content: Content, options: FileOptions, path: Path) -> Array:
     has_colours = content.channel_dim is not None and block.shape[content.channel_dim] == 3
     ycbcr = options.ycbcr and content.dims == 2 and has_colours
+    missing = content.missing(block)
+    mask = torch.from_numpy(~missing) if missing.any() else None
     try:
-        result = options.denoise(_tensor(block), content.dims, content.channel_dim, ycbcr)
+        result = options.denoise(_tensor(block), content.dims, content.channel_dim, ycbcr, mask)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     array: Array = result.numpy()
     return array
+
+
+def _without(missing: Array, block: Array) -> Array:
+    """A block for pictures and measures, whose missing values are the mean of the others."""
+    if not missing.any():
+        return block
+    level = 0.0 if missing.all() else block[~missing].mean()
+    return np.where(missing, level, block)
 
 
 def _tensor(block: Array) -> Tensor:
@@ -199,7 +249,7 @@ def _tensor(block: Array) -> Tensor:
 
 
 def _original(path: Path, noisy: Content, options: FileOptions) -> Content:
-    clean = read(path, options.column)
+    clean = _read(path, options)
     shapes = [block.shape for block in clean.blocks], [block.shape for block in noisy.blocks]
     if shapes[0] != shapes[1]:
         raise InputError(f"{path} has the shape {shapes[0]}, the noisy file {shapes[1]}")
@@ -212,14 +262,15 @@ def _original(path: Path, noisy: Content, options: FileOptions) -> Content:
 
 
 def _quality(blocks: list[Array], clean: Content, content: Content) -> Quality:
-    return mean_quality(
-        [
-            quality(
-                _tensor(block), _tensor(original), content.dims, content.channel_dim, content.peak
-            )
-            for block, original in zip(blocks, clean.blocks, strict=True)
-        ]
-    )
+    pages = []
+    for block, noisy, original in zip(blocks, content.blocks, clean.blocks, strict=True):
+        missing = content.missing(noisy) | clean.missing(original)
+        known = _tensor(_without(missing, original))
+        values = torch.where(torch.from_numpy(missing), known, _tensor(block))
+        page = quality(values, known, content.dims, content.channel_dim, content.peak)
+        share = max(1, missing.size - int(missing.sum())) / missing.size
+        pages.append(replace(page, psnr=page.psnr + 10 * math.log10(share)))
+    return mean_quality(pages)
 
 
 def _title(text: str, measured: Quality | None) -> str:

@@ -5,7 +5,7 @@ kernels are made for many channels. Without gradients, compiled loops do it in o
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from torch.autograd import Function
 from sparsact.denoise.wavelet_filters import Taps
 from sparsact.kernels.cpu import library
 from sparsact.thresholds.arguments import values_can_be_read
+
+Border = Literal["mirror", "periodic", "zero", "constant"]
+BORDERS = get_args(Border)
 
 
 class Geometry(NamedTuple):
@@ -46,7 +49,7 @@ def analyse(x: Tensor, taps: tuple[Taps, Taps], geometry: Geometry) -> Tensor:
     return bands
 
 
-def analyse_mirrored(
+def analyse_continued(
     x: Tensor,
     taps: tuple[Taps, Taps],
     dim: int,
@@ -55,8 +58,9 @@ def analyse_mirrored(
     stride: int = 1,
     dilation: int = 1,
     left: int,
+    border: Border = "mirror",
 ) -> Tensor:
-    """Like :func:`analyse`, but the signal is mirrored as far as its coefficients reach.
+    """Like :func:`analyse`, but the signal continues as far as its coefficients reach.
 
     Args:
         x: (K, …).
@@ -65,17 +69,19 @@ def analyse_mirrored(
         coefficients: length of each band.
         stride: as in `Geometry`.
         dilation: as in `Geometry`.
-        left: number of mirrored samples before the first.
+        left: number of samples before the first.
+        border: how the signal continues, as in :func:`extend`.
     """
-    size = x.shape[dim]
+    reach = (coefficients - 1) * stride + (len(taps[0]) - 1) * dilation + 1
+    if border != "mirror":
+        x, left = extend(x, dim, left, reach - left - x.shape[dim], border), 0
     if is_compiled(x):
         block = _as_block(x, dim)
         bands: Tensor = torch.ops.sparsact.filter_mirrored(
             block, *taps, stride, dilation, left, coefficients
         )
         return bands.view(2 * x.shape[0], *x.shape[1:dim], coefficients, *x.shape[dim + 1 :])
-    reach = (coefficients - 1) * stride + (len(taps[0]) - 1) * dilation + 1
-    extended = extend(x, dim, left, reach - left - size)
+    extended = extend(x, dim, left, reach - left - x.shape[dim])
     return analyse(extended, taps, Geometry(dim, stride, dilation, 0, reach, coefficients))
 
 
@@ -200,12 +206,31 @@ def _as_block(x: Tensor, dim: int) -> Tensor:
     return x.reshape(shape[:dim].numel(), shape[dim], shape[dim + 1 :].numel())
 
 
-def extend(x: Tensor, dim: int, left: int, right: int) -> Tensor:
-    """Mirror a signal at both borders, including the border sample, as often as needed."""
+def extend(x: Tensor, dim: int, left: int, right: int, border: Border = "mirror") -> Tensor:
+    """Continue a signal at both ends.
+
+    Args:
+        x: the signals.
+        dim: the dim along which they are continued.
+        left: number of samples before the first.
+        right: number of samples after the last.
+        border: ``"mirror"`` repeats the end sample, then the one before it, and so on;
+            ``"periodic"`` goes on at the other end, ``"constant"`` repeats the end sample, and
+            ``"zero"`` adds zeros.
+    """
     size = x.shape[dim]
-    if max(left, right) <= size:
+    if border == "mirror" and max(left, right) <= size:
         head = x.narrow(dim, 0, left).flip(dim)
         tail = x.narrow(dim, size - right, right).flip(dim)
         return torch.cat([head, x, tail], dim)
-    index = torch.arange(-left, size + right, device=x.device).remainder(2 * size)
-    return x.index_select(dim, torch.where(index < size, index, 2 * size - 1 - index))
+    index = torch.arange(-left, size + right, device=x.device)
+    if border == "mirror":
+        index = index.remainder(2 * size)
+        index = torch.where(index < size, index, 2 * size - 1 - index)
+    elif border == "periodic":
+        index = index.remainder(size)
+    extended = x.index_select(dim, index.clamp(0, size - 1))
+    if border != "zero":
+        return extended
+    inside = (index >= 0) & (index < size)
+    return extended * inside.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1 - dim % x.ndim))

@@ -26,10 +26,13 @@ class NoisyLevel(NamedTuple):
 
     Attributes:
         values: (bands, …, one size per dim).
-        sigma: noise of these coefficients, (…, 1 per dim).
+        sigma: noise of these coefficients, (…, 1 per dim), or of each, like `values`.
         ndim: number of dims of a block.
-        shifts: the number of shifts whose coefficients alternate in each dim; 1 if decimated.
+        shifts: of a signal, the number of shifts whose coefficients alternate; 1 if decimated.
         averaged: whether the result is a mean over shifts.
+        names: of the bands, if a dim is not split.
+        counted: which coefficients the rules count, like `values`; None: all. The others depend
+            on missing samples, or lie in a region without noise.
     """
 
     values: Tensor
@@ -37,6 +40,8 @@ class NoisyLevel(NamedTuple):
     ndim: int
     shifts: int = 1
     averaged: bool = False
+    names: list[str] | None = None
+    counted: Tensor | None = None
 
 
 def choose(
@@ -67,7 +72,7 @@ def choose(
             f"threshold= must have one entry for each of the {len(levels)} levels, coarsest "
             f"first; got {len(threshold)}"
         )
-    return [_entry(entry, ndim, batch, levels[0].values) for entry in threshold]
+    return [_entry(entry, level, batch) for entry, level in zip(threshold, levels, strict=True)]
 
 
 def visu(level: NoisyLevel, samples: int) -> Tensor:
@@ -82,14 +87,35 @@ def bayes(level: NoisyLevel, samples: int) -> Tensor:
     own threshold: the mean is over the coefficients of the same shift with similar neighbours.
     """
     norm = _unflat(torch.linalg.vector_norm(_flat(level), dim=-1), level)
+    variance = typical = level.sigma.square()
     if level.ndim == 1 and level.averaged:
         mean = _mean_square_of_alike(level)
     else:
-        mean = norm.square() / _flat(level).shape[-1]
-    variance = level.sigma.square()
-    excess = mean - variance
+        mean = _mean_square(level, norm)
+        typical = variance.mean(tuple(range(-level.ndim, 0)), keepdim=True)
+    return bayes_threshold(variance, mean - typical, norm)
+
+
+def bayes_threshold(variance: Tensor, excess: Tensor, norm: Tensor) -> Tensor:
+    """``σ²/√excess`` for the variance that a band has beyond its noise; `norm` if it has none."""
     signal = excess > 0
     return torch.where(signal, variance / torch.where(signal, excess, 1.0).sqrt(), norm)
+
+
+def _mean_square(level: NoisyLevel, norm: Tensor) -> Tensor:
+    """The mean of d² over the coefficients of each band that count."""
+    if level.counted is None:
+        return norm.square() / _flat(level).shape[-1]
+    squares = torch.where(level.counted, level.values, 0.0).square()
+    return _unflat(squares.flatten(-level.ndim).sum(-1) / _count(level), level)
+
+
+def _count(level: NoisyLevel) -> Tensor:
+    """How many coefficients of each band count, at least 1: (bands, …), or a number's tensor."""
+    if level.counted is None:
+        return torch.full((), _flat(level).shape[-1], device=level.values.device)
+    counted = level.counted.expand_as(level.values)
+    return counted.flatten(-level.ndim).sum(-1).clamp(min=1)
 
 
 def _mean_square_of_alike(level: NoisyLevel) -> Tensor:
@@ -104,7 +130,10 @@ def _mean_square_of_alike(level: NoisyLevel) -> Tensor:
         mean of a coefficient's two neighbours.
     """
     size, shifts = level.values.shape[-1], level.shifts
-    padded = pad(level.values, (0, -size % shifts), value=torch.nan)
+    known = level.values
+    if level.counted is not None:
+        known = torch.where(level.counted, known, torch.nan)
+    padded = pad(known, (0, -size % shifts), value=torch.nan)
     values = padded.unflatten(-1, (-1, shifts)).mT  # (…, shifts, coefficients)
     missing = values.isnan()  # the last shifts have one coefficient less
     sides = pad(values.detach().abs(), (1, 1), value=torch.nan)
@@ -128,16 +157,18 @@ def _mean_square_of_alike(level: NoisyLevel) -> Tensor:
 
 def sure(level: NoisyLevel, samples: int) -> Tensor:
     """Hybrid SureShrink: the minimiser of Stein's risk, or the universal λ for a sparse band."""
-    ordered = _in_sigmas(level).sort(-1).values
-    n = ordered.shape[-1]
-    universal = math.sqrt(2 * math.log(n))
+    ordered = _in_sigmas(level).sort(-1).values  # those that do not count are zeros, the first
+    size = ordered.shape[-1]
+    n = _count(level).to(ordered.dtype).unsqueeze(-1)
+    universal = (2 * n.log()).sqrt()
     square = ordered.square()
-    kept = torch.arange(n - 1, -1, -1, device=ordered.device)  # number of kept ones if λ is entry i
+    kept = torch.arange(size - 1, -1, -1, device=ordered.device)  # number of kept if λ is entry i
     risk = n - 2 * (n - kept) + square.cumsum(-1) + kept * square
     risk = torch.where(ordered <= universal, risk, torch.inf)
     best = ordered.gather(-1, risk.argmin(-1, keepdim=True)).squeeze(-1)
+    n, universal = n.squeeze(-1), universal.squeeze(-1)
     best = torch.where(risk.amin(-1) < n, best, 0.0)  # λ = 0 keeps all and has the risk n
-    sparse = square.mean(-1) - 1 <= math.log2(n) ** 1.5 / math.sqrt(n)
+    sparse = square.sum(-1) / n - 1 <= n.log2() ** 1.5 / n.sqrt()
     return _unflat(torch.where(sparse, universal, best), level) * level.sigma
 
 
@@ -147,11 +178,11 @@ def fdr(level: NoisyLevel, samples: int) -> Tensor:
     It is applied per band; q = 0.05 is the expected share of noise among the kept coefficients.
     """
     ordered = _in_sigmas(level).detach().sort(-1).values
-    m = ordered.shape[-1]
-    rank = torch.arange(m, 0, -1, device=ordered.device, dtype=ordered.dtype)
+    m = _count(level).to(ordered.dtype).unsqueeze(-1)
+    rank = torch.arange(ordered.shape[-1], 0, -1, device=ordered.device, dtype=ordered.dtype)
     p_value = torch.erfc(ordered / math.sqrt(2))
     accepted = torch.where(p_value <= FALSE_DISCOVERIES * rank / m, rank, 1.0).amax(-1)
-    tail = FALSE_DISCOVERIES / (2 * m) * accepted
+    tail = FALSE_DISCOVERIES / (2 * m.squeeze(-1)) * accepted
     return -_unflat(torch.special.ndtri(tail), level) * level.sigma
 
 
@@ -169,9 +200,12 @@ def _flat(level: NoisyLevel) -> Tensor:
 
 
 def _in_sigmas(level: NoisyLevel) -> Tensor:
-    """Magnitudes in units of the noise, (bands, …, coefficients)."""
+    """Magnitudes in units of the noise, (bands, …, coefficients); 0 where one does not count."""
     sigma = level.sigma.flatten(-level.ndim)
-    return _flat(level).abs() / torch.where(sigma > 0, sigma, 1.0)
+    sizes = _flat(level).abs() / torch.where(sigma > 0, sigma, 1.0)
+    if level.counted is None:
+        return sizes
+    return torch.where(level.counted.flatten(-level.ndim), sizes, 0.0)
 
 
 def _unflat(statistic: Tensor, level: NoisyLevel) -> Tensor:
@@ -179,16 +213,18 @@ def _unflat(statistic: Tensor, level: NoisyLevel) -> Tensor:
     return statistic.reshape(*statistic.shape, *[1] * level.ndim)
 
 
-def _entry(entry: Level | Mapping[str, Level], ndim: int, batch: torch.Size, like: Tensor) -> Level:
+def _entry(entry: Level | Mapping[str, Level], noisy: NoisyLevel, batch: torch.Size) -> Level:
     """The thresholds of one level: one for all bands, or one per band."""
+    ndim, like = noisy.ndim, noisy.values
     if not isinstance(entry, Mapping):
         return _against(entry, ndim, batch)
-    if sorted(entry) != sorted(keys(ndim)):
+    names = noisy.names or keys(ndim)
+    if sorted(entry) != sorted(names):
         raise InputError(
-            f"threshold= by band must have the bands {sorted(keys(ndim))}, got {sorted(entry)}"
+            f"threshold= by band must have the bands {sorted(names)}, got {sorted(entry)}"
         )
     by_band = []
-    for key in keys(ndim):
+    for key in names:
         level = torch.as_tensor(entry[key], dtype=like.dtype, device=like.device)
         by_band.append(_for_blocks(level, ndim, batch).expand(*batch, *[1] * ndim))
     return torch.stack(by_band)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import sparsact.functional as SF
 from sparsact._common.errors import InputError, unknown
-from sparsact.denoise.noise_estimate import robust_sigma
+from sparsact.denoise.noise_estimate import has_noise, robust_sigma
 from sparsact.denoise.wavelet_filters import filter_bank
 from sparsact.denoise.wavelet_shrinkage import SHRINKS
 from sparsact.denoise.wavelet_transform import Bands, decompose, keys, recompose
@@ -100,7 +100,7 @@ class WaveletShrink(nn.Module):
         self._check_shape(x)
         wide = widen(x)
         bands = decompose(wide, self.bank, self.levels, self.dims, self.stationary)
-        unit = self._unit(bands, sigma)
+        unit = self._unit(bands, sigma, wide)
         details = [self._shrunk(values, i, unit) for i, values in enumerate(bands.details)]
         return recompose(bands.with_details(details)).to(x.dtype)
 
@@ -119,14 +119,14 @@ class WaveletShrink(nn.Module):
         blank = [1] * (values.ndim - self.dims - 2)
         return magnitude.reshape(len(level), *blank, self.channels, *[1] * self.dims)
 
-    def _unit(self, bands: Bands, sigma: float | Tensor | None) -> Tensor | float:
+    def _unit(self, bands: Bands, sigma: float | Tensor | None, x: Tensor) -> Tensor | float:
         """The unit of λ: 1, or the noise with shape (…, 1 per transformed dim)."""
         if not self.relative:
             if sigma is not None:
                 raise InputError("sigma= needs relative=True")
             return 1.0
         if sigma is None:
-            return robust_sigma(bands, 1).detach()
+            return robust_sigma(bands, 1, has_noise(x, self.dims)).detach()
         check_threshold(sigma, "sigma")
         if not isinstance(sigma, Tensor):
             return float(sigma)

@@ -1,5 +1,6 @@
 """Files that hold signals, images and volumes; results are written in the format of the input."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from sparsact._common.errors import InputError, MissingInputError, SparsactError
@@ -30,16 +31,17 @@ def format_of(path: Path) -> FileFormat:
     raise InputError(f"{path}: expected one of {', '.join(SUFFIXES)}")
 
 
-def read(path: Path, column: str | None = None) -> Content:
+def read(path: Path, column: str | None = None, nodata: float | None = None) -> Content:
     """The numbers of a file, and a function that writes other numbers in their place.
 
     Args:
         path: a PNG, JPEG, TIFF, WAV, NPY or CSV.
         column: of a CSV, the column to read.
+        nodata: the number that stands for a missing value, instead of the file's own.
 
     Raises:
         MissingInputError: the file does not exist.
-        InputError: it is empty, damaged, of another format, or holds NaN or infinite numbers.
+        InputError: it is empty, damaged, of another format, or holds infinite numbers.
     """
     file_format = format_of(path)
     try:
@@ -56,5 +58,6 @@ def read(path: Path, column: str | None = None) -> Content:
             raise InputError(f"{path} cannot be read: {error.strerror}") from error
         reason = str(error) or type(error).__name__
         raise InputError(f"{path} is not a readable {file_format.name}: {reason}") from error
+    content = content if nodata is None else replace(content, nodata=nodata)
     content.check_finite(path)
     return content

@@ -23,6 +23,7 @@ class Content:
         channel_dim: dim of the colours or tracks of a block, or None.
         peak: the difference of the largest and the smallest possible value, for PSNR; None if
             the dtype has no such limits.
+        nodata: the number that stands for a missing value, or None. NaN is missing too.
         write: writes blocks of the same shapes to a path and keeps everything else of the file.
     """
 
@@ -31,6 +32,7 @@ class Content:
     channel_dim: int | None
     peak: float | None
     write: Callable[[Path, list[Array]], None]
+    nodata: float | None = None
 
     @property
     def units(self) -> str:
@@ -39,24 +41,45 @@ class Content:
         return f"{dtype}" if self.peak is None else f"{dtype} over a range of {self.peak:g}"
 
     def check_finite(self, path: Path) -> None:
-        """Raise InputError at the first number that is NaN or infinite."""
+        """Raise InputError at the first infinite number, or if there is no number."""
         for block in self.blocks:
             if block.size == 0:
                 raise InputError(f"{path} holds no numbers")
-            places = np.argwhere(~np.isfinite(block))
+            infinite = np.isinf(block) & ~self.missing(block)
+            places = np.argwhere(infinite)
             if len(places):
                 first = ", ".join(str(int(i)) for i in places[0])
                 raise InputError(
                     f"{path} holds {block[tuple(places[0])]} at ({first}), and {len(places)} such "
-                    "values in all; fill them first"
+                    "values in all; fill them first, or set nodata="
                 )
 
+    def missing(self, block: Array) -> Array:
+        """Where a block has no value: NaN, or the number for it."""
+        absent: Array = np.isnan(block)
+        if self.nodata is None:
+            return absent
+        marker: Any = self.nodata
+        if block.dtype.kind == "f" and np.isfinite(marker):  # a text may round beyond the limits
+            limits = np.finfo(block.dtype)
+            marker = np.clip(marker, limits.min, limits.max).astype(block.dtype)
+        absent |= block == marker
+        return absent
+
     def save(self, path: Path, clean: list[Array]) -> None:
-        """Write denoised blocks, rounded and clipped to the file's dtype."""
-        self.write(
-            path,
-            [cast(new, old.dtype) for new, old in zip(clean, self.blocks, strict=True)],
-        )
+        """Write denoised blocks, rounded and clipped to the file's dtype.
+
+        Missing values keep their bits, and no other value becomes the number for them.
+        """
+        self.write(path, [self._stored(*pair) for pair in zip(clean, self.blocks, strict=True)])
+
+    def _stored(self, clean: Array, old: Array) -> Array:
+        absent, new = self.missing(old), cast(clean, old.dtype)
+        if self.nodata is not None and old.dtype.kind in "ui":
+            taken = (new == self.nodata) & ~absent
+            step = 1 if self.nodata < np.iinfo(old.dtype).max else -1
+            new[taken] = (new[taken].astype(np.float64) + step).astype(old.dtype)
+        return np.where(absent, old, new) if absent.any() else new
 
 
 @dataclass(frozen=True)
@@ -78,10 +101,10 @@ class FileFormat:
 
 
 def cast(values: Array, dtype: np.dtype[Any]) -> Array:
-    """`values` in a dtype; integers are rounded and clipped to its range."""
+    """`values` in a dtype; integers are rounded and clipped to its range, NaN becomes 0."""
     if np.issubdtype(dtype, np.integer):
         limits = np.iinfo(dtype)
-        values = np.clip(np.rint(values), limits.min, limits.max)
+        values = np.clip(np.rint(np.nan_to_num(values)), limits.min, limits.max)
     return values.astype(dtype)
 
 

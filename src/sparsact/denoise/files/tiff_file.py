@@ -1,6 +1,7 @@
 """TIFF images, page by page."""
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ CIELAB = "is in CIELab"  # its a* and b* are signed
 # photometric interpretations without colours to denoise
 NO_COLOURS = {3: "has a palette", 6: "is in YCbCr", 8: CIELAB, 9: CIELAB, 10: CIELAB}
 ASCII = 2  # the type of a text tag
+NODATA = 42113  # GDAL's tag with the number that stands for a missing value
 
 
 def read_tiff(path: Path) -> Content:
@@ -31,6 +33,7 @@ def read_tiff(path: Path) -> Content:
         if any(page.subifds for page in file.pages):
             raise InputError(f"{path} holds a pyramid of images; extract the one to denoise")
         pages = [(page.asarray(), _options(page)) for page in file.pages]
+        markers = {_nodata(page, path) for page in file.pages}
         big, order = file.is_bigtiff, file.byteorder
     if not pages:
         raise InputError(f"{path} is a TIFF without pages")
@@ -46,7 +49,10 @@ def read_tiff(path: Path) -> Content:
     axes = {axis for _, axis, _ in splits}
     if len(axes) > 1:
         raise InputError(f"{path} mixes grey and colour pages; split it")
-    return Content(colours, 2, axes.pop(), integer_peak(colours[0].dtype), write)
+    if len(markers) > 1:
+        raise InputError(f"{path} has pages with different nodata values; split it")
+    peak = integer_peak(colours[0].dtype)
+    return Content(colours, 2, axes.pop(), peak, write, markers.pop())
 
 
 @contextmanager
@@ -102,6 +108,18 @@ def _options(page: Any) -> dict[str, Any]:
         "software": False,
         "extratags": tags,
     }
+
+
+def _nodata(page: Any, path: Path) -> float | None:
+    """The number that stands for a missing value; None also for NaN, which needs no number."""
+    if NODATA not in page.tags:
+        return None
+    text = str(page.tags[NODATA].value).strip(" \0")
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise InputError(f"{path} has the nodata value {text!r}, which is no number") from error
+    return None if math.isnan(value) else value
 
 
 def _value(tag: Any) -> Any:
