@@ -12,8 +12,11 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 demo: $(VENV)/.demo
 	$(BIN)/sparsact compare
 
+# and the kernels for CPUs without AVX2, for which torch cannot compile
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses 2
+	ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest --numprocesses 2 tests/kernels \
+	    -k 'not compile and not backends'
 
 # on real models, which are downloaded once into models/ or $SPARSACT_MODELS; about 11 minutes
 test-models: $(VENV)/.dev
