@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from sparsact._common.errors import InputError
 from sparsact.cli import main
-from sparsact.compare.training import engine, load_task_model
+from sparsact.compare import load_task_model
+from sparsact.compare.training import engine
 
 Run = Callable[..., int]
 GOOD = """

@@ -2,6 +2,8 @@ import pytest
 import torch
 from torch import nn
 
+from tiny_language import llama
+
 
 @pytest.fixture(scope="session")
 def sparse_data():
@@ -44,3 +46,9 @@ class LayerModel(nn.Module):
 def layer_model():
     """The class of a model whose forward must stop at a layer."""
     return LayerModel
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A tiny language model, to which autoencoders are attached."""
+    return llama()
