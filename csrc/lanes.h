@@ -12,9 +12,7 @@
 
 namespace sparsact {
 
-#if defined(__AVX512F__)
-constexpr int LANES = 16;
-#elif defined(__AVX2__)
+#if defined(__AVX2__)
 constexpr int LANES = 8;
 #else
 constexpr int LANES = 4;
@@ -28,16 +26,7 @@ inline Floats load_lanes(const float* source) {
   return value;
 }
 
-#if defined(__AVX512F__)
-inline Floats load_lanes(const std::int8_t* source) {
-  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(source));
-  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
-}
-inline Floats load_lanes(const Bfloat16* source) {
-  const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source));
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
-}
-#elif defined(__AVX2__)
+#if defined(__AVX2__)
 inline Floats load_lanes(const std::int8_t* source) {
   const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(source));
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
@@ -76,10 +65,7 @@ inline void store(Bfloat16* target, Floats value) {
   const auto is_nan = reinterpret_cast<Words>(value != value);
   const Words rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
   const Words upper = (rounded & ~is_nan) | (0x7FC0 & is_nan);
-#if defined(__AVX512F__)
-  const __m256i halves = _mm512_cvtepi32_epi16(reinterpret_cast<__m512i>(upper));
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(target), halves);
-#elif defined(__AVX2__)
+#if defined(__AVX2__)
   const auto words = reinterpret_cast<__m256i>(upper);
   const __m256i halves = _mm256_permute4x64_epi64(_mm256_packus_epi32(words, words), 0x08);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(target), _mm256_castsi256_si128(halves));

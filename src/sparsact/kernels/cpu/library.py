@@ -22,17 +22,15 @@ FLOATS = {torch.float32: 0, torch.bfloat16: 1}
 REALS = {torch.float32: 0, torch.float64: 3}
 WEIGHTS = {**FLOATS, torch.int8: 2}
 
-_INSTRUCTIONS = ("avx512", "avx2", "default")
-
 
 class MissingKernelsWarning(UserWarning):
     """sparsact was installed without its compiled kernels."""
 
 
 def _find() -> Path | None:
-    has = torch.backends.cpu.get_cpu_capability().lower()
-    usable = _INSTRUCTIONS[_INSTRUCTIONS.index(has) if has in _INSTRUCTIONS else -1 :]
-    files = [Path(__file__).with_name(f"kernels_{name}.so") for name in usable]
+    has_avx2 = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    names = ("avx2", "default") if has_avx2 else ("default",)
+    files = [Path(__file__).with_name(f"kernels_{name}.so") for name in names]
     return next((file for file in files if file.is_file()), None)
 
 
