@@ -90,7 +90,7 @@ def _write_new(console: Console, config: CompareFlags) -> int:
     if config != CompareFlags(new=config.new):
         raise InputError("new= only writes a file; leave out other arguments")
     write_example(Path(config.new))
-    say(console, f"{config.new} is written: run it with  sparsact compare {config.new}")
+    say(console, f"{config.new} is written: run it with  sparsact compare {config.new} --epochs 10")
     return 0
 
 
