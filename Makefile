@@ -12,7 +12,8 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 demo: $(VENV)/.demo
 	$(BIN)/sparsact compare
 
-# and the kernels for CPUs without AVX2, for which torch cannot compile
+# all tests; then those of kernels again, on the kernels for CPUs without AVX2. There torch.compile
+# fails by itself, so tests that use it are left out
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses 2
 	ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest --numprocesses 2 tests/kernels \
@@ -41,7 +42,7 @@ bench: $(VENV)/.dev
 	    'gather_linear.py table 4096 14336' 'gather_linear.py table 14336 4096' \
 	    'gather_linear.py table 4096 4096' sparse_training.py 'sae.py topk' 'sae.py relu' \
 	    'sae.py jumprelu' 'sae.py density' thresholds.py penalties.py \
-	    learned_thresholds.py 'denoise.py quality' 'denoise.py starts' 'denoise.py speed'; \
+	    learned_thresholds.py first_calls.py 'denoise.py quality' 'denoise.py starts' 'denoise.py speed'; \
 	    do ../$(BIN)/python $$run || exit 1; done
 	$(BIN)/python scripts/fetch_models.py
 	cd benchmarks && for run in 'language.py decode' 'language.py llama1b' \
@@ -72,7 +73,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt hatch_build.py $(KERNELS) | $(BIN)/
 	$(PIP) --editable '.[all,dev]'
 	touch $@ $(VENV)/.demo
 
-$(PEERS)/.done: pyproject.toml constraints.txt $(KERNELS) benchmarks/peers/requirements.txt
+$(PEERS)/.done: pyproject.toml constraints.txt hatch_build.py $(KERNELS) benchmarks/peers/requirements.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --constraint constraints.txt \
 	    --requirement benchmarks/peers/requirements.txt --editable '.[sae,llm]'

@@ -31,16 +31,12 @@ EXPORT void clip(Index threads, Index units, Index size, Index channels, Index i
   with_float(dtype, [&](auto like) {
     using X = decltype(like);
     for_units(threads, units, layout, [&](const Unit& unit) {
-      float lows[LENGTH], highs[LENGTH], inputs[LENGTH], results[LENGTH];
+      float lows[LENGTH], highs[LENGTH], inputs[LENGTH];
       const float *low = spread(lo, unit, layout, lows), *high = spread(hi, unit, layout, highs);
-      for (Index i = 0; i < unit.count; ++i) {
-        const Index first = unit.first + i * unit.step;
-        X* target = static_cast<X*>(out) + first;
-        float* result = computed(target, results);
+      for_segments(unit, static_cast<X*>(out), [&](Index first, float* result) {
         clip_segment(widened(static_cast<const X*>(x) + first, unit.length, inputs), low, high,
                      unit.length, result);
-        narrowed(result, unit.length, target);
-      }
+      });
     });
   });
 }
@@ -52,18 +48,14 @@ EXPORT void clip_backward(Index threads, Index units, Index size, Index channels
   with_float(dtype, [&](auto like) {
     using X = decltype(like);
     for_units(threads, units, layout, [&](const Unit& unit) {
-      float lows[LENGTH], highs[LENGTH], slopes[LENGTH], inputs[LENGTH], results[LENGTH];
+      float lows[LENGTH], highs[LENGTH], slopes[LENGTH], inputs[LENGTH];
       float low_sums[LENGTH] = {}, high_sums[LENGTH] = {};
       const float *low = spread(lo, unit, layout, lows), *high = spread(hi, unit, layout, highs);
-      for (Index i = 0; i < unit.count; ++i) {
-        const Index first = unit.first + i * unit.step;
-        X* target = static_cast<X*>(grad_x) + first;
-        float* result = computed(target, results);
+      for_segments(unit, static_cast<X*>(grad_x), [&](Index first, float* result) {
         clip_back(widened(static_cast<const X*>(grad) + first, unit.length, slopes),
                   widened(static_cast<const X*>(x) + first, unit.length, inputs), low, high,
                   unit.length, result, low_sums, high_sums);
-        narrowed(result, unit.length, target);
-      }
+      });
       store_sums(low_sums, unit, layout, partial_lo);
       store_sums(high_sums, unit, layout, partial_hi);
     });

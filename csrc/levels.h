@@ -8,8 +8,9 @@
 
 namespace sparsact {
 
-constexpr Index STRIP = 64;     // rows of a unit if levels vary along memory; ROWS in Python
-constexpr Index LENGTH = 2048;  // entries of a segment at most; LENGTH in Python
+// threshold_levels.py has the same two numbers.
+constexpr Index STRIP = 64;     // rows of a unit if levels vary along memory
+constexpr Index LENGTH = 2048;  // entries of a segment at most
 
 // Entries in memory order: `channels` levels, `inner` entries from one channel to the next.
 struct Layout {
@@ -74,6 +75,18 @@ inline void narrowed(const float* memory, Index length, Bfloat16* target) {
   by_lanes(length, [&](auto like, Index j) {
     store(target + j, load<decltype(like)>(memory + j));
   });
+}
+
+// Call compute(first entry, results) for each segment of a unit, and bring the results to `out`.
+template <class X, class Compute>
+inline void for_segments(const Unit& unit, X* out, Compute compute) {
+  float memory[LENGTH];
+  for (Index i = 0; i < unit.count; ++i) {
+    const Index first = unit.first + i * unit.step;
+    float* results = computed(out + first, memory);
+    compute(first, results);
+    narrowed(results, unit.length, out + first);
+  }
 }
 
 // Call body(unit) for each unit.

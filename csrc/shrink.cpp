@@ -64,16 +64,12 @@ void map_segments(Index threads, Index units, const Layout& layout, Index dtype,
   with_float(dtype, [&](auto like) {
     using X = decltype(like);
     for_units(threads, units, layout, [&](const Unit& unit) {
-      float levels[LENGTH], input[LENGTH], output[LENGTH];
+      float levels[LENGTH], inputs[LENGTH];
       const float* bound = spread(level, unit, layout, levels);
-      for (Index i = 0; i < unit.count; ++i) {
-        const Index first = unit.first + i * unit.step;
-        X* target = static_cast<X*>(out) + first;
-        float* result = computed(target, output);
-        compute(widened(static_cast<const X*>(x) + first, unit.length, input), bound, unit.length,
-                result);
-        narrowed(result, unit.length, target);
-      }
+      for_segments(unit, static_cast<X*>(out), [&](Index first, float* result) {
+        const float* input = widened(static_cast<const X*>(x) + first, unit.length, inputs);
+        compute(input, bound, unit.length, result);
+      });
     });
   });
 }
@@ -98,16 +94,12 @@ EXPORT void softshrink_backward(Index threads, Index units, Index size, Index ch
   with_float(dtype, [&](auto like) {
     using X = decltype(like);
     for_units(threads, units, layout, [&](const Unit& unit) {
-      float slopes[LENGTH], outputs[LENGTH], results[LENGTH], sums[LENGTH] = {};
-      for (Index i = 0; i < unit.count; ++i) {
-        const Index first = unit.first + i * unit.step;
-        X* target = static_cast<X*>(grad_x) + first;
-        float* result = computed(target, results);
+      float slopes[LENGTH], outputs[LENGTH], sums[LENGTH] = {};
+      for_segments(unit, static_cast<X*>(grad_x), [&](Index first, float* result) {
         soft_back(widened(static_cast<const X*>(grad) + first, unit.length, slopes),
                   widened(static_cast<const X*>(output) + first, unit.length, outputs),
                   unit.length, result, sums);
-        narrowed(result, unit.length, target);
-      }
+      });
       store_sums(sums, unit, layout, partial);
     });
   });
@@ -121,19 +113,14 @@ EXPORT void hardshrink_backward(Index threads, Index units, Index size, Index ch
   with_float(dtype, [&](auto like) {
     using X = decltype(like);
     for_units(threads, units, layout, [&](const Unit& unit) {
-      float levels[LENGTH], weight[LENGTH], slopes[LENGTH], inputs[LENGTH], results[LENGTH];
-      float sums[LENGTH] = {};
+      float levels[LENGTH], weight[LENGTH], slopes[LENGTH], inputs[LENGTH], sums[LENGTH] = {};
       const float* bound = spread(level, unit, layout, levels);
-      for (Index i = 0; i < unit.count; ++i) {
-        const Index first = unit.first + i * unit.step;
-        X* target = static_cast<X*>(grad_x) + first;
-        float* result = computed(target, results);
+      for_segments(unit, static_cast<X*>(grad_x), [&](Index first, float* result) {
         const float* slope = widened(static_cast<const X*>(grad) + first, unit.length, slopes);
         const float* input = widened(static_cast<const X*>(x) + first, unit.length, inputs);
         fill_window(input, bound, unit.length, static_cast<float>(width), window, weight);
         hard_back(slope, input, bound, weight, unit.length, result, sums);
-        narrowed(result, unit.length, target);
-      }
+      });
       store_sums(sums, unit, layout, partial);
     });
   });

@@ -1,8 +1,8 @@
 """The compiled kernels of ``csrc/``: the library is found, loaded, and its functions are declared.
 
-There is one library for each instruction set. torch says which the CPU has; the variable
-ATEN_CPU_CAPABILITY, which torch reads, selects a lower one. Kernels take addresses and numbers, so
-the same files work with every version of Python and torch.
+One library uses AVX2, the other does not. torch says what the CPU supports; the variable
+ATEN_CPU_CAPABILITY=default, which torch reads, turns AVX2 off. Kernels take addresses and numbers,
+so the same files work with every version of Python and torch.
 """
 
 import ctypes
