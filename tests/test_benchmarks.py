@@ -13,7 +13,7 @@ import torch
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 PARTS = {
-    "denoise": {"denoise_quality", "denoise_starts", "denoise_speed"},
+    "denoise": {"denoise_quality", "denoise_starts", "denoise_photon", "denoise_speed"},
     "first_calls": {"first_calls"},
     "gather_linear": {
         "gather_linear_4096x14336",
