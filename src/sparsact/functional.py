@@ -9,10 +9,9 @@ eager mode. A tangent is the transposed gradient, also where that is straight-th
 ``torch.fx`` records a function or module as one call. ``torch.jit.trace`` records plain operations,
 so a trace has no straight-through gradient: it is for deployment.
 
-``torch.compile(torch.func.grad(f))`` gives wrong gradients without an error: torch 2.13 then
-differentiates the forward of any ``torch.autograd.Function`` and ignores its backward, so a
-straight-through λ gets the gradient 0. ``torch.func.grad(torch.compile(f))``, ``backward()`` of a
-compiled function, and ``torch.func.grad`` in eager mode are right.
+``torch.compile(torch.func.grad(f))`` gives the same first derivatives. Second derivatives of a
+straight-through λ are 0 there, because torch differentiates no backward inside a compiled
+transform; entmax with an α other than 1, 1.5 and 2 raises an error for that reason.
 
 Example:
     >>> import torch

@@ -187,6 +187,43 @@ def test_forward_mode_and_a_compiled_graph_of_any_shape(case):
         torch.testing.assert_close(got, want)
 
 
+@functions
+def test_a_compiled_gradient(case):
+    """Inside a compiled transform, torch differentiates the forward and ignores the backward."""
+    torch._dynamo.reset()
+    plain = isinstance(case, PlainCase)
+    function = case.function if plain else case
+    which, rest = (0, ()) if plain else ((0, 1), (torch.linspace(0.1, 0.8, 8).double(),))
+    x = torch.cat([X.double(), KINKS[:8].double()[None], KINKS[-8:].double()[None]])
+    take = func.grad(total(function), which)
+    got = torch.compile(take, fullgraph=True, backend="aot_eager")(x, *rest)
+    torch.testing.assert_close(got, take(x, *rest))
+
+
+@pytest.mark.parametrize("sides", ["both", "positive"])
+def test_a_compiled_gradient_of_the_number_kept(sides):
+    torch._dynamo.reset()
+
+    def kept(x: Tensor, level: Tensor) -> Tensor:
+        return sa.L0(0.1, sides=sides, bandwidth=0.3).at_level(x, level).square()
+
+    take = func.grad(kept, (0, 1))
+    inputs = X.double(), torch.linspace(0.1, 0.8, 8).double()
+    got = torch.compile(take, fullgraph=True, backend="aot_eager")(*inputs)
+    want = take(*inputs)
+    assert all((each != 0).any() for each in want)
+    torch.testing.assert_close(got, want)
+
+
+def test_what_has_no_compiled_gradient_says_so():
+    layer = sa.nn.ActivityPenalty(sa.L1(0.1))
+    for function in (lambda x: layer(x).sum(), lambda x: SF.entmax(x, 1.3).square().sum()):
+        torch._dynamo.reset()
+        take = torch.compile(func.grad(function), fullgraph=True, backend="aot_eager")
+        with pytest.raises(Exception, match="compile inside the transform"):
+            take(X)
+
+
 @thresholds
 @pytest.mark.parametrize("mode", ["compiled", "vmapped", "exported"])
 @pytest.mark.parametrize("keyword", [{}, {"bounds": True}], ids=["threshold", "bounds"])

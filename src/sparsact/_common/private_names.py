@@ -37,6 +37,11 @@ PRIVATE_NAMES = (
         "values are not checked under vmap and grad of torch.func",
         _TORCH,
     ),
+    PrivateName(
+        "torch._C._functorch.peek_interpreter_stack",
+        "straight-through gradients inside a compiled torch.func.grad",
+        _TORCH,
+    ),
     PrivateName("torch._C._functorch.maybe_get_bdim", _VMAP, _TORCH),
     PrivateName("torch._C._functorch.get_unwrapped", _VMAP, _TORCH),
     PrivateName("torch._C._get_dispatch_mode", "values are not checked in a trace", _TORCH),

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparsact._common.errors import InputError
 from sparsact.penalties.reduction import Reduction, check_reduction, divisor
 from sparsact.thresholds.forward_mode import DifferentiableFunction
 from sparsact.thresholds.tracing import Unscriptable, leaf
@@ -87,3 +88,11 @@ class _Inject(DifferentiableFunction):
     def tangent(cls, ctx: Any, x: Tensor, *_: Any) -> Tensor:
         """That of the identity: the value joins backward only."""
         return x.view_as(x)
+
+    @classmethod
+    def composite(cls, *_: Any) -> Any:
+        """There is none: the value joins the backward pass, which torch ignores here."""
+        raise InputError(
+            "torch.compile(torch.func.grad(...)) ignores a penalty that joins the backward pass; "
+            "compile inside the transform, or add the penalty to the loss"
+        )

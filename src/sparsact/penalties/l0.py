@@ -21,7 +21,7 @@ from sparsact.thresholds.backward import keep, kept, sum_to
 from sparsact.thresholds.complex_modulus import check_sides, moduli
 from sparsact.thresholds.forward_mode import SumFunction
 from sparsact.thresholds.jumprelu import JumpReLU
-from sparsact.thresholds.straight_through import check_window, window
+from sparsact.thresholds.straight_through import check_window, window, zero_with_slope
 from sparsact.thresholds.threshold_module import ThresholdModule
 
 
@@ -140,10 +140,24 @@ class _Count(SumFunction):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         x, (theta,) = kept(ctx)
-        wide = widen(x)
-        slope = grad * window(wide.abs() - widen_like(theta, wide), ctx.bandwidth)
-        region = acting_region(x, ctx.sides, None)
-        slope = slope if region is None else torch.where(region, slope, 0.0)
-        grad_x = (slope * wide.sign()).to(x.dtype)
+        slope = grad * _density_at(x, theta, ctx.sides, ctx.bandwidth)
+        grad_x = (slope * widen(x).sign()).to(x.dtype)
         grad_theta = sum_to(-slope, theta) if ctx.needs_input_grad[1] else None
         return grad_x, grad_theta, None, None
+
+    @classmethod
+    def composite(cls, x: Tensor, theta: float | Tensor, sides: Sides, bandwidth: float) -> Tensor:
+        """The count, and its gradients."""
+        slope = _density_at(x, theta, sides, bandwidth)
+        of_x = zero_with_slope(widen(x), slope * widen(x).sign())
+        return (
+            cls.forward(x, theta, sides, bandwidth) + (of_x + zero_with_slope(theta, -slope)).sum()
+        )
+
+
+def _density_at(x: Tensor, theta: float | Tensor, sides: Sides, bandwidth: float) -> Tensor:
+    """How many entries cross θ for a small change of θ, as an estimate for each entry."""
+    wide = widen(x)
+    slope = window(wide.abs() - widen_like(theta, wide), bandwidth)
+    region = acting_region(x, sides, None)
+    return slope if region is None else torch.where(region, slope, 0.0)

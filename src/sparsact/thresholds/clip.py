@@ -20,6 +20,7 @@ from sparsact.thresholds.backward import keep, kept, sum_to
 from sparsact.thresholds.complex_modulus import check_sides, clip_modulus, is_complex
 from sparsact.thresholds.forward_mode import DifferentiableFunction
 from sparsact.thresholds.fused_dispatch import as_tensor, backward_is_fused, forward_is_fused
+from sparsact.thresholds.straight_through import zero_with_slope
 from sparsact.thresholds.threshold_module import ThresholdModule
 from sparsact.thresholds.tracing import leaf, one_node
 
@@ -188,6 +189,20 @@ class _Clip(DifferentiableFunction):
         grads = torch.ops.sparsact.clip_backward(grad, x, as_tensor(lo), as_tensor(hi))
         grad_x, grad_lo, grad_hi = grads
         return grad_x, grad_lo if needed[1] else None, grad_hi if needed[2] else None
+
+    @classmethod
+    def composite(cls, x: Tensor, lo: float | Tensor, hi: float | Tensor) -> Tensor:
+        """The forward, with the gradients of backward where an entry equals a bound."""
+        wide = widen(x)
+        below, above = wide <= widen_like(lo, wide), wide >= widen_like(hi, wide)
+        step = zero_with_slope(wide, (~(below | above)).to(wide.dtype))
+        step = step + zero_with_slope(lo, below.to(wide.dtype))
+        step = step + zero_with_slope(hi, above.to(wide.dtype))
+        return _clamp(x.detach(), _still(lo), _still(hi)) + step.to(x.dtype)
+
+
+def _still(level: float | Tensor) -> float | Tensor:
+    return level.detach() if isinstance(level, Tensor) else level
 
 
 def _clamp(x: Tensor, lo: float | Tensor, hi: float | Tensor) -> Tensor:

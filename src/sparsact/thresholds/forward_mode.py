@@ -1,4 +1,4 @@
-"""Forward-mode differentiation of the autograd functions, by means of their backward."""
+"""How the autograd functions are applied: in forward mode and inside compiled transforms too."""
 
 import functools
 from typing import Any
@@ -15,11 +15,20 @@ def forward_mode() -> bool:
     return not torch.compiler.is_compiling() and forward_ad._current_level >= 0
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator, unused-ignore]
+def _in_transform() -> bool:
+    """Whether a transform of ``torch.func`` is at work; ``torch.compile`` asks while it traces."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
 class DifferentiableFunction(Function):
     """An autograd function that is applied by :meth:`run`, which adds the forward mode.
 
     ``torch.compile(fullgraph=True)`` refuses a function that has a ``jvp``. So `jvp` belongs to a
     subclass, which runs in forward mode only.
+
+    ``torch.compile(torch.func.grad(f))`` ignores every backward and differentiates the operations
+    of the forward. Where that is not the same, a function has a :meth:`composite` of its own.
     """
 
     generate_vmap_rule = True
@@ -27,9 +36,16 @@ class DifferentiableFunction(Function):
     @classmethod
     def run(cls, *arguments: Any) -> Any:
         """Apply the function; ``torch.jit.trace`` records plain operations, which it can save."""
-        if not torch.compiler.is_compiling() and torch._C._get_tracing_state():
+        if torch.compiler.is_compiling():
+            return (cls.composite if _in_transform() else cls.apply)(*arguments)
+        if torch._C._get_tracing_state():
             return cls.forward(*arguments)
         return (_with_jvp(cls) if forward_mode() else cls).apply(*arguments)
+
+    @classmethod
+    def composite(cls, *arguments: Any) -> Any:
+        """The forward, of operations whose own derivatives are those of backward."""
+        return cls.forward(*arguments)
 
     @classmethod
     def tangent(cls, ctx: Any, x: Tensor, *levels: Any) -> Tensor:

@@ -20,7 +20,13 @@ from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
 from sparsact.thresholds.complex_modulus import by_modulus, is_complex
 from sparsact.thresholds.forward_mode import DifferentiableFunction, forward_mode
 from sparsact.thresholds.fused_dispatch import backward_is_fused, forward_is_fused
-from sparsact.thresholds.straight_through import Kernel, check_window, window, window_text
+from sparsact.thresholds.straight_through import (
+    Kernel,
+    check_window,
+    window,
+    window_text,
+    zero_with_slope,
+)
 from sparsact.thresholds.threshold_module import BandModule
 from sparsact.thresholds.tracing import leaf, one_node
 
@@ -172,6 +178,15 @@ class _Hardshrink(DifferentiableFunction):
         back = _sparsact.hardshrink_backward if fused else _hard_back
         return *back(grad, saved, lambd, ctx.bandwidth, ctx.kernel), None, None
 
+    @classmethod
+    def composite(
+        cls, x: Tensor, lambd: float | Tensor, bandwidth: float, kernel: Kernel
+    ) -> Tensor:
+        """The forward, and the gradient of λ."""
+        slope = _slope(x, lambd, bandwidth, kernel)
+        step = zero_with_slope(lambd, slope).to(x.dtype)
+        return _hard(x, lambd) + step
+
 
 def _hard(x: Tensor, lambd: float | Tensor) -> Tensor:
     return zero_up_to(lambd, widen(x).abs(), x)
@@ -181,10 +196,14 @@ def _hard_back(
     grad: Tensor, x: Tensor, lambd: Tensor, bandwidth: float, kernel: Kernel
 ) -> tuple[Tensor, Tensor]:
     grad_x = torch.where(_in_band(x, lambd), 0.0, grad)
+    return grad_x, sum_to(_slope(x, lambd, bandwidth, kernel) * grad, lambd)
+
+
+def _slope(x: Tensor, lambd: float | Tensor, bandwidth: float, kernel: Kernel) -> Tensor:
+    """The straight-through derivative by λ."""
     wide = widen(x)
     wide_lambd = widen_like(lambd, wide)
-    slope = wide_lambd * window(wide.abs() - wide_lambd, bandwidth, kernel)
-    return grad_x, sum_to(-wide.sign() * slope * grad, lambd)
+    return -wide.sign() * wide_lambd * window(wide.abs() - wide_lambd, bandwidth, kernel)
 
 
 def _representable(lambd: float, dtype: torch.dtype) -> float:

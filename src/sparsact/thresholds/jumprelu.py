@@ -15,7 +15,13 @@ from sparsact.thresholds.arguments import (
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
 from sparsact.thresholds.forward_mode import DifferentiableFunction, forward_mode
-from sparsact.thresholds.straight_through import Kernel, check_window, window, window_text
+from sparsact.thresholds.straight_through import (
+    Kernel,
+    check_window,
+    window,
+    window_text,
+    zero_with_slope,
+)
 from sparsact.thresholds.threshold_module import BandModule
 from sparsact.thresholds.tracing import leaf, one_node
 
@@ -145,10 +151,24 @@ class _JumpReLU(DifferentiableFunction):
         if not ctx.learns:
             return where_nonzero(grad, saved), None, None, None
         grad_x = torch.where(_below(saved, threshold), 0.0, grad)
-        wide = widen(saved)
-        wide_threshold = widen_like(threshold, wide)
-        slope = wide_threshold * window(wide - wide_threshold, ctx.bandwidth, ctx.kernel)
-        return grad_x, sum_to(-slope * grad, threshold), None, None
+        slope = _slope(saved, threshold, ctx.bandwidth, ctx.kernel)
+        return grad_x, sum_to(slope * grad, threshold), None, None
+
+    @classmethod
+    def composite(
+        cls, x: Tensor, threshold: float | Tensor, bandwidth: float, kernel: Kernel
+    ) -> Tensor:
+        """The forward, and the gradient of θ."""
+        slope = _slope(x, threshold, bandwidth, kernel)
+        step = zero_with_slope(threshold, slope).to(x.dtype)
+        return cls.forward(x, threshold, bandwidth, kernel) + step
+
+
+def _slope(x: Tensor, threshold: float | Tensor, bandwidth: float, kernel: Kernel) -> Tensor:
+    """The straight-through derivative by θ."""
+    wide = widen(x)
+    wide_threshold = widen_like(threshold, wide)
+    return -wide_threshold * window(wide - wide_threshold, bandwidth, kernel)
 
 
 def _below(x: Tensor, threshold: float | Tensor) -> Tensor:

@@ -113,6 +113,13 @@ class _Softplus(DifferentiableFunction):
         slope = magnitude * torch.sigmoid(-wide_beta * magnitude) + _log_term(wide, wide_beta)
         return grad_x, sum_to(-grad * slope / wide_beta, beta)
 
+    @classmethod
+    def composite(cls, x: Tensor, beta: float | Tensor) -> Tensor:
+        """The forward, with the slope ½ at 0, where relu and ``abs`` have 0."""
+        wide = widen(x)
+        ramp = torch.where(wide == 0, wide / 2, wide.relu())
+        return (ramp + _log_term(wide, widen_like(beta, wide))).to(x.dtype)
+
 
 def _log_term(wide: Tensor, beta: Tensor) -> Tensor:
     return torch.log1p(torch.exp(-beta * wide.abs())) / beta

@@ -51,6 +51,18 @@ def window(distance: Tensor, bandwidth: float, kernel: Kernel = "rectangle") -> 
     return torch.sigmoid(scaled) * torch.sigmoid(-scaled) * (4 / bandwidth)
 
 
+def zero_with_slope(level: float | Tensor, slope: Tensor) -> Tensor:
+    """Zeros of the shape of `slope`, whose gradient with respect to `level` is `slope`.
+
+    Added to a step, they give it a straight-through gradient without an autograd function. `slope`
+    is a constant: second derivatives are 0.
+    """
+    if not isinstance(level, Tensor):
+        return torch.zeros_like(slope)
+    still = level.detach()
+    return slope.detach() * torch.where(still.isfinite(), level - still, 0.0)
+
+
 def window_text(learnable: bool, bandwidth: float, kernel: Kernel) -> str:
     """The window as the end of a module's repr; empty if λ is not learned."""
     return f", bandwidth={bandwidth:g}, kernel={kernel!r}" if learnable else ""
