@@ -41,7 +41,7 @@ def check_signals(x: Tensor, dictionary: Tensor | nn.Module) -> tuple[Tensor, Op
     """The signals as a batch, and the dictionary as an operator; a sparse one comes as CSR."""
     if x.dtype not in (torch.float32, torch.float64):
         raise InputError(f"x= must be float32 or float64, got {x.dtype}")
-    if not bool(x.isfinite().all()):
+    if not _is_finite(x):
         raise InputError("x= holds NaN or infinite values")
     if not isinstance(dictionary, Tensor):
         if not callable(getattr(dictionary, "adjoint", None)):
@@ -66,10 +66,16 @@ def check_signals(x: Tensor, dictionary: Tensor | nn.Module) -> tuple[Tensor, Op
         raise InputError(f"x= is {x.dtype} and dictionary= is {dictionary.dtype}: convert one")
     is_sparse = dictionary.layout != torch.strided
     entries = dictionary.values() if is_sparse else dictionary
-    if not bool(entries.isfinite().all()):
+    if not _is_finite(entries):
         raise InputError("dictionary= holds NaN or infinite values")
     signals = x.reshape(-1, x.shape[-1])
     return signals, SparseDictionary(dictionary) if is_sparse else MatrixDictionary(dictionary)
+
+
+def _is_finite(x: Tensor) -> bool:
+    """Whether all entries are finite; a finite sum says so without a copy of `x`."""
+    values = x.detach()
+    return bool(values.sum().isfinite()) or bool(values.isfinite().all())
 
 
 def as_dictionary(dictionary: Any) -> Tensor | nn.Module:
@@ -83,9 +89,11 @@ def as_dictionary(dictionary: Any) -> Tensor | nn.Module:
 
 def starting_codes(signals: Tensor, operator: Operator, start: Tensor | None, x: Tensor) -> Tensor:
     """The codes to start from as a batch: `start` if it has the right shape, or zeros."""
-    with torch.no_grad():
-        shape = operator.adjoint(signals[:1]).shape
-    codes = signals.new_zeros(len(signals), *shape[1:])
+    if isinstance(operator, (MatrixDictionary, SparseDictionary)):
+        codes = signals.new_zeros(len(signals), len(operator.matrix))
+    else:
+        with torch.no_grad():
+            codes = signals.new_zeros(len(signals), *operator.adjoint(signals[:1]).shape[1:])
     if start is None:
         return codes
     expected = (*x.shape[:-1], codes.shape[1]) if codes.ndim == 2 else tuple(codes.shape)

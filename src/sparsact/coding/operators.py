@@ -44,9 +44,17 @@ class MatrixDictionary:
         """``signals @ matrix.T``."""
         return signals @ self.matrix.t()
 
+    def combine(self, code: Tensor) -> Tensor:
+        """The signal (dim,) of one code (atoms,)."""
+        return code @ self.matrix
+
     def select(self, index: Tensor) -> "MatrixDictionary":
         """The dictionary of some of the atoms."""
         return MatrixDictionary(self.matrix[index])
+
+    def join(self, other: "MatrixDictionary") -> "MatrixDictionary":
+        """The dictionary of these atoms and, behind them, those of another one."""
+        return MatrixDictionary(torch.cat([self.matrix, other.matrix]))
 
     def products(self, other: "MatrixDictionary") -> Tensor:
         """The inner products of these atoms and others, (atoms, others)."""

@@ -127,9 +127,11 @@ def sparse_code(
         gradient=gradient,
     )
     if gradient == "implicit" and not solution.converged:
+        ended = solution.steps < steps
+        remedy = f"rounding in {x.dtype} ends it there: raise tol=" if ended else "raise steps="
         warnings.warn(
             f"sparse_code reached {float(solution.distance.max()):.2g} after {solution.steps} "
-            f"steps, above tol={tol:.2g}: raise steps=",
+            f"steps, above tol={tol:.2g}: {remedy}",
             NotConvergedWarning,
             stacklevel=2,
         )
