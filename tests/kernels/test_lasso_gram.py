@@ -77,8 +77,9 @@ def test_a_gap_that_only_rounding_moves_ends_the_rounds(dtype):
     codes, gap, taken = solve(*arguments, 0.0, False, 10_000, 0.0)
     assert (taken < 1000).all()
     assert (gap <= 1000 * torch.finfo(dtype).eps).all()
-    best, *_ = solve(*(tensor.double() for tensor in arguments), 0.0, False, 10_000, 1e-14)
-    torch.testing.assert_close(codes.double(), best, atol=1e3 * torch.finfo(dtype).eps, rtol=0)
+    wide = [tensor.double() for tensor in arguments]
+    true_gap = reference.relative_gap(codes.double(), *wide[:4], 0.0, False)
+    assert (true_gap <= 2000 * torch.finfo(dtype).eps).all()
 
 
 def test_each_atom_has_its_level():

@@ -6,6 +6,7 @@ from sparsact.coding.regularisation_path import CodePath, path
 from sparsact.coding.sparse_code import (
     NotConvergedWarning,
     SparseCode,
+    ZeroCodeWarning,
     solve_sparse_code,
     sparse_code,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "Operator",
     "SparseCode",
     "ThresholdFactory",
+    "ZeroCodeWarning",
     "fit_dictionary",
     "path",
     "solve_sparse_code",

@@ -57,6 +57,11 @@ class SparseDictionary:
             csr(offsets, columns, torch.cat([self.values, other.values]), shape)
         )
 
+    def scaled(self, factors: Tensor) -> "SparseDictionary":
+        """The dictionary with each atom times its factor, (atoms,)."""
+        values, shape = self.values * factors[self.rows()], tuple(self.matrix.shape)
+        return SparseDictionary(csr(self.offsets, self.columns, values, shape))
+
     def products(self, other: "SparseDictionary") -> Tensor:
         """The inner products of these atoms and others, (atoms, others)."""
         return torch.cat(

@@ -29,6 +29,7 @@ class _Unfolded(nn.Module):
         lambd: float,
         threshold: ThresholdFactory,
         momentum: bool,
+        positive: bool,
     ) -> None:
         super().__init__()
         if dictionary.ndim != 2 or not len(dictionary):
@@ -38,13 +39,15 @@ class _Unfolded(nn.Module):
             )
         if steps < 1:
             raise InputError(f"steps= must be at least 1, got {steps}")
-        self.steps, self.atoms = steps, len(dictionary)
+        if positive and dictionary.is_complex():
+            raise InputError("positive= needs a real dictionary")
+        self.steps, self.atoms, self.positive = steps, len(dictionary), positive
         self.step_size = 1 / largest_eigenvalue(MatrixDictionary(dictionary), dictionary)
         self.thresholds = nn.ModuleList(
             threshold(lambd * self.step_size, self.atoms) for _ in range(steps)
         )
         factors = fista_momenta(steps) if momentum else []
-        self.momenta = nn.Parameter(torch.tensor(factors, dtype=dictionary.dtype))
+        self.momenta = nn.Parameter(torch.tensor(factors, dtype=dictionary.real.dtype))
 
     def _ascent(self, number: int, codes: Tensor, x: Tensor) -> Tensor:
         """What step `number` adds to the codes before its threshold."""
@@ -62,6 +65,7 @@ class _Unfolded(nn.Module):
         ahead = codes
         for number, threshold in enumerate(self.thresholds):
             raised = ahead + self._ascent(number, ahead, x)
+            raised = raised.relu() if self.positive else raised
             new = threshold(raised) if sigma is None else sigma * threshold(raised / sigma)
             moving = len(self.momenta) > 0
             ahead = new + self.momenta[number] * (new - codes) if moving else new
@@ -83,6 +87,7 @@ class LISTA(_Unfolded):
         tied: whether all steps share D and W; thresholds are the step's own in any case.
         momentum: whether a step starts ahead of its codes by a learned factor, as in FISTA.
         threshold: makes the threshold module of a step; any of ``sparsact.nn``.
+        positive: codes must not be negative.
 
     Raises:
         InputError: a dictionary that is no matrix or has no atoms, or no steps.
@@ -106,8 +111,9 @@ class LISTA(_Unfolded):
         tied: bool = True,
         momentum: bool = False,
         threshold: ThresholdFactory = learned_softshrink,
+        positive: bool = False,
     ) -> None:
-        super().__init__(dictionary, steps, lambd, threshold, momentum)
+        super().__init__(dictionary, steps, lambd, threshold, momentum, positive)
         atoms = dictionary.detach()
         copies = 1 if tied else steps
         self.decoders = nn.ParameterList(nn.Parameter(atoms.clone()) for _ in range(copies))
@@ -118,7 +124,7 @@ class LISTA(_Unfolded):
     def _ascent(self, number: int, codes: Tensor, x: Tensor) -> Tensor:
         shared = number % len(self.decoders)
         residual = x - codes @ self.decoders[shared]
-        ascent: Tensor = residual @ self.encoders[shared].t()
+        ascent: Tensor = residual @ self.encoders[shared].mH
         return ascent
 
 
@@ -134,9 +140,10 @@ class ALISTA(_Unfolded):
         lambd: initial λ, as in :class:`LISTA`.
         momentum: see :class:`LISTA`.
         threshold: see :class:`LISTA`.
+        positive: see :class:`LISTA`.
 
     Raises:
-        InputError: as :class:`LISTA`; or atoms that do not span the signals' space.
+        InputError: as :class:`LISTA`; or atoms that are complex or do not span the signals' space.
 
     Source:
         Liu et al., "ALISTA: Analytic weights are as good as learned weights in LISTA" (2019).
@@ -153,8 +160,11 @@ class ALISTA(_Unfolded):
         *,
         momentum: bool = False,
         threshold: ThresholdFactory = learned_softshrink,
+        positive: bool = False,
     ) -> None:
-        super().__init__(dictionary, steps, lambd, threshold, momentum)
+        if dictionary.is_complex():
+            raise InputError("dictionary= of ALISTA must be real, got a complex one: take LISTA")
+        super().__init__(dictionary, steps, lambd, threshold, momentum, positive)
         self.register_buffer("decoder", dictionary.detach().clone())
         self.register_buffer("encoder", _analytic_weights(dictionary.detach()))
         initial = 1 / float(torch.linalg.eigvals(self.encoder @ self.decoder.t()).abs().max())
