@@ -10,7 +10,14 @@ from torch import Tensor, nn
 from sparsact._common.errors import InputError, unknown
 from sparsact.coding.operators import MatrixDictionary, Operator, check_adjoint
 from sparsact.coding.sparse_dictionary import SparseDictionary, sparse_matrix
-from sparsact.penalties import GroupLasso, NuclearNorm, Penalty, SparseGroupLasso
+from sparsact.penalties import (
+    GroupLasso,
+    NuclearNorm,
+    OverlappingGroupLasso,
+    Penalty,
+    SparseGroupLasso,
+    TotalVariation,
+)
 from sparsact.penalties.base_penalty import has_prox
 from sparsact.penalties.group_lasso import split_groups
 from sparsact.penalties.sorted_l1 import SortedL1
@@ -19,6 +26,7 @@ Method = Literal["auto", "cd", "fista", "ista"]
 Gradient = Literal["implicit", "unrolled"]
 
 _DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+_GROUPED = (GroupLasso, OverlappingGroupLasso, SparseGroupLasso)  # one weight per group
 
 
 def check_options(
@@ -112,7 +120,7 @@ def starting_codes(signals: Tensor, operator: Operator, start: Tensor | None, x:
 def weights_for(penalty: Penalty, x: Tensor, codes: Tensor) -> Penalty:
     """The penalty, its weights of each entry such that they broadcast to the batch of codes."""
     weights: Any = getattr(penalty, "weights", None)
-    if weights is None or isinstance(penalty, (GroupLasso, SparseGroupLasso)):
+    if weights is None or isinstance(penalty, _GROUPED):
         return penalty
     weights = torch.as_tensor(weights)
     try:
@@ -134,8 +142,11 @@ def check_groups(penalty: Penalty, codes: Tensor) -> None:
     """Raise InputError if a group of the penalty reaches across signals."""
     if isinstance(penalty, NuclearNorm) and (penalty.flatten or codes.ndim < 3):
         raise InputError("NuclearNorm needs the code of one signal to be a matrix, and no flatten=")
-    if isinstance(penalty, SortedL1) and penalty.dim % codes.ndim == 0:
-        raise InputError(f"dim={penalty.dim} of {type(penalty).__name__} reaches across signals")
+    if isinstance(penalty, (SortedL1, OverlappingGroupLasso, TotalVariation)):
+        own_dims = penalty.dim if isinstance(penalty.dim, tuple) else (penalty.dim,)
+        if any(dim % codes.ndim == 0 for dim in own_dims):
+            name = type(penalty).__name__
+            raise InputError(f"dim={penalty.dim} of {name} reaches across signals")
     if isinstance(penalty, (GroupLasso, SparseGroupLasso)):
         split, dims = split_groups(codes, penalty.dim, penalty.group_size)
         if any(dim % split.ndim == 0 for dim in dims):
