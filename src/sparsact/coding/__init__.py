@@ -1,5 +1,7 @@
 """Sparse coding: the problems that soft shrinkage solves one step at a time."""
 
+from sparsact.coding.cdlnet import CDLNet, noise_level
+from sparsact.coding.convolutional import ConvLISTA
 from sparsact.coding.dictionary_learning import LearnedDictionary, fit_dictionary
 from sparsact.coding.operators import ConvDictionary, Operator
 from sparsact.coding.regularisation_path import CodePath, path
@@ -15,8 +17,10 @@ from sparsact.coding.unfolded import ALISTA, LISTA, ThresholdFactory
 __all__ = [
     "ALISTA",
     "LISTA",
+    "CDLNet",
     "CodePath",
     "ConvDictionary",
+    "ConvLISTA",
     "LearnedDictionary",
     "NotConvergedWarning",
     "Operator",
@@ -24,6 +28,7 @@ __all__ = [
     "ThresholdFactory",
     "ZeroCodeWarning",
     "fit_dictionary",
+    "noise_level",
     "path",
     "solve_sparse_code",
     "sparse_code",

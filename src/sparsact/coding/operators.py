@@ -10,7 +10,7 @@ from sparsact._common.errors import InputError
 _POWER_STEPS = 200
 _POWER_TOLERANCE = 1e-4
 _LIPSCHITZ_MARGIN = 1.01  # power iteration approaches the largest eigenvalue from below
-_CONVOLUTIONS = {
+CONVOLUTIONS = {
     1: (nn.functional.conv1d, nn.functional.conv_transpose1d),
     2: (nn.functional.conv2d, nn.functional.conv_transpose2d),
     3: (nn.functional.conv3d, nn.functional.conv_transpose3d),
@@ -94,7 +94,7 @@ class ConvDictionary(nn.Module):
 
     def __init__(self, atoms: Tensor, stride: int = 1) -> None:
         super().__init__()
-        if atoms.ndim - 2 not in _CONVOLUTIONS:
+        if atoms.ndim - 2 not in CONVOLUTIONS:
             raise InputError(
                 "atoms= must be (atoms, channels, size) with one to three sizes, got shape "
                 f"{tuple(atoms.shape)}"
@@ -109,7 +109,7 @@ class ConvDictionary(nn.Module):
 
     def forward(self, codes: Tensor) -> Tensor:
         """Signals (batch, channels, …) from codes (batch, atoms, …)."""
-        _, transposed = _CONVOLUTIONS[self.atoms.ndim - 2]
+        _, transposed = CONVOLUTIONS[self.atoms.ndim - 2]
         signals: Tensor = transposed(codes, self.atoms, stride=self.stride)
         return signals
 
@@ -123,7 +123,7 @@ class ConvDictionary(nn.Module):
                     f"{tuple(self.atoms.shape[2:])} at stride {self.stride}: pad them so that "
                     "size − atom is a multiple of the stride"
                 )
-        convolution, _ = _CONVOLUTIONS[self.atoms.ndim - 2]
+        convolution, _ = CONVOLUTIONS[self.atoms.ndim - 2]
         codes: Tensor = convolution(signals, self.atoms.conj(), stride=self.stride)
         return codes
 

@@ -1,5 +1,6 @@
 """Unfolded networks: the steps of a solver as layers, with thresholds and weights that learn."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -17,6 +18,25 @@ ThresholdFactory = Callable[[float, int], nn.Module]
 def learned_softshrink(lambd: float, atoms: int) -> nn.Module:
     """A soft threshold with a λ for each atom."""
     return Softshrink(lambd, learnable=True, num_parameters=atoms, channel_dim=-1)
+
+
+def check_noise(sigma: Tensor | float | None) -> None:
+    """Raise InputError for a number that is no standard deviation."""
+    if isinstance(sigma, (int, float)) and not 0 <= sigma < math.inf:
+        raise InputError(f"sigma= must be finite and not negative, got {sigma}")
+
+
+def shrink(
+    threshold: nn.Module, raised: Tensor, sigma: Tensor | float | None, positive: bool
+) -> Tensor:
+    """One step's threshold; σ times the threshold in units of σ, which at σ = 0 does nothing."""
+    raised = raised.relu() if positive else raised
+    if sigma is None:
+        shrunk: Tensor = threshold(raised)
+        return shrunk
+    level = torch.as_tensor(sigma, dtype=raised.real.dtype, device=raised.device)
+    unit = torch.where(level > 0, level, 1.0)
+    return torch.where(level > 0, unit * threshold(raised / unit), raised)
 
 
 class _Unfolded(nn.Module):
@@ -61,12 +81,12 @@ class _Unfolded(nn.Module):
             sigma: the noise's standard deviation, a number or (…, 1): the thresholds are for unit
                 noise then, and are multiplied by it. By default they are taken as they are.
         """
+        check_noise(sigma)
         codes = x.new_zeros(*x.shape[:-1], self.atoms)
         ahead = codes
         for number, threshold in enumerate(self.thresholds):
             raised = ahead + self._ascent(number, ahead, x)
-            raised = raised.relu() if self.positive else raised
-            new = threshold(raised) if sigma is None else sigma * threshold(raised / sigma)
+            new = shrink(threshold, raised, sigma, self.positive)
             moving = len(self.momenta) > 0
             ahead = new + self.momenta[number] * (new - codes) if moving else new
             codes = new
