@@ -22,7 +22,7 @@ from sparsact.penalties.base_penalty import has_prox
 from sparsact.penalties.group_lasso import split_groups
 from sparsact.penalties.sorted_l1 import SortedL1
 
-Method = Literal["auto", "cd", "fista", "ista"]
+Method = Literal["admm", "auto", "cd", "fista", "ista"]
 Gradient = Literal["implicit", "unrolled"]
 
 _DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
