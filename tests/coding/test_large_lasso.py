@@ -206,7 +206,9 @@ def test_entries_of_a_sparse_matrix_in_any_order_and_twice():
     entries = scipy.sparse.coo_matrix((np.array([4.0, 1.0, 2.0, 3.0]), (row, column)), (2, 3))
     x, dense = torch.ones(3).double(), torch.tensor([[2.0, 0.0, 4.0], [4.0, 0.0, 0.0]]).double()
     expected = sparse_code(x, dense, sa.L1(0.1), method="cd", tol=1e-12)
-    for form in (matrix, entries):
+    mixed = scipy.sparse.csr_matrix(dense.numpy())
+    mixed.indptr, mixed.indices = mixed.indptr.astype(np.int64), mixed.indices.astype(np.int32)
+    for form in (matrix, entries, mixed):
         code = sparse_code(x, form, sa.L1(0.1), method="cd", tol=1e-12)
         torch.testing.assert_close(code, expected, atol=1e-6, rtol=0)
 

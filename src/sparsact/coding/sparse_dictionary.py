@@ -74,7 +74,7 @@ class SparseDictionary:
 
     def _dense_products(self, other: "SparseDictionary") -> Tensor:
         dense = self.values.new_zeros(self.matrix.shape[1], len(other.matrix))
-        dense[other.columns, other.rows()] = other.values
+        dense[other.columns.long(), other.rows()] = other.values
         return self.matrix @ dense
 
     def norms(self) -> Tensor:
@@ -110,6 +110,8 @@ def sparse_matrix(matrix: Any) -> Tensor:
 
 def csr(offsets: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:
     """``torch.sparse_csr_tensor`` without its note that it is in beta."""
+    if offsets.dtype != columns.dtype:  # torch takes int32 or int64 for both
+        offsets, columns = offsets.long(), columns.long()
     with warnings.catch_warnings():
         _silence()
         return torch.sparse_csr_tensor(offsets, columns, values, shape, check_invariants=False)

@@ -27,7 +27,9 @@ class OverlappingGroupLasso(Penalty):
 
     An entry is zero as soon as one of its groups is: what stays is the complement of a union of
     groups. Groups that contain one another give trees. The prox has no closed form; it is found by
-    FISTA on the dual up to `tol`, and its zeros are exact.
+    FISTA on the dual up to `tol`, and its zeros are exact. The latent penalty, with which the
+    entries that stay are a union of groups, is :class:`GroupLasso` on a dictionary that repeats an
+    atom for each of its groups; the code of an atom is the sum over its copies.
 
     Args:
         coef: coefficient ≥ 0, or a schedule of it.
