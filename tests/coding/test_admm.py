@@ -90,3 +90,15 @@ def test_what_it_does_not_solve_is_one_clear_error(change):
     arguments = {"x": torch.ones(2, 4), "dictionary": torch.eye(4), "penalty": sa.L1(0.1)}
     with pytest.raises(InputError, match="method='admm' needs a dense matrix"):
         sparse_code(**(arguments | {"method": "admm"} | change))
+
+
+@pytest.mark.parametrize("method", ["admm", "fista", "ista", "cd"])
+def test_no_signals_and_narrow_floats(digits, method):
+    x, atoms = digits[0].float(), digits[1].float()
+    for penalty in (sa.L1(0.1), sa.L1(0.1, weights=torch.ones(80))):
+        assert sparse_code(x[:0], atoms, penalty, method=method).shape == (0, 80)
+    code = solve_sparse_code(x, atoms, sa.L1(0.5), method=method, steps=3000, tol=3e-5)
+    assert code.converged or method == "ista"  # which takes very many steps here
+    assert code.codes.dtype == torch.float32
+    zero = solve_sparse_code(x, torch.zeros(5, 64), sa.L1(0.1), method=method)
+    assert not zero.codes.any()

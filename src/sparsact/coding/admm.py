@@ -15,13 +15,16 @@ _UNBALANCED = 3.0
 class Admm:
     """ADMM on ``½‖x − D(z)‖² + penalty(v)`` with z = v, for a matrix as dictionary.
 
-    The system ``(DDᴴ + ρI)·z = r`` is solved by the eigenvectors of the smaller Gram matrix, so a
-    step costs what a step of FISTA does, and ρ may change. It keeps the primal and the dual
-    residual of like size.
+    The system for z is solved by the singular vectors of the matrix, so a step costs what a step of
+    FISTA does, and ρ may change. It keeps the primal and the dual residual of
+    like size, each relative to what it is a residual of.
+
+    For a penalty that is not convex it need not settle.
 
     Source:
         Boyd et al., "Distributed optimization and statistical learning via the alternating
-        direction method of multipliers" (2011), sections 3.4 and 6.4.
+        direction method of multipliers" (2011), sections 3.4 and 6.4; Wohlberg, "ADMM penalty
+        parameter selection by residual balancing" (2017), for the relative residuals.
     """
 
     def __init__(self, problem: Problem, codes: Tensor) -> None:
@@ -29,9 +32,9 @@ class Admm:
         matrix = problem.operator.matrix.detach()
         self.problem, self.codes = problem, codes
         self.dual = torch.zeros_like(codes)  # scaled, as the sum of what z and v differ by
-        self.correlation = problem.operator.adjoint(problem.signals)
-        values, vectors = torch.linalg.eigh(matrix.mH @ matrix)
-        self.values, self.basis = values.clamp(min=0), matrix @ vectors
+        left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+        self.values, self.basis = values.square(), left * values
+        self.signals = problem.signals @ right.mH
         self.weight = max(float(self.values.sum()) / len(matrix), 1e-30)
         self.taken = 0
 
@@ -39,7 +42,7 @@ class Admm:
         """`steps` steps; the codes after them."""
         for _ in range(steps):
             before = self.codes
-            fitted = self._fit(self.correlation + self.weight * (self.codes - self.dual))
+            fitted = self._fit()
             relaxed = _RELAXATION * fitted + (1 - _RELAXATION) * self.codes
             self.codes = self.problem.prox(relaxed + self.dual, 1 / self.weight)
             self.dual = self.dual + relaxed - self.codes
@@ -52,12 +55,17 @@ class Admm:
         """Go on with some of the signals."""
         self.problem = self.problem.only(chosen, self.codes.ndim)
         self.codes, self.dual = self.codes[chosen], self.dual[chosen]
-        self.correlation = self.correlation[chosen]
+        self.signals = self.signals[chosen]
 
-    def _fit(self, right: Tensor) -> Tensor:
-        """Solve ``z·(M·Mᴴ + ρI) = right`` for the rows z."""
-        inner = (right @ self.basis) / (self.values + self.weight)
-        fitted: Tensor = (right - inner @ self.basis.mH) / self.weight
+    def _fit(self) -> Tensor:
+        """Solve ``z·(M·Mᴴ + ρI) = x·Mᴴ + ρ·p`` for the rows z, as a step from p = v − u.
+
+        It is ``z = p + (x − p·M)·(Mᴴ·M + ρI)⁻¹·Mᴴ``, which divides by no small ρ; with
+        ``M = U·S·Wᴴ`` that is ``z = p + (x·W − p·U·S)·(S² + ρI)⁻¹·(U·S)ᴴ``.
+        """
+        from_codes = self.codes - self.dual
+        inner = (self.signals - from_codes @ self.basis) / (self.values + self.weight)
+        fitted: Tensor = from_codes + inner @ self.basis.mH
         return fitted
 
     def _balance(self, fitted: Tensor, before: Tensor) -> None:

@@ -105,7 +105,7 @@ def _group_gap(penalty: GroupLasso) -> Gap:
 
 def rows(x: Tensor) -> Tensor:
     """(batch, …) as (batch, entries)."""
-    return x.reshape(len(x), -1)
+    return x.flatten(1)  # of no rows too, which reshape(len(x), -1) refuses
 
 
 def _into_the_dual(largest: Tensor, bound: float) -> Tensor:

@@ -89,8 +89,9 @@ def sparse_code(
             with Newton steps on the support, for L1 and ElasticNet on a matrix, the fastest on a
             CPU (few signals and many atoms are solved by working sets); ``"admm"``, for a dense
             matrix, which needs far fewer steps than ``"fista"`` where the atoms are strongly
-            correlated or the penalty joins many codes, as TotalVariation does; ``"auto"``, which
-            takes ``"cd"`` where it applies and else ``"fista"``.
+            correlated or the penalty joins many codes, as TotalVariation does (in float32 its gap
+            ends near 1e-5; it need not settle for a penalty that is not convex); ``"auto"``,
+            which takes ``"cd"`` where it applies and else ``"fista"``.
         steps: the most steps that are taken; for ``"cd"`` sweeps over the atoms.
         tol: a signal is done when its duality gap is at most ``tol·½‖x‖²``. Where the gap is not
             known (penalties other than L1, ElasticNet and GroupLasso; weights of which one is 0;
