@@ -45,7 +45,7 @@ def test_lasso_codes_equal_scikit_learns(digits, level, positive):
 )
 def test_it_finds_the_optimum_of_fista_in_fewer_steps(digits, penalty):
     x, atoms = digits[0][:2], digits[1]
-    options = {"steps": 3000, "tol": 1e-6}
+    options = {"steps": 3000, "tol": 1e-5}
     code = solve_sparse_code(x, atoms, penalty, method="admm", **options)
     slow = solve_sparse_code(x, atoms, penalty, **options)
     assert code.converged
@@ -53,7 +53,7 @@ def test_it_finds_the_optimum_of_fista_in_fewer_steps(digits, penalty):
     def cost(codes):
         return float((x - codes @ atoms).square().sum() / 2 + penalty(codes))
 
-    assert cost(code.codes) == pytest.approx(cost(slow.codes), rel=1e-4)
+    assert cost(code.codes) == pytest.approx(cost(slow.codes), rel=1e-3)
     assert code.steps < slow.steps / 2
 
 

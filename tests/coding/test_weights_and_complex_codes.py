@@ -123,7 +123,7 @@ def test_weights_are_differentiated(problem):
 
     def codes(weights):
         penalty = sa.L1(0.3, weights=weights)
-        return sparse_code(x, atoms[:12], penalty, steps=20_000, tol=1e-14)
+        return sparse_code(x[:2], atoms[:12], penalty, method="cd", tol=1e-14)
 
     assert torch.autograd.gradcheck(codes, (weights,), eps=1e-6, atol=1e-5)
 
