@@ -129,7 +129,7 @@ def test_proximal_training_gives_constant_pieces():
     optimizer = sa.optim.Proximal(inner, model, {"weight": sa.TotalVariation(0.2)})
     x = torch.randn(200, 30)
     target = x[:, 10:20].sum(1, keepdim=True)
-    for _ in range(300):
+    for _ in range(150):
         optimizer.zero_grad()
         (model(x) - target).square().mean().backward()
         optimizer.step()
