@@ -4,6 +4,7 @@
     python benchmarks/sparse_coding.py curves      # time against atoms, signals and sparsity
     python benchmarks/sparse_coding.py large       # one large lasso, against celer and skglm
     python benchmarks/sparse_coding.py dictionary  # learned dictionaries of digits and patches
+    python benchmarks/sparse_coding.py lista       # ten learned steps against steps of FISTA
 
 The peers are in ``benchmarks/peers/coding.txt``; those that are not installed are left out. All
 sides run on two threads where they can. Codes are compared before they are timed: every side must
@@ -26,7 +27,7 @@ from torch import Tensor
 
 import sparsact as sa
 from harness import Run, main
-from sparsact.coding import fit_dictionary, sparse_code
+from sparsact.coding import LISTA, fit_dictionary, solve_sparse_code, sparse_code
 
 THREADS = 2
 GAP = 1e-6
@@ -251,7 +252,75 @@ def dictionary(run: Run) -> None:
     run.write("sparse_coding_dictionary", results)
 
 
-PARTS = {"batch": batch, "curves": curves, "large": large, "dictionary": dictionary}
+def photograph_patches(name: str, count: int) -> Any:
+    """Patches of 8×8 pixels without their mean, in units of their standard deviation."""
+    image = load_sample_image(name).mean(2) / 255
+    patches = extract_patches_2d(image, (8, 8), max_patches=count, random_state=0)
+    patches = patches.reshape(count, -1) - patches.mean((1, 2)).reshape(-1, 1)
+    return patches / patches.std()
+
+
+def mean_objective(x: Tensor, atoms: Tensor, codes: Tensor, level: float) -> float:
+    return float((x - codes @ atoms).square().sum() / 2 + level * codes.abs().sum()) / len(x)
+
+
+def train_lista(x: Tensor, atoms: Tensor, level: float, steps: int) -> LISTA:
+    """Ten layers, trained on the objective itself: no codes are needed."""
+    net = LISTA(atoms, 10, level, tied=False, momentum=True)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        batch = x[torch.randint(len(x), (min(512, len(x)),))]
+        codes = net(batch)
+        fit = (batch - codes @ atoms).square().sum() / 2
+        loss = (fit + level * codes.abs().sum()) / len(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 0.1)
+        optimizer.step()
+        schedule.step()
+    return net
+
+
+def lista(run: Run) -> None:
+    """The objective of ten learned steps on held-out data, and the FISTA steps that reach it."""
+    torch.manual_seed(0)
+    digits = load_digits().data / 16
+    digits = digits[np.random.default_rng(0).permutation(len(digits))]
+    digits -= digits.mean(1, keepdims=True)
+    many, few = run.size((20_000, 500), (40, 20))
+    photographs = photograph_patches("china.jpg", many), photograph_patches("flower.jpg", few)
+    cases = {"digits": (digits[:-few], digits[-few:], 0.1), "photographs": (*photographs, 0.5)}
+    results: dict[str, dict[str, float]] = {}
+    for name, (train, test, level) in cases.items():
+        x, held_out = (torch.tensor(data, dtype=torch.float32) for data in (train, test))
+        penalty = sa.L1(level)
+        atoms = fit_dictionary(x[:2000], run.size(128, 6), penalty).atoms.contiguous()
+        net = train_lista(x, atoms, level, run.size(3000, 2))
+        with torch.no_grad():
+            learned = mean_objective(held_out, atoms, net(held_out), level)
+        best = sparse_code(held_out.double(), atoms.double(), penalty, method="cd")
+        row = {"LISTA, 10 steps": learned}
+        row["optimum"] = mean_objective(held_out.double(), atoms.double(), best, level)
+        for steps in range(10, run.size(400, 20) + 1, 10):
+            codes = solve_sparse_code(held_out, atoms, penalty, steps=steps, tol=0).codes
+            objective = mean_objective(held_out, atoms, codes, level)
+            if steps in (10, 60):
+                row[f"FISTA, {steps} steps"] = objective
+            if objective <= learned:
+                row["FISTA steps to LISTA's objective"] = steps
+                break
+        results[name] = {key: float(f"{value:.6g}") for key, value in row.items()}
+    run.write("sparse_coding_lista", results)
+
+
+PARTS = {
+    "batch": batch,
+    "curves": curves,
+    "large": large,
+    "dictionary": dictionary,
+    "lista": lista,
+}
 
 if __name__ == "__main__":
     main(__doc__, PARTS, threads=THREADS)

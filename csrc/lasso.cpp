@@ -13,6 +13,8 @@ namespace {
 constexpr Index SWEEPS_BEFORE_NEWTON = 4;
 constexpr Index MOST_CUTS = 32;           // Newton steps of a round
 constexpr Index LARGEST_SUPPORT = 1024;  // entries of a Newton step
+constexpr Index IDLE_ROUNDS = 8;          // rounds in which rounding alone moves the gap
+constexpr double ROUNDING = 1000;         // gaps that rounding may cause, in units of epsilon
 
 // c −= factor·row
 template <class T>
@@ -149,9 +151,9 @@ struct Solver {
   // Solve for one signal; the rounds that it took.
   Index run(T* z, const T* b, T energy, Index rounds, double tol, T* reached) {
     correlate(z, b);
-    Index done = 0;
-    T gap = relative_gap(z, b, energy);
-    while (gap > tol && done < rounds) {
+    Index done = 0, idle = 0;
+    T gap = relative_gap(z, b, energy), least = gap;
+    while (gap > tol && done < rounds && idle < IDLE_ROUNDS) {
       sweep(z);
       if (done >= SWEEPS_BEFORE_NEWTON) {
         for (Index cut = 0; cut < MOST_CUTS && !newton(z); ++cut) {
@@ -162,8 +164,12 @@ struct Solver {
         continue;  // the gap takes as long as some updates, and is not small yet
       }
       gap = relative_gap(z, b, energy);
-      if (gap <= tol || done == rounds) {  // without what the updates have rounded away
-        correlate(z, b);
+      ++idle;
+      if (gap < least / 2 || least > ROUNDING * std::numeric_limits<T>::epsilon()) {
+        least = std::min(gap, least), idle = 0;
+      }
+      if (gap <= tol || done == rounds || idle == IDLE_ROUNDS) {
+        correlate(z, b);  // without what the updates have rounded away
         gap = relative_gap(z, b, energy);
       }
     }

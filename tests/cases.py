@@ -233,6 +233,20 @@ PENALTIES = [
         block=2,
         entry_steps=False,
     ),
+    PenaltyCase(
+        sa.TotalVariation(0.6),
+        lambda x: 0.6 * x.diff(dim=-1).abs(),
+        block=2,
+        entry_steps=False,
+        grows=False,
+    ),
+    PenaltyCase(
+        sa.OverlappingGroupLasso(0.5, [[0, 1], [1]], scale="none", tol=1e-14),
+        lambda x: 0.5 * torch.cat([x[:, :2].norm(dim=1, keepdim=True), x[:, 1:2].abs()], 1),
+        block=2,
+        entry_steps=False,
+        grows=False,
+    ),
     PenaltyCase(sa.SLOPE(0.4, q=0.2), slope_terms, block=2, entry_steps=False),
     PenaltyCase(
         sa.Hoyer(0.9),

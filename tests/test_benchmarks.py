@@ -34,6 +34,7 @@ PARTS = {
         "sparse_coding_curves",
         "sparse_coding_large",
         "sparse_coding_dictionary",
+        "sparse_coding_lista",
     },
     "sparse_training": {"sparse_encoder", "sparse_decoder"},
     "thresholds": {"thresholds_eager", "thresholds_compiled"},

@@ -27,9 +27,11 @@ from sparsact.penalties import (
     LinearWarmup,
     LogSum,
     NuclearNorm,
+    OverlappingGroupLasso,
     Penalty,
     SmoothL1,
     SparseGroupLasso,
+    TotalVariation,
     WeightPenalty,
 )
 from sparsact.pruning import PruningReport, prune_zero_units
@@ -64,6 +66,7 @@ __all__ = [
     "LinearWarmup",
     "LogSum",
     "NuclearNorm",
+    "OverlappingGroupLasso",
     "Penalty",
     "PruningReport",
     "SAEConfig",
@@ -74,6 +77,7 @@ __all__ = [
     "SparseGroupLasso",
     "SparsityMeter",
     "ThresholdPlan",
+    "TotalVariation",
     "WeightPenalty",
     "__version__",
     "activations",

@@ -9,8 +9,9 @@ from sklearn.linear_model import Lasso, enet_path, lasso_path
 
 import sparsact as sa
 from sparsact._common.errors import InputError
-from sparsact.coding import path, solve_sparse_code, sparse_code
+from sparsact.coding import NotConvergedWarning, path, solve_sparse_code, sparse_code
 from sparsact.coding.operators import MatrixDictionary
+from sparsact.coding.sparse_dictionary import SparseDictionary, sparse_matrix
 from sparsact.coding.working_set import LargeLasso
 
 
@@ -205,7 +206,9 @@ def test_entries_of_a_sparse_matrix_in_any_order_and_twice():
     entries = scipy.sparse.coo_matrix((np.array([4.0, 1.0, 2.0, 3.0]), (row, column)), (2, 3))
     x, dense = torch.ones(3).double(), torch.tensor([[2.0, 0.0, 4.0], [4.0, 0.0, 0.0]]).double()
     expected = sparse_code(x, dense, sa.L1(0.1), method="cd", tol=1e-12)
-    for form in (matrix, entries):
+    mixed = scipy.sparse.csr_matrix(dense.numpy())
+    mixed.indptr, mixed.indices = mixed.indptr.astype(np.int64), mixed.indices.astype(np.int32)
+    for form in (matrix, entries, mixed):
         code = sparse_code(x, form, sa.L1(0.1), method="cd", tol=1e-12)
         torch.testing.assert_close(code, expected, atol=1e-6, rtol=0)
 
@@ -214,3 +217,32 @@ def test_a_sparse_dictionary_has_no_gradient():
     dictionary = torch.eye(4).to_sparse().requires_grad_()
     with pytest.raises(InputError, match="pass a dense one"):
         sparse_code(torch.ones(2, 4), dictionary, sa.L1(0.1))
+
+
+def test_a_sparse_dictionary_equals_its_dense_form(thin):
+    dense = torch.tensor(thin[0].T.toarray())
+    plain, sparse = MatrixDictionary(dense), SparseDictionary(sparse_matrix(thin[0].T))
+    index, codes = torch.tensor([5, 3, 599, 0]), torch.randn(3, 600, dtype=torch.float64)
+    codes[:, ::2] = 0
+    for left, right in (
+        (plain(codes), sparse(codes)),
+        (plain.combine(codes[0]), sparse.combine(codes[0])),
+        (plain.adjoint(dense[:2]), sparse.adjoint(dense[:2])),
+        (plain.norms(), sparse.norms()),
+        (plain.products(plain.select(index)), sparse.products(sparse.select(index))),
+        (plain.products(plain), sparse.products(sparse)),
+        (
+            plain.select(index).join(plain).matrix,
+            sparse.select(index).join(sparse).matrix.to_dense(),
+        ),
+        (plain.select(index[:0]).matrix, sparse.select(index[:0]).matrix.to_dense()),
+    ):
+        torch.testing.assert_close(right, left)
+
+
+@pytest.mark.parametrize("many", [1, 40])
+def test_a_tolerance_that_rounding_hides_is_said(wide, many):
+    x = torch.tensor(np.stack([wide[1]] * many)).float()
+    atoms = torch.tensor(wide[0].T[:400].copy()).float()
+    with pytest.warns(NotConvergedWarning, match=r"rounding in torch.float32 .* raise tol="):
+        sparse_code(x, atoms, sa.L1(5.0), method="cd", tol=0.0, steps=10_000)

@@ -22,6 +22,19 @@ def test_untrained_lista_equals_ista(atoms, tied):
         assert torch.allclose(codes, expected.codes, rtol=0, atol=1e-6)  # λ is kept in float32
 
 
+@pytest.mark.parametrize("kind", ["positive", "complex"])
+def test_untrained_lista_equals_ista_on_codes_of_other_kinds(atoms, kind):
+    x, positive = torch.randn(5, 12, dtype=torch.float64), kind == "positive"
+    if kind == "complex":
+        atoms, x = (torch.complex(t, t.roll(1, -1)) for t in (atoms, x))
+    codes = LISTA(atoms, 7, lambd=0.2, positive=positive)(x)
+    expected = solve_sparse_code(
+        x, atoms, sa.L1(0.2), method="ista", steps=7, tol=0, positive=positive
+    )
+    torch.testing.assert_close(codes, expected.codes, rtol=0, atol=1e-6)
+    assert positive == bool((codes.real >= 0).all())
+
+
 def test_momentum_is_fistas(atoms):
     x = torch.randn(5, 12, dtype=torch.float64)
     codes = LISTA(atoms, 30, lambd=0.2, momentum=True)(x)
@@ -113,6 +126,8 @@ def test_wrong_input_is_one_clear_error(kind):
         kind(torch.empty(0, 3), 2)
     with pytest.raises(InputError, match="steps="):
         kind(torch.eye(3), 0)
+    with pytest.raises(InputError, match=r"positive=|must be real"):
+        kind(torch.eye(3) + 0j, 2, positive=True)
 
 
 def test_analytic_weights_need_enough_atoms():

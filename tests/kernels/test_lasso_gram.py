@@ -71,6 +71,17 @@ def test_a_gap_is_that_of_the_definition(dtype):
         torch.testing.assert_close(gap, again, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_a_gap_that_only_rounding_moves_ends_the_rounds(dtype):
+    arguments, *_ = problem(20, 60, 12, dtype)
+    codes, gap, taken = solve(*arguments, 0.0, False, 10_000, 0.0)
+    assert (taken < 1000).all()
+    assert (gap <= 1000 * torch.finfo(dtype).eps).all()
+    wide = [tensor.double() for tensor in arguments]
+    true_gap = reference.relative_gap(codes.double(), *wide[:4], 0.0, False)
+    assert (true_gap <= 2000 * torch.finfo(dtype).eps).all()
+
+
 def test_each_atom_has_its_level():
     arguments, *_ = problem(3, 20, 6)
     correlation, gram, energy, level, start = arguments

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 import sparsact as sa
 from cases import PENALTIES, PenaltyCase, by_name
 
-CASES = [case for case in PENALTIES if case.name != "KLSparsity"]
+CASES = [case for case in PENALTIES if case.name not in ("KLSparsity", "TotalVariation")]
 PROXIMAL = [case for case in CASES if case.proximal]
 DTYPES = [torch.complex128, torch.complex64]
 STEP = 0.6
@@ -21,6 +21,7 @@ REFUSE_PARTS = (
     "SCAD",
     "OSCAR",
     "SLOPE",
+    "OverlappingGroupLasso",
 )
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sparsact.coding.duality import elastic_levels
+from sparsact.coding.duality import ElasticLevels, elastic_levels
 from sparsact.coding.operators import MatrixDictionary
 from sparsact.coding.problem import Problem
 from sparsact.coding.sparse_dictionary import SparseDictionary
@@ -17,13 +17,24 @@ _SMALL = 512  # atoms whose Gram matrix costs less than working sets
 _PASSES = 16  # products with all atoms that working sets take, about
 
 
-def elastic_numbers(penalty: Penalty) -> tuple[float, float] | None:
-    """:func:`elastic_levels` as plain numbers; None also where l1 is 0."""
+def lasso_levels(penalty: Penalty) -> ElasticLevels | None:
+    """:func:`elastic_levels` as plain numbers, or None for what these methods do not solve.
+
+    They need an l1 above 0, and weights that are one positive number per atom, without l2.
+    """
     levels = elastic_levels(penalty)
     if levels is None:
         return None
-    l1, l2 = (float(torch.as_tensor(level).detach()) for level in levels)
-    return (l1, l2) if l1 > 0 else None
+    l1, l2 = (float(torch.as_tensor(level).detach()) for level in (levels.l1, levels.l2))
+    if l1 <= 0:
+        return None
+    weights = levels.weights
+    if weights is not None:
+        by_atom = weights.numel() == 1 or weights.shape[-1] == weights.numel()
+        if l2 or not by_atom or not levels.weights_are_positive:
+            return None
+        weights = weights.detach().reshape(-1)
+    return ElasticLevels(l1, l2, weights)
 
 
 def coordinate_descent(
@@ -34,15 +45,33 @@ def coordinate_descent(
     Many signals share the Gram matrix of all atoms. For a few signals and many atoms, each signal
     has a working set.
     """
-    levels = elastic_numbers(problem.penalty)
+    levels = lasso_levels(problem.penalty)
     assert levels is not None
-    start = codes.relu() if problem.positive else codes
     dictionary = problem.operator
-    if isinstance(dictionary, MatrixDictionary) and _gram_pays(len(codes), codes.shape[1]):
-        return _batch(problem, dictionary.matrix, levels, start, rounds, tol)
     assert isinstance(dictionary, (MatrixDictionary, SparseDictionary))
+    start = codes.relu() if problem.positive else codes
+    if levels.weights is None:
+        return _solve(problem, dictionary, levels, start, rounds, tol)
+    # in units of its atom divided by w, a code w·z has the weight 1
+    weights = levels.weights.to(codes).expand(codes.shape[1])
+    scaled = dictionary.scaled(1 / weights)
+    found, gaps, taken = _solve(problem, scaled, levels, start * weights, rounds, tol)
+    return found / weights, gaps, taken
+
+
+def _solve(
+    problem: Problem,
+    dictionary: MatrixDictionary | SparseDictionary,
+    levels: ElasticLevels,
+    start: Tensor,
+    rounds: int,
+    tol: float,
+) -> tuple[Tensor, Tensor, int]:
+    l1, l2 = levels.l1, levels.l2
+    if isinstance(dictionary, MatrixDictionary) and _gram_pays(*start.shape):
+        return _batch(problem, dictionary.matrix, l1, l2, start, rounds, tol)
     solutions = [
-        LargeLasso(signal, dictionary, *levels, problem.positive).solve(code, rounds, tol)
+        LargeLasso(signal, dictionary, l1, l2, problem.positive).solve(code, rounds, tol)
         for signal, code in zip(problem.signals, start, strict=True)
     ]
     if not solutions:
@@ -58,12 +87,12 @@ def _gram_pays(signals: int, atoms: int) -> bool:
 def _batch(
     problem: Problem,
     matrix: Tensor,
-    levels: tuple[float, float],
+    l1: float,
+    l2: float,
     start: Tensor,
     rounds: int,
     tol: float,
 ) -> tuple[Tensor, Tensor, int]:
-    l1, l2 = levels
     signals = problem.signals
     codes, gap, taken = torch.ops.sparsact.lasso_gram(
         signals @ matrix.t(),

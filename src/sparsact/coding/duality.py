@@ -1,6 +1,7 @@
 """Duality gaps: how far a code is from the optimum, at most."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,6 +15,26 @@ Gap = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 (batch, …), and gives the gap of each signal, (batch,)."""
 
 
+@dataclass(frozen=True)
+class ElasticLevels:
+    """A penalty of the form ``l1·Σ w|z| + ½·l2·Σ w|z|²``.
+
+    Attributes:
+        l1: its coefficient, a number or a tensor that is differentiated.
+        l2: likewise.
+        weights: w, which broadcasts to the codes; None for 1.
+    """
+
+    l1: float
+    l2: float
+    weights: Tensor | None
+
+    @property
+    def weights_are_positive(self) -> bool:
+        """Whether no entry is free of the penalty."""
+        return self.weights is None or bool((self.weights > 0).all())
+
+
 def duality_gap(penalty: Penalty, positive: bool) -> Gap | None:
     """The gap of ``½‖x − D(z)‖² + penalty(z)``, or None where it is not known.
 
@@ -21,39 +42,44 @@ def duality_gap(penalty: Penalty, positive: bool) -> Gap | None:
     """
     levels = elastic_levels(penalty)
     if levels is not None:
-        l1, l2 = levels
-        return _elastic_gap(l1, l2, positive) if l1 > 0 or isinstance(penalty, L1) else None
-    if isinstance(penalty, GroupLasso) and not positive and not _differs_by_entry(penalty):
+        known = (levels.l1 > 0 or isinstance(penalty, L1)) and levels.weights_are_positive
+        return _elastic_gap(levels, positive) if known else None
+    if isinstance(penalty, GroupLasso) and not positive and not _has_own_groups(penalty):
         return _group_gap(penalty)
     return None
 
 
-def elastic_levels(penalty: Penalty) -> tuple[float, float] | None:
-    """l1 and l2 of ``l1·‖z‖₁ + ½·l2·‖z‖²``, or None for a penalty that is not of this form."""
-    if _differs_by_entry(penalty):
+def elastic_levels(penalty: Penalty) -> ElasticLevels | None:
+    """The levels of an L1 or ElasticNet, or None for a penalty of another form."""
+    if not isinstance(penalty, (L1, ElasticNet)):
         return None
+    weights = None if penalty.weights is None else torch.as_tensor(penalty.weights)
     if isinstance(penalty, L1):
-        return fixed(penalty.coef), 0.0
-    if isinstance(penalty, ElasticNet):
-        alpha = fixed(penalty.alpha)
-        return alpha * penalty.l1_ratio, alpha * (1 - penalty.l1_ratio)
-    return None
+        return ElasticLevels(fixed(penalty.coef), 0.0, weights)
+    alpha = fixed(penalty.alpha)
+    return ElasticLevels(alpha * penalty.l1_ratio, alpha * (1 - penalty.l1_ratio), weights)
 
 
-def _differs_by_entry(penalty: Penalty) -> bool:
-    """Whether it has weights, or groups of its own."""
-    return any(getattr(penalty, name, None) is not None for name in ("weights", "groups"))
+def _has_own_groups(penalty: GroupLasso) -> bool:
+    """Whether it has weights, or groups by index lists."""
+    return penalty.weights is not None or penalty.groups is not None
 
 
-def _elastic_gap(l1: float, l2: float, positive: bool) -> Gap:
-    """Of ``l1·‖z‖₁ + ½·l2·‖z‖²``: the lasso of the dictionary with √l2·I below it."""
+def _elastic_gap(levels: ElasticLevels, positive: bool) -> Gap:
+    """The gap of the lasso of the dictionary with √(l2·w)·I below it."""
+    l1, l2 = levels.l1, levels.l2
 
     def gap(x: Tensor, residual: Tensor, correlation: Tensor, codes: Tensor) -> Tensor:
-        ascent = correlation - l2 * codes if l2 else correlation
-        largest = rows(ascent if positive else ascent.abs()).amax(1)
+        size = codes.abs()
+        weights = None if levels.weights is None else levels.weights.to(size)
+        ridge = l2 if weights is None else l2 * weights
+        ascent = correlation - ridge * codes if l2 else correlation
+        steep = ascent if positive else ascent.abs()
+        largest = rows(steep if weights is None else steep / weights).amax(1)
         scale = _into_the_dual(largest, l1)
-        square = _square(residual) + (l2 * _square(codes) if l2 else 0)
-        primal = square / 2 + l1 * rows(codes.abs()).sum(1)
+        bent = codes if weights is None else codes * weights.sqrt()
+        square = _square(residual) + (l2 * _square(bent) if l2 else 0)
+        primal = square / 2 + l1 * rows(size if weights is None else size * weights).sum(1)
         dual = scale * _dot(x, residual) - scale.square() / 2 * square
         return primal - dual
 
@@ -79,16 +105,22 @@ def _group_gap(penalty: GroupLasso) -> Gap:
 
 def rows(x: Tensor) -> Tensor:
     """(batch, …) as (batch, entries)."""
-    return x.reshape(len(x), -1)
+    return x.flatten(1)  # of no rows too, which reshape(len(x), -1) refuses
 
 
 def _into_the_dual(largest: Tensor, bound: float) -> Tensor:
     return (bound / largest.clamp(min=torch.finfo(largest.dtype).tiny)).clamp(max=1)
 
 
+def real_rows(x: Tensor) -> Tensor:
+    """(batch, …) as (batch, entries); a complex entry as its real and its imaginary part."""
+    return rows(torch.view_as_real(x.resolve_conj()) if x.is_complex() else x)
+
+
 def _square(x: Tensor) -> Tensor:
-    return rows(x).square().sum(1)
+    return real_rows(x).square().sum(1)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (rows(a) * rows(b)).sum(1)
+    """The real part of the inner product of each row."""
+    return (real_rows(a) * real_rows(b)).sum(1)

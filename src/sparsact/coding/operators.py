@@ -10,7 +10,7 @@ from sparsact._common.errors import InputError
 _POWER_STEPS = 200
 _POWER_TOLERANCE = 1e-4
 _LIPSCHITZ_MARGIN = 1.01  # power iteration approaches the largest eigenvalue from below
-_CONVOLUTIONS = {
+CONVOLUTIONS = {
     1: (nn.functional.conv1d, nn.functional.conv_transpose1d),
     2: (nn.functional.conv2d, nn.functional.conv_transpose2d),
     3: (nn.functional.conv3d, nn.functional.conv_transpose3d),
@@ -41,12 +41,24 @@ class MatrixDictionary:
         return codes @ self.matrix
 
     def adjoint(self, signals: Tensor) -> Tensor:
-        """``signals @ matrix.T``."""
-        return signals @ self.matrix.t()
+        """``signals @ matrix.mH``."""
+        return signals @ self.matrix.mH
+
+    def combine(self, code: Tensor) -> Tensor:
+        """The signal (dim,) of one code (atoms,)."""
+        return code @ self.matrix
 
     def select(self, index: Tensor) -> "MatrixDictionary":
         """The dictionary of some of the atoms."""
         return MatrixDictionary(self.matrix[index])
+
+    def join(self, other: "MatrixDictionary") -> "MatrixDictionary":
+        """The dictionary of these atoms and, behind them, those of another one."""
+        return MatrixDictionary(torch.cat([self.matrix, other.matrix]))
+
+    def scaled(self, factors: Tensor) -> "MatrixDictionary":
+        """The dictionary with each atom times its factor, (atoms,)."""
+        return MatrixDictionary(self.matrix * factors[:, None])
 
     def products(self, other: "MatrixDictionary") -> Tensor:
         """The inner products of these atoms and others, (atoms, others)."""
@@ -82,7 +94,7 @@ class ConvDictionary(nn.Module):
 
     def __init__(self, atoms: Tensor, stride: int = 1) -> None:
         super().__init__()
-        if atoms.ndim - 2 not in _CONVOLUTIONS:
+        if atoms.ndim - 2 not in CONVOLUTIONS:
             raise InputError(
                 "atoms= must be (atoms, channels, size) with one to three sizes, got shape "
                 f"{tuple(atoms.shape)}"
@@ -97,7 +109,7 @@ class ConvDictionary(nn.Module):
 
     def forward(self, codes: Tensor) -> Tensor:
         """Signals (batch, channels, …) from codes (batch, atoms, …)."""
-        _, transposed = _CONVOLUTIONS[self.atoms.ndim - 2]
+        _, transposed = CONVOLUTIONS[self.atoms.ndim - 2]
         signals: Tensor = transposed(codes, self.atoms, stride=self.stride)
         return signals
 
@@ -111,8 +123,8 @@ class ConvDictionary(nn.Module):
                     f"{tuple(self.atoms.shape[2:])} at stride {self.stride}: pad them so that "
                     "size − atom is a multiple of the stride"
                 )
-        convolution, _ = _CONVOLUTIONS[self.atoms.ndim - 2]
-        codes: Tensor = convolution(signals, self.atoms, stride=self.stride)
+        convolution, _ = CONVOLUTIONS[self.atoms.ndim - 2]
+        codes: Tensor = convolution(signals, self.atoms.conj(), stride=self.stride)
         return codes
 
     def extra_repr(self) -> str:
@@ -130,7 +142,7 @@ def largest_eigenvalue(operator: Operator, codes: Tensor) -> float:
     """
     if isinstance(operator, MatrixDictionary):
         matrix = operator.matrix
-        gram = matrix @ matrix.t() if len(matrix) <= matrix.shape[1] else matrix.t() @ matrix
+        gram = matrix @ matrix.mH if len(matrix) <= matrix.shape[1] else matrix.mH @ matrix
         return float(torch.linalg.eigvalsh(gram)[-1])
     generator = torch.Generator().manual_seed(0)
     vector = torch.randn(codes[:1].shape, generator=generator, dtype=torch.float64)
@@ -149,16 +161,17 @@ def largest_eigenvalue(operator: Operator, codes: Tensor) -> float:
 def check_adjoint(operator: Operator, signals: Tensor) -> None:
     """Raise InputError unless ``⟨D(z), x⟩ = ⟨z, D.adjoint(x)⟩`` for a random z and x."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(signals[:1].shape, generator=generator, dtype=torch.float64).to(signals)
+    wide = torch.complex128 if signals.is_complex() else torch.float64
+    x = torch.randn(signals[:1].shape, generator=generator, dtype=wide).to(signals)
     adjoint = operator.adjoint(x)
-    z = torch.randn(adjoint.shape, generator=generator, dtype=torch.float64).to(signals)
+    z = torch.randn(adjoint.shape, generator=generator, dtype=wide).to(signals)
     image = operator(z)
     if image.shape != x.shape:
         raise InputError(
             f"dictionary= maps codes of shape {tuple(z.shape)} to {tuple(image.shape)}, and the "
             f"signals have shape {tuple(x.shape)}"
         )
-    left, right = float((image * x).sum()), float((z * adjoint).sum())
+    left, right = (image * x.conj()).sum().item(), (z * adjoint.conj()).sum().item()
     scale = float(image.norm() * x.norm() + z.norm() * adjoint.norm())
     if abs(left - right) > 1e4 * torch.finfo(x.dtype).eps * scale:
         raise InputError(

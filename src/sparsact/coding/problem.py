@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sparsact.coding.duality import Gap, duality_gap, rows
+from sparsact.coding.duality import Gap, duality_gap, real_rows, rows
 from sparsact.coding.operators import Operator, largest_eigenvalue
 from sparsact.penalties import Penalty
 
@@ -44,11 +45,20 @@ class Problem:
             codes = self.operator.adjoint(self.signals[:1])
         return largest_eigenvalue(self.operator, codes)
 
-    def only(self, chosen: Tensor) -> "Problem":
-        """The problem of some of the signals."""
-        part = replace(self, signals=self.signals[chosen])
+    def only(self, chosen: Tensor, dims: int) -> "Problem":
+        """The problem of some of the signals, whose codes have `dims` dims."""
+        part = replace(self, signals=self.signals[chosen], **self._own_weights(chosen, dims))
         part.__dict__["lipschitz"] = self.lipschitz
         return part
+
+    def _own_weights(self, chosen: Tensor, dims: int) -> dict[str, Any]:
+        """The penalty and the gap of some signals, if each signal has weights of its own."""
+        weights: Any = getattr(self.penalty, "weights", None)
+        if not isinstance(weights, Tensor) or weights.ndim < dims or len(weights) == 1:
+            return {}
+        dataclass_instance: Any = self.penalty
+        penalty = replace(dataclass_instance, weights=weights[chosen])
+        return {"penalty": penalty, "gap": duality_gap(penalty, self.positive)}
 
     def prox(self, codes: Tensor, step: float) -> Tensor:
         """The prox of the penalty, over codes that are not negative if `positive`.
@@ -67,7 +77,7 @@ class Problem:
         """The duality gap of each signal over ``½‖x‖²``, (batch,)."""
         assert self.gap is not None
         residual, correlation = self.ascent(codes)
-        energy = rows(self.signals).square().sum(1) / 2
+        energy = real_rows(self.signals).square().sum(1) / 2
         gap = self.gap(self.signals, residual, correlation, codes)
         return gap.clamp(min=0) / energy.clamp(min=1e-30)
 

@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor
 
-from sparsact.coding.duality import rows
+from sparsact.coding.duality import real_rows
 from sparsact.coding.problem import Problem
 
 
@@ -31,7 +31,7 @@ class Fista:
 
     def __init__(self, problem: Problem, codes: Tensor) -> None:
         self.problem, self.codes, self.ahead = problem, codes, codes
-        self.momentum = codes.new_ones((len(codes),) + (1,) * (codes.ndim - 1))
+        self.momentum = codes.real.new_ones((len(codes),) + (1,) * (codes.ndim - 1))
 
     def run(self, steps: int) -> Tensor:
         """`steps` steps; the codes after them."""
@@ -44,13 +44,13 @@ class Fista:
 
     def keep(self, chosen: Tensor) -> None:
         """Go on with some of the signals."""
-        self.problem = self.problem.only(chosen)
+        self.problem = self.problem.only(chosen, self.codes.ndim)
         self.codes, self.ahead = self.codes[chosen], self.ahead[chosen]
         self.momentum = self.momentum[chosen]
 
     def _move(self, codes: Tensor) -> None:
         moved = codes - self.codes
-        turns_back = rows((self.ahead - codes) * moved).sum(1) > 0
+        turns_back = (real_rows(self.ahead - codes) * real_rows(moved)).sum(1) > 0
         momentum = self.momentum.masked_fill(turns_back.view(self.momentum.shape), 1)
         longer = (1 + (1 + 4 * momentum.square()).sqrt()) / 2
         self.ahead = codes + (momentum - 1) / longer * moved

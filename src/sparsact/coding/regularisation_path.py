@@ -116,10 +116,10 @@ def _geometric(
 ) -> Tensor:
     """From the least coefficient whose codes are all zero down to `ratio` of it."""
     levels = elastic_levels(penalty.with_coefficient(1.0))
-    if levels is None or levels[0] == 0:
+    if levels is None or levels.l1 == 0 or not levels.weights_are_positive:
         raise InputError(
             f"lambdas= is needed for {type(penalty).__name__}: the largest useful coefficient is "
-            "known for L1 and for ElasticNet with an L1 part"
+            "known for L1 and for ElasticNet with an L1 part, of positive weights"
         )
     if count < 1 or not 0 < ratio < 1:
         raise InputError(
@@ -127,8 +127,11 @@ def _geometric(
         )
     signals, operator = check_signals(x, dictionary)
     correlation = operator.adjoint(signals)
-    largest = float((correlation if positive else correlation.abs()).max()) / levels[0]
+    steep = correlation if positive else correlation.abs()
+    if levels.weights is not None:
+        steep = steep / levels.weights.to(steep)
+    largest = float(steep.max()) / levels.l1
     if largest <= 0:
         raise InputError("lambdas= is needed: the codes are zero for every coefficient")
     steps = torch.linspace(0, 1, count, dtype=torch.float64)
-    return (largest * ratio**steps).to(x)
+    return (largest * ratio**steps).to(x.real)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
+from sparsact.coding.admm import Admm
 from sparsact.coding.arguments import (
     Gradient,
     Method,
@@ -16,8 +17,9 @@ from sparsact.coding.arguments import (
     check_signals,
     needs_gradient,
     starting_codes,
+    weights_for,
 )
-from sparsact.coding.coordinate_descent import coordinate_descent, elastic_numbers
+from sparsact.coding.coordinate_descent import coordinate_descent, lasso_levels
 from sparsact.coding.implicit import attach_gradient
 from sparsact.coding.operators import MatrixDictionary
 from sparsact.coding.problem import Problem
@@ -30,6 +32,10 @@ _CHECK_EVERY = 10  # steps between two looks at the gap, each about half a step 
 
 class NotConvergedWarning(UserWarning):
     """A solver used all its steps before it reached the tolerance."""
+
+
+class ZeroCodeWarning(UserWarning):
+    """All codes of a call are zero: the coefficient of the penalty leaves nothing."""
 
 
 @dataclass(frozen=True)
@@ -72,20 +78,27 @@ def sparse_code(
     """The codes ``argmin_z ½‖x − D(z)‖² + penalty(z)``, one for each signal.
 
     Args:
-        x: signals (…, dim) for a matrix, (batch, …) for an operator; float32 or float64.
+        x: signals (…, dim) for a matrix, (batch, …) for an operator; float32 or float64, real or
+            complex. A complex code is shrunk by modulus.
         dictionary: a matrix of atoms (atoms, dim), so that ``D(z) = z @ dictionary``, dense or
             sparse (of torch or SciPy), or a module with a method ``adjoint``, such as
-            :class:`ConvDictionary`.
-        penalty: any penalty with a prox.
+            :class:`ConvDictionary`; of the dtype of `x`.
+        penalty: any penalty with a prox. Weights of entries broadcast to the codes: one per atom,
+            (atoms,), or one per code, (…, atoms).
         method: ``"fista"``, with momentum and restart; ``"ista"``; ``"cd"``, coordinate descent
             with Newton steps on the support, for L1 and ElasticNet on a matrix, the fastest on a
-            CPU (few signals and many atoms are solved by working sets); ``"auto"``, which takes
-            ``"cd"`` where it applies and else ``"fista"``.
+            CPU (few signals and many atoms are solved by working sets); ``"admm"``, for a dense
+            matrix, which needs far fewer steps than ``"fista"`` where the atoms are strongly
+            correlated or the penalty joins many codes, as TotalVariation does (in float32 its gap
+            ends near 1e-5; it need not settle for a penalty that is not convex); ``"auto"``,
+            which takes ``"cd"`` where it applies and else ``"fista"``.
         steps: the most steps that are taken; for ``"cd"`` sweeps over the atoms.
         tol: a signal is done when its duality gap is at most ``tol·½‖x‖²``. Where the gap is not
-            known (penalties other than L1, ElasticNet and GroupLasso, or with weights or index
-            lists) it is done when a step moves the code by at most `tol` of its size.
-        positive: codes must not be negative.
+            known (penalties other than L1, ElasticNet and GroupLasso; weights of which one is 0;
+            groups with weights or by index lists) it is done when a step moves the code by at
+            most `tol` of its size.
+        positive: codes must not be negative; for real signals and all penalties that depend on
+            magnitudes alone.
         start: codes to start from; zeros by default.
         gradient: how codes are differentiated where `x`, the dictionary or a tensor coefficient of
             the penalty requires it. ``"implicit"`` solves the linear system of the optimality
@@ -105,6 +118,7 @@ def sparse_code(
 
     Warns:
         NotConvergedWarning: the steps ended before the tolerance was reached.
+        ZeroCodeWarning: all codes are zero, because the coefficient is too large.
 
     Example:
         >>> import sparsact as sa
@@ -127,10 +141,19 @@ def sparse_code(
         gradient=gradient,
     )
     if gradient == "implicit" and not solution.converged:
+        ended = solution.steps < steps
+        remedy = f"rounding in {x.dtype} ends it there: raise tol=" if ended else "raise steps="
         warnings.warn(
             f"sparse_code reached {float(solution.distance.max()):.2g} after {solution.steps} "
-            f"steps, above tol={tol:.2g}: raise steps=",
+            f"steps, above tol={tol:.2g}: {remedy}",
             NotConvergedWarning,
+            stacklevel=2,
+        )
+    if not bool(solution.codes.any()) and bool(x.any()):
+        warnings.warn(
+            f"all codes are zero: the coefficient of {type(penalty).__name__} is at or above the "
+            "least one that leaves nothing, λ_max; lower it",
+            ZeroCodeWarning,
             stacklevel=2,
         )
     return solution.codes
@@ -155,11 +178,12 @@ def solve_sparse_code(
         >>> solve_sparse_code(torch.eye(2), torch.eye(2), sa.L1(0.1)).converged
         True
     """
-    check_options(penalty, method, steps, tol, gradient, positive)
+    check_options(x, penalty, method, steps, tol, gradient, positive)
     dictionary = as_dictionary(dictionary)
     signals, operator = check_signals(x, dictionary)
     codes = starting_codes(signals, operator, start, x)
     check_groups(penalty, codes)
+    penalty = weights_for(penalty, x, codes)
     problem = Problem.of(signals, operator, penalty, positive)
     method = _chosen(method, problem, gradient)
     if gradient == "unrolled":
@@ -175,10 +199,10 @@ def solve_sparse_code(
         else:
             codes, distance, taken = _solve(problem, codes, method, steps, tol)
     if needs_gradient(signals, dictionary, penalty):
-        if not penalty.prox_is_entrywise:
+        if not penalty.prox_is_entrywise or x.is_complex():
+            kind = "complex codes" if x.is_complex() else type(penalty).__name__
             raise InputError(
-                f"the implicit gradient of {type(penalty).__name__} is not implemented: take "
-                "gradient='unrolled'"
+                f"the implicit gradient of {kind} is not implemented: take gradient='unrolled'"
             )
         codes = attach_gradient(problem, codes)
     return _solution(x, codes, distance, taken, tol, method)
@@ -187,12 +211,19 @@ def solve_sparse_code(
 def _chosen(method: Method, problem: Problem, gradient: Gradient) -> Method:
     """The method that runs for ``"auto"``; raises where coordinate descent does not apply."""
     is_matrix = isinstance(problem.operator, (MatrixDictionary, SparseDictionary))
-    is_elastic = elastic_numbers(problem.penalty) is not None
-    applies = is_matrix and is_elastic and gradient == "implicit"
+    is_lasso = lasso_levels(problem.penalty) is not None and not problem.signals.is_complex()
+    applies = is_matrix and is_lasso and gradient == "implicit"
     if method == "cd" and not applies:
         raise InputError(
-            "method='cd' needs a matrix as dictionary=, an L1 or ElasticNet with an L1 part above "
-            "0 as penalty=, and gradient='implicit': take method='fista'"
+            "method='cd' needs a real matrix as dictionary=, an L1 or ElasticNet with an L1 part "
+            "above 0 as penalty= (weights= one positive number per atom, of L1 only), and "
+            "gradient='implicit': take method='fista'"
+        )
+    is_dense = isinstance(problem.operator, MatrixDictionary)
+    if method == "admm" and not (is_dense and gradient == "implicit"):
+        raise InputError(
+            "method='admm' needs a dense matrix as dictionary= and gradient='implicit': take "
+            "method='fista'"
         )
     if method == "auto":
         return "cd" if applies and problem.signals.device.type == "cpu" else "fista"
@@ -205,9 +236,9 @@ def _solve(
     """Codes, their distances and the steps taken; signals that are done are left out."""
     if problem.lipschitz == 0:  # a dictionary of zeros: the codes are zero
         codes = torch.zeros_like(codes)
-        return codes, codes.new_zeros(len(codes)), 0
-    solver = Fista(problem, codes)
-    codes, distance = codes.clone(), codes.new_full((len(codes),), torch.inf)
+        return codes, codes.real.new_zeros(len(codes)), 0
+    solver = Admm(problem, codes) if method == "admm" else Fista(problem, codes)
+    codes, distance = codes.clone(), codes.real.new_full((len(codes),), torch.inf)
     running = torch.arange(len(codes), device=codes.device)
     taken = 0
     while True:

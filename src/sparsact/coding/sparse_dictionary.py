@@ -1,12 +1,15 @@
 """A sparse matrix of atoms as a dictionary."""
 
 import warnings
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sparsact._common.errors import InputError
+
+_DENSE_ATOMS = 16  # atoms that a product takes as a dense matrix; more would leave the cache
 
 
 class SparseDictionary:
@@ -19,24 +22,59 @@ class SparseDictionary:
 
     def __call__(self, codes: Tensor) -> Tensor:
         """``codes @ matrix``."""
-        return (self.matrix.t() @ codes.t()).t()
+        return (self._by_dim @ codes.t()).t()
 
     def adjoint(self, signals: Tensor) -> Tensor:
         """``signals @ matrix.T``."""
         return (self.matrix @ signals.t()).t()
 
+    @cached_property
+    def _by_dim(self) -> Tensor:
+        """The transpose in CSR: torch converts a transposed CSR anew for each product."""
+        with warnings.catch_warnings():
+            _silence()
+            return self.matrix.t().to_sparse_csr()
+
+    def combine(self, code: Tensor) -> Tensor:
+        """The signal (dim,) of one code (atoms,)."""
+        terms = self.values * code[self.rows()]
+        return terms.new_zeros(self.matrix.shape[1]).index_add(0, self.columns, terms)
+
     def select(self, index: Tensor) -> "SparseDictionary":
         """The dictionary of some of the atoms."""
         first, counts = self.offsets[index], self.offsets[index + 1] - self.offsets[index]
-        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0, dtype=counts.dtype)])
         place = torch.arange(int(offsets[-1])) + (first - offsets[:-1]).repeat_interleave(counts)
         shape = len(index), self.matrix.shape[1]
         return SparseDictionary(csr(offsets, self.columns[place], self.values[place], shape))
 
+    def join(self, other: "SparseDictionary") -> "SparseDictionary":
+        """The dictionary of these atoms and, behind them, those of another one."""
+        offsets = torch.cat([self.offsets, self.offsets[-1] + other.offsets[1:]])
+        columns = torch.cat([self.columns, other.columns])
+        shape = len(offsets) - 1, self.matrix.shape[1]
+        return SparseDictionary(
+            csr(offsets, columns, torch.cat([self.values, other.values]), shape)
+        )
+
+    def scaled(self, factors: Tensor) -> "SparseDictionary":
+        """The dictionary with each atom times its factor, (atoms,)."""
+        values, shape = self.values * factors[self.rows()], tuple(self.matrix.shape)
+        return SparseDictionary(csr(self.offsets, self.columns, values, shape))
+
     def products(self, other: "SparseDictionary") -> Tensor:
         """The inner products of these atoms and others, (atoms, others)."""
+        return torch.cat(
+            [
+                self._dense_products(other.select(few))
+                for few in torch.arange(len(other.matrix)).split(_DENSE_ATOMS)
+            ],
+            1,
+        )
+
+    def _dense_products(self, other: "SparseDictionary") -> Tensor:
         dense = self.values.new_zeros(self.matrix.shape[1], len(other.matrix))
-        dense[other.columns, other.rows()] = other.values
+        dense[other.columns.long(), other.rows()] = other.values
         return self.matrix @ dense
 
     def norms(self) -> Tensor:
@@ -71,12 +109,12 @@ def sparse_matrix(matrix: Any) -> Tensor:
 
 
 def csr(offsets: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """``torch.sparse_csr_tensor`` with int64 indices, without its note that it is in beta."""
+    """``torch.sparse_csr_tensor`` without its note that it is in beta."""
+    if offsets.dtype != columns.dtype:  # torch takes int32 or int64 for both
+        offsets, columns = offsets.long(), columns.long()
     with warnings.catch_warnings():
         _silence()
-        return torch.sparse_csr_tensor(
-            offsets.long(), columns.long(), values, shape, check_invariants=False
-        )
+        return torch.sparse_csr_tensor(offsets, columns, values, shape, check_invariants=False)
 
 
 def _silence() -> None:

@@ -1,5 +1,6 @@
 """Unfolded networks: the steps of a solver as layers, with thresholds and weights that learn."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -19,6 +20,25 @@ def learned_softshrink(lambd: float, atoms: int) -> nn.Module:
     return Softshrink(lambd, learnable=True, num_parameters=atoms, channel_dim=-1)
 
 
+def check_noise(sigma: Tensor | float | None) -> None:
+    """Raise InputError for a number that is no standard deviation."""
+    if isinstance(sigma, (int, float)) and not 0 <= sigma < math.inf:
+        raise InputError(f"sigma= must be finite and not negative, got {sigma}")
+
+
+def shrink(
+    threshold: nn.Module, raised: Tensor, sigma: Tensor | float | None, positive: bool
+) -> Tensor:
+    """One step's threshold; σ times the threshold in units of σ, which at σ = 0 does nothing."""
+    raised = raised.relu() if positive else raised
+    if sigma is None:
+        shrunk: Tensor = threshold(raised)
+        return shrunk
+    level = torch.as_tensor(sigma, dtype=raised.real.dtype, device=raised.device)
+    unit = torch.where(level > 0, level, 1.0)
+    return torch.where(level > 0, unit * threshold(raised / unit), raised)
+
+
 class _Unfolded(nn.Module):
     """What unfolded networks share: a threshold and, if wanted, a momentum for each step."""
 
@@ -29,6 +49,7 @@ class _Unfolded(nn.Module):
         lambd: float,
         threshold: ThresholdFactory,
         momentum: bool,
+        positive: bool,
     ) -> None:
         super().__init__()
         if dictionary.ndim != 2 or not len(dictionary):
@@ -38,13 +59,15 @@ class _Unfolded(nn.Module):
             )
         if steps < 1:
             raise InputError(f"steps= must be at least 1, got {steps}")
-        self.steps, self.atoms = steps, len(dictionary)
+        if positive and dictionary.is_complex():
+            raise InputError("positive= needs a real dictionary")
+        self.steps, self.atoms, self.positive = steps, len(dictionary), positive
         self.step_size = 1 / largest_eigenvalue(MatrixDictionary(dictionary), dictionary)
         self.thresholds = nn.ModuleList(
             threshold(lambd * self.step_size, self.atoms) for _ in range(steps)
         )
         factors = fista_momenta(steps) if momentum else []
-        self.momenta = nn.Parameter(torch.tensor(factors, dtype=dictionary.dtype))
+        self.momenta = nn.Parameter(torch.tensor(factors, dtype=dictionary.real.dtype))
 
     def _ascent(self, number: int, codes: Tensor, x: Tensor) -> Tensor:
         """What step `number` adds to the codes before its threshold."""
@@ -58,11 +81,12 @@ class _Unfolded(nn.Module):
             sigma: the noise's standard deviation, a number or (…, 1): the thresholds are for unit
                 noise then, and are multiplied by it. By default they are taken as they are.
         """
+        check_noise(sigma)
         codes = x.new_zeros(*x.shape[:-1], self.atoms)
         ahead = codes
         for number, threshold in enumerate(self.thresholds):
             raised = ahead + self._ascent(number, ahead, x)
-            new = threshold(raised) if sigma is None else sigma * threshold(raised / sigma)
+            new = shrink(threshold, raised, sigma, self.positive)
             moving = len(self.momenta) > 0
             ahead = new + self.momenta[number] * (new - codes) if moving else new
             codes = new
@@ -83,6 +107,7 @@ class LISTA(_Unfolded):
         tied: whether all steps share D and W; thresholds are the step's own in any case.
         momentum: whether a step starts ahead of its codes by a learned factor, as in FISTA.
         threshold: makes the threshold module of a step; any of ``sparsact.nn``.
+        positive: codes must not be negative.
 
     Raises:
         InputError: a dictionary that is no matrix or has no atoms, or no steps.
@@ -106,8 +131,9 @@ class LISTA(_Unfolded):
         tied: bool = True,
         momentum: bool = False,
         threshold: ThresholdFactory = learned_softshrink,
+        positive: bool = False,
     ) -> None:
-        super().__init__(dictionary, steps, lambd, threshold, momentum)
+        super().__init__(dictionary, steps, lambd, threshold, momentum, positive)
         atoms = dictionary.detach()
         copies = 1 if tied else steps
         self.decoders = nn.ParameterList(nn.Parameter(atoms.clone()) for _ in range(copies))
@@ -118,7 +144,7 @@ class LISTA(_Unfolded):
     def _ascent(self, number: int, codes: Tensor, x: Tensor) -> Tensor:
         shared = number % len(self.decoders)
         residual = x - codes @ self.decoders[shared]
-        ascent: Tensor = residual @ self.encoders[shared].t()
+        ascent: Tensor = residual @ self.encoders[shared].mH
         return ascent
 
 
@@ -134,9 +160,10 @@ class ALISTA(_Unfolded):
         lambd: initial λ, as in :class:`LISTA`.
         momentum: see :class:`LISTA`.
         threshold: see :class:`LISTA`.
+        positive: see :class:`LISTA`.
 
     Raises:
-        InputError: as :class:`LISTA`; or atoms that do not span the signals' space.
+        InputError: as :class:`LISTA`; or atoms that are complex or do not span the signals' space.
 
     Source:
         Liu et al., "ALISTA: Analytic weights are as good as learned weights in LISTA" (2019).
@@ -153,8 +180,11 @@ class ALISTA(_Unfolded):
         *,
         momentum: bool = False,
         threshold: ThresholdFactory = learned_softshrink,
+        positive: bool = False,
     ) -> None:
-        super().__init__(dictionary, steps, lambd, threshold, momentum)
+        if dictionary.is_complex():
+            raise InputError("dictionary= of ALISTA must be real, got a complex one: take LISTA")
+        super().__init__(dictionary, steps, lambd, threshold, momentum, positive)
         self.register_buffer("decoder", dictionary.detach().clone())
         self.register_buffer("encoder", _analytic_weights(dictionary.detach()))
         initial = 1 / float(torch.linalg.eigvals(self.encoder @ self.decoder.t()).abs().max())

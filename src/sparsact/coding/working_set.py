@@ -32,8 +32,14 @@ class Atoms(Protocol):
     def adjoint(self, signals: Tensor) -> Tensor:
         """The inner products of the atoms and signals, (batch, atoms)."""
 
+    def combine(self, code: Tensor) -> Tensor:
+        """The signal (dim,) of one code (atoms,)."""
+
     def select(self, index: Tensor) -> Any:
         """The dictionary of some of the atoms."""
+
+    def join(self, other: Any) -> Any:
+        """The dictionary of these atoms and, behind them, those of another one."""
 
     def products(self, other: Any) -> Tensor:
         """The inner products of these atoms and others, (atoms, others)."""
@@ -52,15 +58,16 @@ class Pool:
 
     def __init__(self, dictionary: Atoms, index: Tensor) -> None:
         self.dictionary, self.index = dictionary, index
-        self.atoms = dictionary.select(index)
+        self.atoms: Any = dictionary.select(index)
         self.gram = self.atoms.products(self.atoms)
 
     def add(self, new: Tensor) -> None:
         """Put more atoms behind those of the pool."""
         size = len(self.index)
         self.index = torch.cat([self.index, new])
-        self.atoms = self.dictionary.select(self.index)
-        beside = self.atoms.products(self.dictionary.select(new))
+        selected = self.dictionary.select(new)
+        self.atoms = self.atoms.join(selected)
+        beside = self.atoms.products(selected)
         gram = beside.new_empty(len(self.index), len(self.index))
         gram[:size, :size], gram[:, size:] = self.gram, beside
         gram[size:, :size] = beside[:size].t()
@@ -86,7 +93,7 @@ class LargeLasso:
         pool = Pool(self.dictionary, start.nonzero().squeeze(1))
         code, taken = start[pool.index], 0
         for _ in range(_MOST_PASSES):
-            ascent, gap, scale = self._pass(pool, code, energy)
+            ascent, gap, scale = self._pass(pool, code, correlation, energy)
             if float(gap) <= tol or taken >= rounds:
                 break
             alive &= self._may_be_used(ascent, gap * energy / 2, scale, norms)
@@ -103,10 +110,15 @@ class LargeLasso:
         full[pool.index] = code
         return full, gap, taken
 
-    def _pass(self, pool: Pool, code: Tensor, energy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _pass(
+        self, pool: Pool, code: Tensor, correlation: Tensor, energy: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Minus the gradient at all atoms, the relative gap, and the scale of the dual point."""
-        residual = self.signal - pool.atoms(code[None])[0]
-        ascent = self.dictionary.adjoint(residual[None])[0]
+        if len(code):
+            residual = self.signal - pool.atoms.combine(code)
+            ascent = self.dictionary.adjoint(residual[None])[0]
+        else:
+            residual, ascent = self.signal, correlation.clone()
         if self.l2:
             ascent[pool.index] -= self.l2 * code
         size = ascent if self.positive else ascent.abs()

@@ -13,9 +13,11 @@ from sparsact.penalties.l_half import LHalf
 from sparsact.penalties.log_sum import LogSum
 from sparsact.penalties.mcp import MCP
 from sparsact.penalties.nuclear_norm import NuclearNorm
+from sparsact.penalties.overlapping_groups import OverlappingGroupLasso
 from sparsact.penalties.scad_penalty import SCAD
 from sparsact.penalties.smooth_l1 import SmoothL1
 from sparsact.penalties.sorted_l1 import OSCAR, SLOPE
+from sparsact.penalties.total_variation import TotalVariation
 from sparsact.penalties.weight_penalty import WeightPenalty
 
 __all__ = [
@@ -38,9 +40,11 @@ __all__ = [
     "LinearWarmup",
     "LogSum",
     "NuclearNorm",
+    "OverlappingGroupLasso",
     "Penalty",
     "SmoothL1",
     "SparseGroupLasso",
+    "TotalVariation",
     "WeightPenalty",
     "coupled_groups",
 ]

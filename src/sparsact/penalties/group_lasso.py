@@ -225,10 +225,15 @@ def _shrink_groups(
     return shrunk if members is None else torch.where(members, shrunk, x)
 
 
-def _check(penalty: GroupLasso | SparseGroupLasso) -> None:
-    dim, group_size, scale = penalty.dim, penalty.group_size, penalty.scale
+def check_scale(scale: str) -> None:
+    """Raise InputError unless `scale` is valid."""
     if scale not in get_args(Scale):
         raise InputError(f"scale= must be one of {get_args(Scale)}, got {scale!r}")
+
+
+def _check(penalty: GroupLasso | SparseGroupLasso) -> None:
+    dim, group_size, scale = penalty.dim, penalty.group_size, penalty.scale
+    check_scale(scale)
     if group_size is not None and group_size < 1:
         raise InputError(f"group_size= must be at least 1, got {group_size}")
     if group_size is not None and isinstance(dim, tuple):

@@ -193,11 +193,12 @@ def non_increasing(rows: Tensor) -> Tensor:
             break
         first = first[~rising]
         labels = ((~rising).cumsum(0) - 1)[labels]
-        means = _block_means(flat.detach(), labels, len(first))
-    return _block_means(flat, labels, len(first))[labels].reshape(rows.shape)
+        means = block_means(flat.detach(), labels, len(first))
+    return block_means(flat, labels, len(first))[labels].reshape(rows.shape)
 
 
-def _block_means(flat: Tensor, labels: Tensor, count: int) -> Tensor:
+def block_means(flat: Tensor, labels: Tensor, count: int) -> Tensor:
+    """The mean of each block of `flat`, by the label of each entry, (count,)."""
     sums = flat.new_zeros(count, dtype=torch.float64).index_add(0, labels, flat.double())
     sizes = torch.bincount(labels, minlength=count).clamp(min=1)
     return (sums / sizes).to(flat.dtype)

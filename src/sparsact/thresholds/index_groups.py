@@ -133,14 +133,14 @@ def make_groups(x: Tensor, dim: Dims, group_size: int | None, groups: IndexLists
 
 
 def check_index_lists(
-    groups: IndexLists, group_size: int | None = None
+    groups: IndexLists, group_size: int | None = None, *, may_overlap: bool = False
 ) -> tuple[tuple[int, ...], ...]:
     """`groups` as tuples.
 
     Raises:
         TypeError: `groups` is not a sequence of sequences of integers.
         ValueError: there is no group, a group is empty, an index is negative or occurs twice, or
-            `group_size` is given too.
+            `group_size` is given too. With `may_overlap`, an index may occur once in each group.
     """
     if group_size is not None:
         raise InputError("groups= and group_size= exclude each other")
@@ -153,10 +153,12 @@ def check_index_lists(
     indices = [index for group in lists for index in group]
     if min(indices) < 0:
         raise InputError(f"groups= contains the negative index {min(indices)}; count from 0")
+    if may_overlap and all(len(set(group)) == len(group) for group in lists):
+        return lists
     if len(set(indices)) < len(indices):
         twice = next(index for index in indices if indices.count(index) > 1)
         raise InputError(
             f"groups= contains the index {twice} twice: overlapping groups have no proximal "
-            "operator in closed form"
+            "operator in closed form; OverlappingGroupLasso finds it by iteration"
         )
     return lists
