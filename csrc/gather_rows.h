@@ -1,0 +1,198 @@
+// Sums of the active rows of a weight.
+//
+// The active inputs are compacted once. Then the threads split the outputs: each reads its slice
+// of every active row of the weight. A slice is as long as its accumulators fit into the first
+// cache: a row of the weight is one run of memory, and long runs are read fastest.
+//
+// Eight rows are read at a time, so that accumulators are loaded and stored once for eight rows and
+// the hardware prefetchers follow eight long streams. They cannot predict where the next eight rows
+// begin, so the first two cache lines of these are fetched explicitly.
+#pragma once
+
+#include "lanes.h"
+
+namespace sparsact {
+
+constexpr Index SLICE = 8192;  // accumulators of a slice for one row of x; four rows share them
+constexpr Index QUARTER = SLICE / 4;
+constexpr Index LINE = 64;  // bytes in a cache line
+
+// One weight and its output. Python writes these five numbers.
+struct Source {
+  Index weight, bias, scale, output, width;
+};
+
+// The inputs that are active in any row, and each row's values there: 0 where it is inactive.
+struct Active {
+  Index count = 0, inputs, tall;
+  std::unique_ptr<Index[]> index;
+  std::unique_ptr<float[]> values;  // (tall, inputs)
+
+  Active(Index rows, Index inputs)
+      : inputs(inputs),
+        tall(rows == 1 ? 1 : 4 * blocks(rows, 4)),  // several rows are summed in fours
+        index(room<Index>(inputs)),
+        values(room<float>(tall * inputs)) {}
+};
+
+// Every input is written, to avoid a branch.
+template <class X>
+inline void compact_one_row(const X* x, const float* level, Index step, Active& active) {
+  Index count = 0;
+  Index* index = active.index.get();
+  float* value = active.values.get();
+  for (Index i = 0; i < active.inputs; ++i) {
+    const float entry = wide(x[i]);
+    index[count] = i;
+    value[count] = entry;
+    count += !(std::fabs(entry) <= level[i * step]);
+  }
+  active.count = count;
+}
+
+template <class X>
+inline void compact_rows(const X* x, Index rows, const float* level, Index step, Active& active) {
+  const Index inputs = active.inputs;
+  Index count = 0;
+  float* values = active.values.get();
+  std::fill(values + rows * inputs, values + active.tall * inputs, 0.0f);
+  for (Index i = 0; i < inputs; ++i) {
+    bool any = false;
+    for (Index row = 0; row < rows; ++row) {
+      const float value = wide(x[row * inputs + i]);
+      const bool keep = !(std::fabs(value) <= level[i * step]);
+      values[row * inputs + count] = keep ? value : 0.0f;
+      any |= keep;
+    }
+    active.index[count] = i;
+    count += any;
+  }
+  active.count = count;
+}
+
+template <class W>
+inline void add_eight(float* __restrict acc, Index size, const W* weight, Index stride,
+               const Index* index, const float* value) {
+  const W *w0 = weight + index[0] * stride, *w1 = weight + index[1] * stride,
+          *w2 = weight + index[2] * stride, *w3 = weight + index[3] * stride,
+          *w4 = weight + index[4] * stride, *w5 = weight + index[5] * stride,
+          *w6 = weight + index[6] * stride, *w7 = weight + index[7] * stride;
+  const float v0 = value[0], v1 = value[1], v2 = value[2], v3 = value[3], v4 = value[4],
+              v5 = value[5], v6 = value[6], v7 = value[7];
+  by_lanes(size, [=](auto like, Index c) {
+    using V = decltype(like);
+    const V low = v0 * load<V>(w0 + c) + v1 * load<V>(w1 + c) + v2 * load<V>(w2 + c) +
+                  v3 * load<V>(w3 + c);
+    const V high = v4 * load<V>(w4 + c) + v5 * load<V>(w5 + c) + v6 * load<V>(w6 + c) +
+                   v7 * load<V>(w7 + c);
+    store(acc + c, load<V>(acc + c) + (low + high));
+  });
+}
+
+template <class W>
+inline void add_one(float* __restrict acc, Index size, const W* weight, float value) {
+  by_lanes(size, [=](auto like, Index c) {
+    using V = decltype(like);
+    store(acc + c, load<V>(acc + c) + value * load<V>(weight + c));
+  });
+}
+
+// Add four rows of the weight, each read once, to the sums of four rows of x.
+template <class W>
+inline void add_four_to_four(float* __restrict acc, Index size, const W* weight, Index stride,
+                      const Index* index, const float* values, Index pitch) {
+  const W *w0 = weight + index[0] * stride, *w1 = weight + index[1] * stride,
+          *w2 = weight + index[2] * stride, *w3 = weight + index[3] * stride;
+  by_lanes(size, [=](auto like, Index c) {
+    using V = decltype(like);
+    const V u0 = load<V>(w0 + c), u1 = load<V>(w1 + c), u2 = load<V>(w2 + c),
+            u3 = load<V>(w3 + c);
+    for (Index row = 0; row < 4; ++row) {
+      const float* v = values + row * pitch;
+      float* sums = acc + row * QUARTER + c;
+      store(sums, load<V>(sums) + (v[0] * u0 + v[1] * u1 + v[2] * u2 + v[3] * u3));
+    }
+  });
+}
+
+template <class W>
+inline void sum_one_row(float* acc, Index size, const W* weight, Index stride, const Active& active) {
+  const Index* index = active.index.get();
+  const float* value = active.values.get();
+  const Index count = active.count, second_line = std::min<Index>(size - 1, LINE / sizeof(W));
+  Index k = 0;
+  for (; k + 8 <= count; k += 8) {
+    for (Index ahead = k + 8; ahead < std::min(k + 16, count); ++ahead) {
+      const W* next = weight + index[ahead] * stride;
+      __builtin_prefetch(next, 0, 2);
+      __builtin_prefetch(next + second_line, 0, 2);
+    }
+    add_eight(acc, size, weight, stride, index + k, value + k);
+  }
+  for (; k < count; ++k) add_one(acc, size, weight + index[k] * stride, value[k]);
+}
+
+template <class W>
+inline void sum_rows(float* acc, Index size, const W* weight, Index stride, const Active& active) {
+  const Index count = active.count, pitch = active.inputs;
+  const Index* index = active.index.get();
+  const float* values = active.values.get();
+  Index k = 0;
+  for (; k + 4 <= count; k += 4) {
+    for (Index row = 0; row < active.tall; row += 4) {
+      add_four_to_four(acc + row * QUARTER, size, weight, stride, index + k,
+                       values + row * pitch + k, pitch);
+    }
+  }
+  for (; k < count; ++k) {
+    for (Index row = 0; row < active.tall; ++row) {
+      add_one(acc + row * QUARTER, size, weight + index[k] * stride, values[row * pitch + k]);
+    }
+  }
+}
+
+// Scale, add the bias and write one row of a slice.
+template <class X>
+inline void finish(float* acc, Index start, Index size, const Source& source, X* y) {
+  if (source.scale) {
+    const float* scale = reinterpret_cast<const float*>(source.scale) + start;
+    for (Index c = 0; c < size; ++c) acc[c] *= scale[c];
+  }
+  if (source.bias) {
+    const float* bias = reinterpret_cast<const float*>(source.bias) + start;
+    for (Index c = 0; c < size; ++c) acc[c] += bias[c];
+  }
+  by_lanes(size, [&](auto like, Index c) { store(y + c, load<decltype(like)>(acc + c)); });
+}
+
+// Compute the outputs from `start` to `stop`, counted over all weights.
+template <class X, class W>
+inline void outputs(Index start, Index stop, const Source* sources, Index weights, Index rows,
+             const Active& active) {
+  const Index reach = rows == 1 ? SLICE : QUARTER;
+  auto memory = room<float>(std::max(SLICE, active.tall * QUARTER));
+  float* acc = memory.get();
+  Index first = 0;
+  for (const Source* source = sources; source < sources + weights; ++source) {
+    const Index width = source->width, last = std::min(stop - first, width);
+    const W* weight = reinterpret_cast<const W*>(source->weight);
+    X* y = reinterpret_cast<X*>(source->output);
+    for (Index place = std::max(Index{0}, start - first); place < last; place += reach) {
+      const Index size = std::min(reach, last - place);
+      for (Index row = 0; row < active.tall; ++row) {
+        std::fill_n(acc + row * QUARTER, size, 0.0f);
+      }
+      if (rows == 1) {
+        sum_one_row(acc, size, weight + place, width, active);
+      } else {
+        sum_rows(acc, size, weight + place, width, active);
+      }
+      for (Index row = 0; row < rows; ++row) {
+        finish(acc + row * QUARTER, place, size, *source, y + row * width + place);
+      }
+    }
+    first += width;
+  }
+}
+
+}  // namespace sparsact
