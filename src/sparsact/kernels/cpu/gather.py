@@ -53,9 +53,9 @@ class Product:
         scales: Sequence[Tensor | None],
     ) -> None:
         self._weights_t = [weight_t.detach() for weight_t in weights_t]
-        self._level, self._per_input = _plain(threshold), threshold.ndim
-        self._biases = [None if bias is None else _plain(bias) for bias in biases]
-        self._scales = [None if scale is None else _plain(scale) for scale in scales]
+        self._level, self._per_input = plain(threshold), threshold.ndim
+        self._biases = [None if bias is None else plain(bias) for bias in biases]
+        self._scales = [None if scale is None else plain(scale) for scale in scales]
         self._widths = [weight_t.shape[1] for weight_t in weights_t]
         self._inputs, total = len(weights_t[0]), sum(self._widths)
         self._line = _LINE if self._inputs * total >= _WORTH_THREADS else max(1, total)
@@ -63,7 +63,7 @@ class Product:
         self._dtype = WEIGHTS[weights_t[0].dtype]
         self._numbers = ctypes.c_int64 * (5 * len(self._widths))
         self._sources = [
-            (w.data_ptr(), _address(b), _address(s))
+            (w.data_ptr(), address(b), address(s))
             for w, b, s in zip(self._weights_t, self._biases, self._scales, strict=True)
         ]
 
@@ -105,9 +105,11 @@ class Product:
         return dense(x, self._weights_t, self._level, self._biases, self._scales)
 
 
-def _plain(vector: Tensor) -> Tensor:
+def plain(vector: Tensor) -> Tensor:
+    """A vector whose memory the kernels can read: contiguous float32."""
     return vector.detach().float().contiguous()
 
 
-def _address(tensor: Tensor | None) -> int:
+def address(tensor: Tensor | None) -> int:
+    """The address of a tensor's memory; 0 for none."""
     return 0 if tensor is None else tensor.data_ptr()
