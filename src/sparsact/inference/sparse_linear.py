@@ -100,6 +100,12 @@ class SparseLinear(nn.Module):
         return self.weight_t if self._transposed else self.weight_t.t()
 
     @property
+    def keep_first(self) -> int:
+        """How many first tokens of a sequence are not thresholded."""
+        first_positions = self._readers.first_positions
+        return 0 if first_positions is None else first_positions.keep_first
+
+    @property
     def dense_above(self) -> dict[int, float]:
         """For 1, 2 (to 3), 4 (to 7), … rows: the measured density above which dense is faster."""
         return {
