@@ -6,7 +6,7 @@
 //
 // Eight rows are read at a time, so that accumulators are loaded and stored once for eight rows and
 // the hardware prefetchers follow eight long streams. They cannot predict where the next eight rows
-// begin, so the first two cache lines of these are fetched explicitly.
+// begin, so the first two cache lines of these are fetched explicitly, and short rows entirely.
 #pragma once
 
 #include "lanes.h"
@@ -15,7 +15,8 @@ namespace sparsact {
 
 constexpr Index SLICE = 8192;  // accumulators of a slice for one row of x; four rows share them
 constexpr Index QUARTER = SLICE / 4;
-constexpr Index LINE = 64;  // bytes in a cache line
+constexpr Index LINE = 64;     // bytes in a cache line
+constexpr Index SHORT = 4096;  // bytes of a row that ends before the hardware prefetchers help
 
 // One weight and its output. Python writes these five numbers.
 struct Source {
@@ -89,6 +90,17 @@ inline void add_eight(float* __restrict acc, Index size, const W* weight, Index 
   });
 }
 
+// The same for the rows `index`, while the rows `ahead` are fetched.
+template <class W>
+inline void add_eight_fetching(float* __restrict acc, Index size, const W* weight, Index stride,
+                               const Index* index, const float* value, const Index* ahead) {
+  constexpr Index SPAN = LINE / sizeof(W);
+  for (Index c = 0; c < size; c += SPAN) {
+    for (Index k = 0; k < 8; ++k) __builtin_prefetch(weight + ahead[k] * stride + c, 0, 3);
+    add_eight(acc + c, std::min(SPAN, size - c), weight + c, stride, index, value);
+  }
+}
+
 template <class W>
 inline void add_one(float* __restrict acc, Index size, const W* weight, float value) {
   by_lanes(size, [=](auto like, Index c) {
@@ -121,6 +133,11 @@ inline void sum_one_row(float* acc, Index size, const W* weight, Index stride, c
   const float* value = active.values.get();
   const Index count = active.count, second_line = std::min<Index>(size - 1, LINE / sizeof(W));
   Index k = 0;
+  if (size * Index{sizeof(W)} <= SHORT) {
+    for (; k + 16 <= count; k += 8) {
+      add_eight_fetching(acc, size, weight, stride, index + k, value + k, index + k + 8);
+    }
+  }
   for (; k + 8 <= count; k += 8) {
     for (Index ahead = k + 8; ahead < std::min(k + 16, count); ++ahead) {
       const W* next = weight + index[ahead] * stride;
