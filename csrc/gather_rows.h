@@ -9,7 +9,7 @@
 // begin, so the first two cache lines of these are fetched explicitly, and short rows entirely.
 #pragma once
 
-#include "lanes.h"
+#include "int4.h"
 
 namespace sparsact {
 
@@ -71,6 +71,29 @@ inline void compact_rows(const X* x, Index rows, const float* level, Index step,
   active.count = count;
 }
 
+// How the rows of a weight lie in memory: plain entries, or blocks of 4 bits.
+template <class W>
+struct Layout {
+  static constexpr Index UNIT = 1;                 // outputs that belong together
+  static constexpr Index SPAN = LINE / sizeof(W);  // outputs in about a cache line
+  static Index stride(Index width) { return width; }
+  static const W* at(const W* row, Index output) { return row + output; }
+};
+template <>
+struct Layout<Int4> {
+  static constexpr Index UNIT = BLOCK;
+  static constexpr Index SPAN = LINE / BLOCK_BYTES * BLOCK;
+  static Index stride(Index width) { return blocks(width, BLOCK) * BLOCK_BYTES; }
+  static const Int4* at(const Int4* row, Index output) {
+    return row + output / BLOCK * BLOCK_BYTES;
+  }
+};
+
+inline void add_eight(float* __restrict acc, Index size, const Int4* weight, Index stride,
+                      const Index* index, const float* value) {
+  add_blocks<8>(acc, size, weight, stride, index, value);
+}
+
 template <class W>
 inline void add_eight(float* __restrict acc, Index size, const W* weight, Index stride,
                const Index* index, const float* value) {
@@ -94,11 +117,17 @@ inline void add_eight(float* __restrict acc, Index size, const W* weight, Index 
 template <class W>
 inline void add_eight_fetching(float* __restrict acc, Index size, const W* weight, Index stride,
                                const Index* index, const float* value, const Index* ahead) {
-  constexpr Index SPAN = LINE / sizeof(W);
+  constexpr Index SPAN = Layout<W>::SPAN;
   for (Index c = 0; c < size; c += SPAN) {
-    for (Index k = 0; k < 8; ++k) __builtin_prefetch(weight + ahead[k] * stride + c, 0, 3);
-    add_eight(acc + c, std::min(SPAN, size - c), weight + c, stride, index, value);
+    const W* place = Layout<W>::at(weight, c);
+    for (Index k = 0; k < 8; ++k) __builtin_prefetch(place + ahead[k] * stride, 0, 3);
+    add_eight(acc + c, std::min(SPAN, size - c), place, stride, index, value);
   }
+}
+
+inline void add_one(float* __restrict acc, Index size, const Int4* weight, float value) {
+  const Index only = 0;
+  add_blocks<1>(acc, size, weight, 0, &only, &value);
 }
 
 template <class W>
@@ -131,9 +160,11 @@ template <class W>
 inline void sum_one_row(float* acc, Index size, const W* weight, Index stride, const Active& active) {
   const Index* index = active.index.get();
   const float* value = active.values.get();
-  const Index count = active.count, second_line = std::min<Index>(size - 1, LINE / sizeof(W));
+  const Index count = active.count;
+  const Index bytes = Layout<W>::stride(size) * Index{sizeof(W)};
+  const Index second_line = std::min(bytes - 1, LINE) / Index{sizeof(W)};
   Index k = 0;
-  if (size * Index{sizeof(W)} <= SHORT) {
+  if (bytes <= SHORT) {
     for (; k + 16 <= count; k += 8) {
       add_eight_fetching(acc, size, weight, stride, index + k, value + k, index + k + 8);
     }
@@ -168,6 +199,19 @@ inline void sum_rows(float* acc, Index size, const W* weight, Index stride, cons
   }
 }
 
+// Weights of 4 bits are unpacked one row at a time for all rows of x.
+inline void sum_rows(float* acc, Index size, const Int4* weight, Index stride,
+                     const Active& active) {
+  float unpacked[QUARTER];
+  for (Index k = 0; k < active.count; ++k) {
+    std::fill_n(unpacked, Layout<Int4>::UNIT * blocks(size, Layout<Int4>::UNIT), 0.0f);
+    add_one(unpacked, size, weight + active.index[k] * stride, 1);
+    for (Index row = 0; row < active.tall; ++row) {
+      add_one(acc + row * QUARTER, size, unpacked, active.values[row * active.inputs + k]);
+    }
+  }
+}
+
 // Scale, add the bias and write one row of a slice.
 template <class X>
 inline void finish(float* acc, Index start, Index size, const Source& source, X* y) {
@@ -182,30 +226,35 @@ inline void finish(float* acc, Index start, Index size, const Source& source, X*
   by_lanes(size, [&](auto like, Index c) { store(y + c, load<decltype(like)>(acc + c)); });
 }
 
-// Compute the outputs from `start` to `stop`, counted over all weights.
+// Compute the outputs from `start` to `stop`, counted over all weights. Sums begin at whole units, of
+// which outputs before `start` are left out.
 template <class X, class W>
 inline void outputs(Index start, Index stop, const Source* sources, Index weights, Index rows,
-             const Active& active) {
+                    const Active& active) {
+  constexpr Index UNIT = Layout<W>::UNIT;
   const Index reach = rows == 1 ? SLICE : QUARTER;
   auto memory = room<float>(std::max(SLICE, active.tall * QUARTER));
   float* acc = memory.get();
   Index first = 0;
   for (const Source* source = sources; source < sources + weights; ++source) {
     const Index width = source->width, last = std::min(stop - first, width);
-    const W* weight = reinterpret_cast<const W*>(source->weight);
+    const Index begin = std::max(Index{0}, start - first), stride = Layout<W>::stride(width);
     X* y = reinterpret_cast<X*>(source->output);
-    for (Index place = std::max(Index{0}, start - first); place < last; place += reach) {
+    for (Index place = begin / UNIT * UNIT; begin < last && place < last; place += reach) {
       const Index size = std::min(reach, last - place);
+      const W* weight = Layout<W>::at(reinterpret_cast<const W*>(source->weight), place);
       for (Index row = 0; row < active.tall; ++row) {
-        std::fill_n(acc + row * QUARTER, size, 0.0f);
+        std::fill_n(acc + row * QUARTER, UNIT * blocks(size, UNIT), 0.0f);
       }
       if (rows == 1) {
-        sum_one_row(acc, size, weight + place, width, active);
+        sum_one_row(acc, size, weight, stride, active);
       } else {
-        sum_rows(acc, size, weight + place, width, active);
+        sum_rows(acc, size, weight, stride, active);
       }
+      const Index skip = std::max(Index{0}, begin - place);
       for (Index row = 0; row < rows; ++row) {
-        finish(acc + row * QUARTER, place, size, *source, y + row * width + place);
+        finish(acc + row * QUARTER + skip, place + skip, size - skip, *source,
+               y + row * width + place + skip);
       }
     }
     first += width;

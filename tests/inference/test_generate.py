@@ -86,7 +86,7 @@ def greedy(model, ids, count):
 
 @needs_kernels
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("dtype", [None, "float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("dtype", [None, "float32", "bfloat16", "int8", "int4"])
 def test_logits_equal_those_of_the_modules(kind, dtype):
     model = tiny(kind)
     assert_same_logits(sparse(model, dtype) if dtype else model, ids_of(13))

@@ -26,7 +26,7 @@ class GenerateFlags:
     """The text to continue."""
     plan: str | None = None
     """Directory of a plan made by `sparsact calibrate`. Without one the model stays dense."""
-    dtype: Literal["float32", "bfloat16", "int8"] = "bfloat16"
+    dtype: Literal["float32", "bfloat16", "int8", "int4"] = "bfloat16"
     """Stored dtype of the weights of a sparse model."""
     gguf: str | None = None
     """File of the model, if its weights are in that format."""

@@ -20,6 +20,7 @@ from sparsact.kernels.ops.decoder_weights import (
     LinearWeights,
     NormWeight,
 )
+from sparsact.kernels.reference.int4 import outputs
 
 _TWO_NORMS = {"input_layernorm", "post_attention_layernorm"}
 _FOUR_NORMS = _TWO_NORMS | {"pre_feedforward_layernorm", "post_feedforward_layernorm"}
@@ -193,9 +194,13 @@ def _linear(layers: Sequence[Any]) -> LinearWeights:
 
 def _outputs(linear: LinearWeights, *, by_inputs: bool = False) -> int:
     """The number of outputs, or of inputs."""
-    dim = 0 if (linear.threshold is None) != by_inputs else 1
-    weights = linear.weights[:1] if by_inputs else linear.weights
-    return sum(weight.shape[dim] for weight in weights)
+    is_dense, first = linear.threshold is None, linear.weights[0]
+    if by_inputs:
+        return first.shape[1 if is_dense else 0]
+    return sum(
+        len(weight) if is_dense else outputs(weight, scale)
+        for weight, scale in zip(linear.weights, linear.scales, strict=True)
+    )
 
 
 def _sizes(block: BlockWeights) -> tuple[int, int, int, int]:

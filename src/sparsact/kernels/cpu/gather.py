@@ -10,6 +10,7 @@ from sparsact.kernels.cpu.gather_dense import dense
 from sparsact.kernels.cpu.library import ADDRESS, FLOATS, INTEGER, WEIGHTS, function
 from sparsact.kernels.cpu.threads import threads
 from sparsact.kernels.reference.gather_reference import check
+from sparsact.kernels.reference.int4 import outputs
 
 ROWS_AT_MOST = 64  # more rows of x are faster with the dense product, see the benchmark's `rows`
 _WORTH_THREADS = 1 << 16  # weights below which a second thread costs more than it gains
@@ -56,7 +57,7 @@ class Product:
         self._level, self._per_input = plain(threshold), threshold.ndim
         self._biases = [None if bias is None else plain(bias) for bias in biases]
         self._scales = [None if scale is None else plain(scale) for scale in scales]
-        self._widths = [weight_t.shape[1] for weight_t in weights_t]
+        self._widths = [outputs(w, scale) for w, scale in zip(weights_t, scales, strict=True)]
         self._inputs, total = len(weights_t[0]), sum(self._widths)
         self._line = _LINE if self._inputs * total >= _WORTH_THREADS else max(1, total)
         self._lines = -(-total // self._line)

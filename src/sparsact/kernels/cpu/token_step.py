@@ -17,6 +17,7 @@ from sparsact.kernels.ops.decoder_weights import (
     LinearWeights,
     NormWeight,
 )
+from sparsact.kernels.reference.int4 import outputs as _width
 
 PARTS = ("norms", "linear layers", "attention", "head")
 """What the time of a token is split into."""
@@ -101,14 +102,14 @@ class TokenStep:
         shape = (len(decoder.blocks), decoder.key_heads, positions, decoder.head_width)
         self.keys = torch.zeros(shape, dtype=decoder.cache_dtype)
         self.values = torch.zeros(shape, dtype=decoder.cache_dtype)
-        outputs = sum(len(weight.T) for weight in _by_inputs(decoder.head))
+        head = zip(_by_inputs(decoder.head), decoder.head.scales, strict=True)
         widths = {
             "stream": decoder.width,
             "qkv": (decoder.heads + 2 * decoder.key_heads) * decoder.head_width,
             "attended": decoder.heads * decoder.head_width,
             "update": decoder.width,
             "gate_up": 2 * decoder.hidden,
-            "logits": outputs,
+            "logits": sum(_width(weight, scale) for weight, scale in head),
         }
         self._buffers = {name: torch.zeros(width) for name, width in widths.items()}
         self.stream = self._buffers["stream"]
@@ -183,7 +184,7 @@ class TokenStep:
             _by_inputs(linear), map(_plain, linear.biases), map(_plain, linear.scales), strict=True
         ):
             self._alive += [bias, scale]
-            width = weight.shape[1]
+            width = _width(weight, scale)
             sources.append(_Source(weight.data_ptr(), address(bias), address(scale), output, width))
             output += 4 * width
         level = _plain(linear.threshold)
