@@ -143,6 +143,48 @@ def test_a_model_that_changed_is_read_again():
     assert_same_logits(model, ids)
 
 
+@needs_kernels
+@pytest.mark.parametrize("part", ["", "model", "model.layers.1", "model.norm", "lm_head"])
+def test_a_hook_that_comes_later_is_not_left_out(part):
+    model, ids = tiny("llama"), ids_of(5)
+    before = sa.generate(model, ids, 6, eos_token_id=())
+    model(input_ids=ids, output_hidden_states=True)  # transformers may install hooks of its own
+    assert torch.equal(sa.generate(model, ids, 6, eos_token_id=()), before)
+    calls = []
+    handle = model.get_submodule(part).register_forward_hook(lambda *_: calls.append(1))
+    with pytest.warns(LayerByLayerWarning, match="hooks"):
+        sa.generate(model, ids, 6, eos_token_id=())
+    assert len(calls) == 6
+    handle.remove()
+    assert torch.equal(sa.generate(model, ids, 6, eos_token_id=()), before)
+    assert len(calls) == 6
+
+
+@needs_kernels
+def test_a_module_replaced_later_is_used():
+    model, ids = tiny("llama"), ids_of(5)
+    step_logits(model, ids)
+    model.model.layers[0].mlp.act_fn = nn.GELU("tanh")
+    with pytest.warns(LayerByLayerWarning, match="computes something else"):
+        assert fused_decoder(model) is None
+    model.model.layers[1].mlp.act_fn = nn.GELU("tanh")
+    assert_same_logits(model, ids)
+
+
+def test_a_model_without_a_cache_is_refused():
+    with (
+        pytest.warns(LayerByLayerWarning),
+        pytest.raises(ValueError, match="MambaForCausalLM keeps no past_key_values"),
+    ):
+        sa.generate(tiny_models.mamba(), ids_of(3), 2)
+
+
+def in_training():
+    model = tiny("llama")
+    model.model.layers[0].train()
+    return model.train()
+
+
 def other_activation():
     return tiny("llama", hidden_act="relu")
 
@@ -184,7 +226,7 @@ def float16():
 
 ELSEWHERE = [
     other_activation, other_rotation, without_rotation_in_one_block, hooked, patched,
-    partly_sparse, float16, tiny_models.gpt2,
+    partly_sparse, float16, in_training, tiny_models.gpt2,
 ]  # fmt: skip
 
 

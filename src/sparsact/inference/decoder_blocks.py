@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sparsact.calibration.first_positions import FirstPositions
 from sparsact.calibration.model_forward import output_head
 from sparsact.inference.rms_norm import epsilon, multiplies_by
 from sparsact.inference.sparse_linear import SparseLinear
@@ -83,16 +84,26 @@ def decoder_of(model: nn.Module) -> Any:
         and all(hasattr(layer, "self_attn") and hasattr(layer, "mlp") for layer in inner.layers),
         "its parts are not named as in Llama",
     )
-    parts_of_interest = [*inner.layers.modules(), inner.norm, output_head(model)]
-    _require(
-        not any(
-            m is not None and (m._forward_hooks or m._forward_pre_hooks) for m in parts_of_interest
-        ),
-        "hooks are installed in its blocks",
-    )
+    _require(not any(_own_hooks(module) for module in model.modules()), "it has hooks")
+    _require(not model.training, "it is in training mode")
     tensors = [*model.parameters(), *model.buffers()]
     _require(all(tensor.is_cpu for tensor in tensors), "it is not on the CPU")
     return inner
+
+
+def _own_hooks(module: nn.Module) -> list[Any]:
+    """Hooks that may see or change what the step leaves out.
+
+    Those of `FirstPositions` find the first tokens, which the step knows. Those of transformers
+    collect hidden states for a caller who asks for them.
+    """
+    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+    return [
+        hook
+        for hook in hooks
+        if not isinstance(getattr(hook, "__self__", None), FirstPositions)
+        and not (getattr(hook, "__module__", None) or "").startswith("transformers.")
+    ]
 
 
 def text_config(model: nn.Module) -> Any:

@@ -96,14 +96,29 @@ _prepared: WeakKeyDictionary[nn.Module, tuple[list[Any], FusedDecoder | None]] =
 def fused_decoder(model: nn.Module) -> FusedDecoder | None:
     """The model's decoder for the compiled step, or None with a `LayerByLayerWarning`, said once.
 
-    It is read and checked again when a parameter or buffer of the model has changed.
+    It is read and checked again when a tensor, module or hook of the model has changed.
     """
-    tensors = [*model.parameters(), *model.buffers()]
-    state = [(tensor.data_ptr(), version_of(tensor)) for tensor in tensors]
+    state = _state(model)
     known = _prepared.get(model)
     if known is None or known[0] != state:
         known = _prepared[model] = (state, _prepare(model))
     return known[1]
+
+
+def _state(model: nn.Module) -> list[Any]:
+    """What changes when a model may compute something else."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return [
+        *[(tensor.data_ptr(), version_of(tensor)) for tensor in tensors],
+        *[
+            (id(module), module.training, id(module.__dict__.get("forward")))
+            for module in model.modules()
+        ],
+        *[
+            (*module._forward_hooks, *module._forward_pre_hooks)  # their numbers
+            for module in model.modules()
+        ],
+    ]
 
 
 def _prepare(model: nn.Module) -> FusedDecoder | None:

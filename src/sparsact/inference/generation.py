@@ -1,5 +1,6 @@
 """Generating text with a loop that adds little to the compiled step of a token."""
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -122,9 +123,14 @@ def _stream(
 def _prefill(model: nn.Module, ids: Tensor, positions: int) -> tuple[Tensor, _Step]:
     """The logits after the prompt, and the function that appends a token."""
     decoder = fused_decoder(model)
-    output: Any = model(input_ids=ids, use_cache=True, logits_to_keep=1)
+    only_last = "logits_to_keep" in inspect.signature(model.forward).parameters
+    output: Any = model(
+        input_ids=ids, use_cache=True, **({"logits_to_keep": 1} if only_last else {})
+    )
     logits: Tensor = output.logits[0, -1]
-    cache = output.past_key_values
+    cache = getattr(output, "past_key_values", None)
+    if cache is None:
+        raise InputError(f"{type(model).__name__} keeps no past_key_values: use model.generate")
     if decoder is not None:
         session = decoder.session(model, positions)
         session.take(cache, ids.shape[1])
