@@ -45,7 +45,7 @@ bench: $(VENV)/.dev
 	    learned_thresholds.py first_calls.py 'denoise.py quality' 'denoise.py starts' 'denoise.py photon' 'denoise.py speed'; \
 	    do ../$(BIN)/python $$run || exit 1; done
 	$(BIN)/python scripts/fetch_models.py
-	cd benchmarks && for run in 'language.py decode' 'language.py llama1b' \
+	cd benchmarks && for run in 'language.py decode' 'language.py step' 'language.py llama1b' \
 	    'language.py quality 0.4 60' 'language.py quality 0.5 140' \
 	    'language.py quality 0.6 60'; do ../$(BIN)/python $$run || exit 1; done
 	$(BIN)/python benchmarks/table.py

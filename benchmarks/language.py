@@ -1,9 +1,11 @@
 """A language model whose linear layers skip inactive inputs, compared with the best dense one.
 
 `python benchmarks/language.py decode` times a token of SmolLM2 (see `scripts/fetch_models.py`) at
-50% sparsity and at 0%, and the share of its linear layers. `llama1b` does this for random weights
-in the shapes of Llama-3.2-1B. `quality 0.5 140` measures the perplexity at 50% sparsity on held-out
-text: calibrated, then compensated, then after 140 steps of tuning.
+50% sparsity and at 0%, and the share of its linear layers. `step` times a token of `sa.generate`,
+one compiled call, in every dtype, beside `model.generate` and a plain read of memory. `llama1b`
+does as `decode` for random weights in the shapes of Llama-3.2-1B. `quality 0.5 140` measures the
+perplexity at 50% sparsity on held-out text: calibrated, then compensated, then after 140 steps of
+tuning.
 
 In the Llama, every fourth block has the same dense weights, so that building it is cheap: four
 blocks take 0.9 GB in float32, far more than any cache. Sparse layers have weights of their own. All
@@ -17,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
+import token_step
 import torch
 from torch import Tensor, nn
 
@@ -135,6 +138,11 @@ def decode_smollm2(run: Run) -> None:
     run.write("language_decode", results)
 
 
+def step(run: Run) -> None:
+    """Time a token of `sa.generate` beside `model.generate`, and what it consists of."""
+    token_step.step(run, *smollm2(run))
+
+
 def byte_share(plan: ThresholdPlan, model: nn.Module, passage: Passage) -> float:
     ids = torch.cat([passage.prompt, passage.tokens[None]], 1)
     shares = plan.measure(model, as_batches(ids))
@@ -242,4 +250,5 @@ def figures(estimate: Estimate) -> dict[str, float | None]:
 
 
 if __name__ == "__main__":
-    main(__doc__, {"decode": decode_smollm2, "llama1b": llama_1b, "quality": quality}, threads=2)
+    parts = {"decode": decode_smollm2, "step": step, "llama1b": llama_1b, "quality": quality}
+    main(__doc__, parts, threads=2)

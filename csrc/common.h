@@ -23,7 +23,7 @@ namespace sparsact {
 using Index = std::int64_t;
 
 // The codes of dtypes, the same as in kernels/cpu/library.py.
-enum Dtype { FLOAT32 = 0, BFLOAT16 = 1, INT8 = 2, FLOAT64 = 3 };
+enum Dtype { FLOAT32 = 0, BFLOAT16 = 1, INT8 = 2, FLOAT64 = 3, INT4 = 4 };
 
 // The upper half of a float32.
 struct Bfloat16 {
@@ -66,10 +66,6 @@ inline auto with_float(Index dtype, Body body) {
 template <class Body>
 inline auto with_real(Index dtype, Body body) {
   return dtype == FLOAT64 ? body(double{}) : body(float{});
-}
-template <class Body>
-inline auto with_weight(Index dtype, Body body) {
-  return dtype == INT8 ? body(std::int8_t{}) : with_float(dtype, body);
 }
 
 // Call body(start, stop) for equal ranges of the work, one for each thread.

@@ -21,7 +21,7 @@ PARTS = {
         "gather_linear_rows_4096x4096",
         "gather_linear_small_576x1536",
     },
-    "language": {"language_decode", "language_llama1b", "language_quality_50"},
+    "language": {"language_decode", "language_step", "language_llama1b", "language_quality_50"},
     "learned_thresholds": {"learned_thresholds"},
     "penalties": {"penalties"},
     "penalty_memory": {"penalty_memory"},
@@ -40,7 +40,7 @@ PARTS = {
     "thresholds": {"thresholds_eager", "thresholds_compiled"},
 }
 """Script → the result files of all its parts."""
-WITHOUT_PARTS = {"harness", "sae_sides", "table"}
+WITHOUT_PARTS = {"harness", "sae_sides", "table", "token_step"}
 
 
 def run(script, *arguments):

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from sparsact.calibration import ThresholdPlan, calibrate, compensate, tune
     from sparsact.compare import compare_activations
     from sparsact.denoise import denoise_wavelet
-    from sparsact.inference import sparsify
+    from sparsact.inference import generate, sparsify
     from sparsact.sae import SAEConfig, SAETrainConfig, SAETrainer, SparseAutoencoder
 
 __all__ = [
@@ -90,6 +90,7 @@ __all__ = [
     "denoise",
     "denoise_wavelet",
     "functional",
+    "generate",
     "inference",
     "integrations",
     "nn",
@@ -111,6 +112,7 @@ _LAZY = {  # loaded when first asked for
     "compare_activations": "sparsact.compare",
     "compensate": "sparsact.calibration",
     "denoise_wavelet": "sparsact.denoise",
+    "generate": "sparsact.inference",
     "sparsify": "sparsact.inference",
     "tune": "sparsact.calibration",
 }

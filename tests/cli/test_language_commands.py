@@ -210,7 +210,7 @@ def test_mistakes_in_calibrating_end_with_one_line(run, places, flags, message):
         (["--curve", "0.3"], "--calibration-text"),
         (["--curve", "1.3", "--calibration-text", "{text}"], "sparsity must be in [0, 1)"),
         (["--dense", "float32", "float32"], "--dense"),
-        (["--dtype", "int4"], "invalid choice 'int4'"),
+        (["--dtype", "int3"], "invalid choice 'int3'"),
         (["--out", "{plan}"], "exists already"),
     ],
 )

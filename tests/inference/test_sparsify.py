@@ -13,9 +13,11 @@ from sparsact.calibration import calibrate
 from sparsact.calibration.sites import weight_t
 from sparsact.inference import SparseLinear, sparsify
 from sparsact.inference.dense_crossing import Crossings, use_crossings
+from sparsact.inference.int4_weights import quantise
 from sparsact.inference.rms_norm import RMSNorm
+from sparsact.kernels.reference.int4 import unpack
 
-DTYPES = ["float32", "bfloat16", "int8"]
+DTYPES = ["float32", "bfloat16", "int8", "int4"]
 KINDS = ["llama", "gpt2"]
 
 
@@ -53,6 +55,9 @@ def rounded(model, plan, dtype):
         elif dtype == "int8":
             step = weight.abs().amax(0) / 127
             weight.copy_((weight / step).round() * step)
+        elif dtype == "int4":
+            packed, scale = quantise(weight)
+            weight.copy_(unpack(packed, len(scale)) * scale)
     return model
 
 
@@ -201,7 +206,7 @@ def test_memory_never_holds_both(dtype):
     assert whole >= 40 * 256 * 256 * 4
     most, after, kept = live_bytes(lambda: sparsify(dense(), plan, dtype))
     assert most <= 1.15 * whole
-    share = {"float32": 1, "bfloat16": 1 / 2, "int8": 1 / 4}[dtype]
+    share = {"float32": 1, "bfloat16": 1 / 2, "int8": 1 / 4, "int4": 5 / 32}[dtype]
     assert after <= (share + 0.05) * whole
     assert len(kept) == 79
 
@@ -384,7 +389,7 @@ def test_a_plan_for_another_model_changes_nothing():
 def test_wrong_use():
     model, plan = planned("llama")
     before = types_of(model)
-    with pytest.raises(ValueError, match="float32, bfloat16, int8; got 'float16'"):
+    with pytest.raises(ValueError, match="float32, bfloat16, int8, int4; got 'float16'"):
         sparsify(model, plan, "float16")
     with pytest.raises(RuntimeError, match="compiled already"):
         sparsify(torch.compile(model), plan)

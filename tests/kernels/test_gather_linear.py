@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -11,7 +12,7 @@ from sparsact.kernels.reference import gather_reference as reference
 SLICE = 8192  # outputs that one slice holds in C++
 INF, NAN = float("inf"), float("nan")
 X_DTYPES = [torch.float32, torch.bfloat16]
-WEIGHT_DTYPES = [torch.float32, torch.bfloat16, torch.int8]
+WEIGHT_DTYPES = [torch.float32, torch.bfloat16, torch.int8, torch.uint8]  # the last of 4 bits
 
 
 @pytest.fixture(params=[1, 2], ids=["serial", "threads"])
@@ -25,18 +26,38 @@ def threads(request):
 def weight(inputs, outputs, dtype):
     if dtype == torch.int8:
         return torch.randint(-127, 128, (inputs, outputs)).to(dtype)
+    if dtype == torch.uint8:
+        blocks = -(-outputs // 32)
+        scales = torch.stack([torch.rand(inputs, blocks), torch.randn(inputs, blocks)], -1)
+        bits = torch.randint(0, 256, (inputs, blocks, 16), dtype=torch.uint8)
+        return torch.cat([scales.bfloat16().view(torch.uint8), bits], -1).flatten(1)
     return torch.randn(inputs, outputs).to(dtype)
 
 
-def scale_for(weight_t):
-    return torch.rand(weight_t.shape[1]) + 0.5 if weight_t.dtype == torch.int8 else None
+def scale_for(weight_t, outputs):
+    is_whole = weight_t.dtype in (torch.int8, torch.uint8)
+    return torch.rand(outputs) + 0.5 if is_whole else None
+
+
+def unpacked(rows, outputs):
+    """Weights of 4 bits, as the format says it for each output."""
+    output = np.arange(outputs)
+    k, half, j = output % 32 // 8, output % 8 // 4, output % 4
+    blocks = rows.numpy().reshape(len(rows), -(-outputs // 32), 20)[:, output // 32]
+    scale, minimum = np.moveaxis(blocks[..., :4].copy().view("<u2").astype("<u4") << 16, -1, 0)
+    words = np.take_along_axis(blocks[..., 4:].copy().view("<u4"), j[None, :, None], 2)[..., 0]
+    codes = words >> (16 * half + 4 * k).astype("<u4") & 15
+    wide = scale.copy().view("<f4").astype("f8") * codes + minimum.copy().view("<f4")
+    return torch.from_numpy(wide)
 
 
 def expected(x, weight_t, threshold, bias=None, scale=None):
     """The result in float64, rounded once, and the scale of the error of float32 sums."""
     level = torch.as_tensor(threshold).float()
     kept = torch.where(x.float().abs() <= level, 0, x.double())
-    wide = weight_t.double() if scale is None else weight_t.double() * scale
+    is_packed = weight_t.dtype == torch.uint8
+    wide = unpacked(weight_t, len(scale)) if is_packed else weight_t.double()
+    wide = wide if scale is None else wide * scale
     y = kept @ wide + (0 if bias is None else bias.double())
     size = kept.abs() @ wide.abs() + (0 if bias is None else bias.abs().double())
     return y, size
@@ -64,7 +85,7 @@ def test_any_size(x_dtype, weight_dtype, rows, inputs, outputs, per_input, seed)
     torch.manual_seed(seed)
     x, weight_t = torch.randn(rows, inputs).to(x_dtype), weight(inputs, outputs, weight_dtype)
     threshold = torch.rand(inputs) if per_input else 0.5
-    bias, scale = torch.randn(outputs), scale_for(weight_t)
+    bias, scale = torch.randn(outputs), scale_for(weight_t, outputs)
     actual = gather_linear(x, weight_t, threshold, bias, scale=scale)
     assert_close(actual, x, weight_t, threshold, bias, scale)
 
@@ -72,11 +93,30 @@ def test_any_size(x_dtype, weight_dtype, rows, inputs, outputs, per_input, seed)
 @pytest.mark.parametrize("weight_dtype", WEIGHT_DTYPES, ids=str)
 @pytest.mark.parametrize("rows", [1, 2, 4, 7, compiled.ROWS_AT_MOST, compiled.ROWS_AT_MOST + 1])
 def test_sizes_beyond_one_slice(threads, rows, weight_dtype):
-    x = torch.randn(rows, 130)
-    weight_t = weight(130, 2 * SLICE + 77, weight_dtype)
-    bias, scale = torch.randn(weight_t.shape[1]), scale_for(weight_t)
+    outputs = 2 * SLICE + 77
+    x, weight_t = torch.randn(rows, 130), weight(130, outputs, weight_dtype)
+    bias, scale = torch.randn(outputs), scale_for(weight_t, outputs)
     actual = gather_linear(x, weight_t, 0.7, bias, scale=scale)
     assert_close(actual, x, weight_t, 0.7, bias, scale)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("widths", [(64, 64), (5, 40, 33), (100, 31, 1, 200)], ids=str)
+def test_blocks_of_4_bits_across_threads_and_weights(threads, rows, widths):
+    x = torch.randn(rows, 300)
+    weights_t = [weight(300, width, torch.uint8) for width in widths]
+    scales = [scale_for(w, width) for w, width in zip(weights_t, widths, strict=True)]
+    actual = gather_linear_shared(x, weights_t, 0.5, scales=scales)
+    for y, weight_t, scale in zip(actual, weights_t, scales, strict=True):
+        assert_close(y, x, weight_t, 0.5, None, scale)
+
+
+@pytest.mark.parametrize("weight_dtype", [torch.int8, torch.uint8], ids=str)
+def test_the_reference_reads_every_dtype(weight_dtype):
+    x, weight_t = torch.randn(3, 20), weight(20, 70, weight_dtype)
+    scale = scale_for(weight_t, 70)
+    (y,) = reference.gather_linear(x, [weight_t], torch.tensor(0.5), [None], [scale], 20)
+    assert_close(y, x, weight_t, 0.5, None, scale)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 80])
@@ -148,9 +188,10 @@ def test_nothing_is_changed_in_place():
 @pytest.mark.parametrize("rows", [1, 5, 80])
 def test_shared_input(threads, dtype, rows):
     x = torch.randn(rows, 200)
-    weights_t = [weight(200, outputs, dtype) for outputs in (300, 1, 0, 450)]
+    widths = (300, 1, 0, 450)
+    weights_t = [weight(200, width, dtype) for width in widths]
     biases = [None, torch.randn(1), torch.randn(0), torch.randn(450)]
-    scales = [scale_for(weight_t) for weight_t in weights_t]
+    scales = [scale_for(w, width) for w, width in zip(weights_t, widths, strict=True)]
     actual = gather_linear_shared(x, weights_t, 0.4, biases, scales=scales)
     for y, weight_t, bias, scale in zip(actual, weights_t, biases, scales, strict=True):
         assert_close(y, x, weight_t, 0.4, bias, scale)
@@ -188,7 +229,7 @@ def test_dense_with_and_without_bfloat16_units(x_dtype, units):
 def test_opcheck(dtype, per_input):
     weight_t = weight(6, 5, dtype)
     threshold = torch.rand(6) if per_input else torch.tensor(0.5)
-    scales = [scale_for(weight_t)] * 2
+    scales = [scale_for(weight_t, 5)] * 2
     arguments = (
         torch.randn(3, 6),
         [weight_t, weight_t],
@@ -242,6 +283,18 @@ GOOD = {
         ({"weight_t": torch.ones(4, 3).T}, ValueError, "contiguous"),
         ({"weight_t": torch.ones(3, 4).double()}, TypeError, "int8"),
         ({"weight_t": torch.ones(3, 4).to(torch.int8), "scale": None}, ValueError, "scale"),
+        ({"weight_t": torch.ones(3, 20).to(torch.uint8), "scale": None}, ValueError, "4-bit"),
+        ({"weight_t": torch.ones(3, 21).to(torch.uint8)}, ValueError, "rows of 20 bytes, got 21"),
+        (
+            {"weight_t": torch.ones(3, 20).to(torch.uint8), "scale": torch.ones(33), "bias": None},
+            ValueError,
+            "rows of 40 bytes",
+        ),
+        (
+            {"weight_t": torch.ones(3, 20).to(torch.uint8), "scale": torch.ones(())},
+            ValueError,
+            "scale must be of shape",
+        ),
         ({"weight_t": torch.ones(3, 4, device="meta")}, ValueError, "meta"),
         ({"threshold": -0.1}, ValueError, "at least 0"),
         ({"threshold": NAN}, ValueError, "finite"),

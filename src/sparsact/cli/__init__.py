@@ -12,6 +12,7 @@ from sparsact.cli.calibrate_command import calibrate
 from sparsact.cli.compare_command import compare
 from sparsact.cli.denoise_command import denoise
 from sparsact.cli.error_lines import FAILED, INTERRUPTED, error_line, print_error
+from sparsact.cli.generate_command import generate
 from sparsact.cli.sae import sae
 
 VERBS: dict[str, Callable[..., Any]] = {
@@ -19,6 +20,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "calibrate": calibrate,
     "compare": compare,
     "denoise": denoise,
+    "generate": generate,
     "sae": sae,
 }
 

@@ -23,7 +23,7 @@ class BenchConfig:
     text: tuple[str, ...] = ()
     """Text files to measure on, other than those of the calibration. The default is half of the
     paragraphs of Python's own reference."""
-    dtype: Literal["bfloat16", "float32", "int8"] = "bfloat16"
+    dtype: Literal["bfloat16", "float32", "int8", "int4"] = "bfloat16"
     """Stored dtype of the weights of the sparse layers."""
     dense: tuple[Dense, ...] = ("float32", "bfloat16")
     """Dense baselines. Perplexity is compared with the first, whose dtype is also that of the

@@ -141,8 +141,7 @@ def layers_apart(model: nn.Module, passage: Passage) -> float:
     def compare(name: str, x: Tensor, output: Tensor) -> None:
         nonlocal worst
         layer, x = layers[name], x.float()
-        expected = torch.where(x.abs() <= layer.threshold, 0.0, x) @ layer.weight_t.float()
-        expected = expected if layer.scale is None else expected * layer.scale
+        expected = torch.where(x.abs() <= layer.threshold, 0.0, x) @ layer.dense_weight_t
         expected = expected if layer.bias is None else expected + layer.bias
         size = expected.norm().clamp(min=torch.finfo(torch.float32).tiny)
         worst = max(worst, float((output.float() - expected).norm() / size))

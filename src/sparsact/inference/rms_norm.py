@@ -52,21 +52,32 @@ def as_rms_norm(norm: nn.Module) -> RMSNorm | None:
     Libraries have their own classes, and some with similar names multiply by 1 + weight. So the
     outputs are compared.
     """
+    eps = epsilon(norm)
+    weight: Any = norm._parameters.get("weight")
+    if eps is None or not multiplies_by(weight, norm, eps):
+        return None
+    equal = RMSNorm(len(weight), eps=eps, device="meta")
+    equal.weight = nn.Parameter(weight.detach(), requires_grad=False)
+    return equal
+
+
+def epsilon(norm: nn.Module) -> float | None:
+    """The ε of a module that looks like a root mean square norm; None for any other."""
     eps = next((e for e in (getattr(norm, name, None) for name in _EPSILONS) if e), None)
     parameters = dict(norm.named_parameters())
     if "RMSNorm" not in type(norm).__name__ or eps is None or list(parameters) != ["weight"]:
         return None
-    weight = parameters["weight"]
-    if weight.ndim != 1 or len(inspect.signature(norm.forward).parameters) != 1:
+    if parameters["weight"].ndim != 1 or len(inspect.signature(norm.forward).parameters) != 1:
         return None
+    return float(eps)
+
+
+def multiplies_by(weight: Tensor, norm: nn.Module, eps: float) -> bool:
+    """Whether a norm is ``x / √(mean(x²) + ε) · weight`` with this weight."""
     # the second row is so small that ε matters
     x = torch.linspace(-1, 3, 2 * len(weight), device=weight.device).view(2, -1)
     x = x * torch.tensor([[1.0], [eps**0.5]], device=weight.device)
     with torch.no_grad():
         output = copy.deepcopy(norm).float()(x)
         expected = F.rms_norm(x, weight.shape, weight.float(), eps)
-    if not torch.allclose(output, expected, atol=1e-6):
-        return None
-    equal = RMSNorm(len(weight), eps=float(eps), device="meta")
-    equal.weight = nn.Parameter(weight.detach(), requires_grad=False)
-    return equal
+    return torch.allclose(output, expected, atol=1e-6)

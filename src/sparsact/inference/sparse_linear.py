@@ -10,10 +10,17 @@ from sparsact._common.errors import InputError
 from sparsact.calibration.first_positions import FirstPositions
 from sparsact.calibration.linear_layers import is_conv1d, weight_t
 from sparsact.inference.dense_crossing import crossings
+from sparsact.inference.int4_weights import quantise
 from sparsact.inference.shared_readers import Readers
 from sparsact.kernels.ops.gather_linear import as_level, refuse_gradient
+from sparsact.kernels.reference.int4 import widened
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "int8": torch.int8,
+    "int4": torch.uint8,  # packed
+}
 
 
 class SparseLinear(nn.Module):
@@ -26,15 +33,17 @@ class SparseLinear(nn.Module):
     Nothing is measured inside ``torch.compile``: see `sparsact.kernels.gather_linear`.
 
     The state dict is that of the dense layer, ``weight`` (out, in) and ``bias``, rounded to the
-    stored dtype: checkpoints can be exchanged with the dense model. It does not contain the
-    threshold. ``.to`` moves the layer but does not change its dtypes, so a model may be cast after
-    `sparsify`.
+    stored dtype: checkpoints can be exchanged with the dense model. Loading one into an int4 layer
+    rounds it again, with a slightly larger error. The state dict does not contain the threshold.
+    ``.to`` moves the layer but does not change its dtypes, so a model may be cast after `sparsify`.
 
     Args:
         linear: the layer whose weight and bias are copied.
         threshold: λ ≥ 0, a number or a tensor of shape () or (in_features,).
-        dtype: of the stored weight: ``"float32"``, ``"bfloat16"`` or ``"int8"`` (one scale for each
-            output channel, so that the largest weight becomes ±127).
+        dtype: of the stored weight: ``"float32"``, ``"bfloat16"``, ``"int8"`` (one scale for each
+            output channel, so that the largest weight becomes ±127) or ``"int4"`` (a scale for
+            each output channel, and a scale and a minimum for 32 outputs of one input: 5 bits a
+            weight, see `sparsact.kernels.reference.int4`).
 
     Shape:
         (..., in_features) to (..., out_features), in the dtype of the input. Dtypes other than
@@ -96,8 +105,20 @@ class SparseLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """(out, in) as stored, because models ask for its dtype; int8 is without its scale."""
+        """(out, in) as stored, because models ask for its dtype; int8 unscaled, int4 packed."""
         return self.weight_t if self._transposed else self.weight_t.t()
+
+    @property
+    def dense_weight_t(self) -> Tensor:
+        """(in, out) float32: the weight that the stored one stands for."""
+        weight_t = widened(self.weight_t, self.scale)
+        return weight_t if self.scale is None else weight_t * self.scale
+
+    @property
+    def keep_first(self) -> int:
+        """How many first tokens of a sequence are not thresholded."""
+        first_positions = self._readers.first_positions
+        return 0 if first_positions is None else first_positions.keep_first
 
     @property
     def dense_above(self) -> dict[int, float]:
@@ -109,7 +130,7 @@ class SparseLinear(nn.Module):
 
     def extra_repr(self) -> str:
         """Sizes and the stored dtype."""
-        stored = str(self.weight_t.dtype).removeprefix("torch.")
+        stored = next(name for name, dtype in DTYPES.items() if dtype == self.weight_t.dtype)
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, "
             f"bias={self.bias is not None}, dtype={stored}"
@@ -124,9 +145,7 @@ class SparseLinear(nn.Module):
     def _save_to_state_dict(
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
     ) -> None:
-        weight = self.weight_t.to(self._source_dtype)
-        if self.scale is not None:
-            weight = (self.weight_t * self.scale).to(self._source_dtype)
+        weight = self.dense_weight_t.to(self._source_dtype)
         destination[prefix + "weight"] = (weight if self._transposed else weight.t()).contiguous()
         if self.bias is not None:
             destination[prefix + "bias"] = self.bias.to(self._source_dtype)
@@ -156,8 +175,10 @@ def _as_threshold(threshold: float | Tensor, weight: Tensor) -> Tensor:
 
 
 def _stored(weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-    """A contiguous copy of a weight (in, out) in a dtype, and the scale of int8."""
+    """A contiguous copy of a weight (in, out) in a dtype, and the scale of int8 and int4."""
     scale = None
+    if dtype == torch.uint8:
+        return quantise(weight)
     if dtype == torch.int8:
         wide = weight.float()
         largest = torch.linalg.vector_norm(wide, torch.inf, 0) if len(wide) else wide.sum(0)

@@ -32,9 +32,9 @@ def sparsify(
         model: the model that was calibrated. It is changed, for inference only: it is put into eval
             mode, and its parameters are frozen.
         plan: the result of `sparsact.calibrate`.
-        dtype: stored dtype of the weights of these layers: ``"float32"``, ``"bfloat16"`` or
-            ``"int8"``. Activations keep their dtype; float16 is computed in float32, which takes
-            two more casts per layer.
+        dtype: stored dtype of the weights of these layers: ``"float32"``, ``"bfloat16"``,
+            ``"int8"`` or ``"int4"`` (5 bits a weight with its scales). Activations keep their
+            dtype; float16 is computed in float32, which takes two more casts per layer.
         head: also store the output head of a language model in `dtype`. The head reads all of its
             inputs. If it shares its weight with the embedding, the embedding keeps its own copy,
             which costs memory, unless the weight already has this dtype: then it stays shared.

@@ -10,6 +10,7 @@ from sparsact.kernels.cpu.gather_dense import dense
 from sparsact.kernels.cpu.library import ADDRESS, FLOATS, INTEGER, WEIGHTS, function
 from sparsact.kernels.cpu.threads import threads
 from sparsact.kernels.reference.gather_reference import check
+from sparsact.kernels.reference.int4 import outputs
 
 ROWS_AT_MOST = 64  # more rows of x are faster with the dense product, see the benchmark's `rows`
 _WORTH_THREADS = 1 << 16  # weights below which a second thread costs more than it gains
@@ -53,17 +54,17 @@ class Product:
         scales: Sequence[Tensor | None],
     ) -> None:
         self._weights_t = [weight_t.detach() for weight_t in weights_t]
-        self._level, self._per_input = _plain(threshold), threshold.ndim
-        self._biases = [None if bias is None else _plain(bias) for bias in biases]
-        self._scales = [None if scale is None else _plain(scale) for scale in scales]
-        self._widths = [weight_t.shape[1] for weight_t in weights_t]
+        self._level, self._per_input = plain(threshold), threshold.ndim
+        self._biases = [None if bias is None else plain(bias) for bias in biases]
+        self._scales = [None if scale is None else plain(scale) for scale in scales]
+        self._widths = [outputs(w, scale) for w, scale in zip(weights_t, scales, strict=True)]
         self._inputs, total = len(weights_t[0]), sum(self._widths)
         self._line = _LINE if self._inputs * total >= _WORTH_THREADS else max(1, total)
         self._lines = -(-total // self._line)
         self._dtype = WEIGHTS[weights_t[0].dtype]
         self._numbers = ctypes.c_int64 * (5 * len(self._widths))
         self._sources = [
-            (w.data_ptr(), _address(b), _address(s))
+            (w.data_ptr(), address(b), address(s))
             for w, b, s in zip(self._weights_t, self._biases, self._scales, strict=True)
         ]
 
@@ -105,9 +106,11 @@ class Product:
         return dense(x, self._weights_t, self._level, self._biases, self._scales)
 
 
-def _plain(vector: Tensor) -> Tensor:
+def plain(vector: Tensor) -> Tensor:
+    """A vector whose memory the kernels can read: contiguous float32."""
     return vector.detach().float().contiguous()
 
 
-def _address(tensor: Tensor | None) -> int:
+def address(tensor: Tensor | None) -> int:
+    """The address of a tensor's memory; 0 for none."""
     return 0 if tensor is None else tensor.data_ptr()

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from sparsact.kernels.cpu.bfloat16_units import multiplies_bfloat16
 from sparsact.kernels.reference.gather_reference import keep_active
+from sparsact.kernels.reference.int4 import outputs as outputs_of
+from sparsact.kernels.reference.int4 import widened
 
 _BLOCK = 1 << 22  # weights that are converted to float32 at a time: they fit the last cache
 
@@ -41,19 +43,19 @@ def dense(
         if kept.dtype == weight_t.dtype and not is_slow:
             y = kept @ weight_t
         else:
-            y = _widened(kept, weight_t, block)
+            y = _widened(kept, weight_t, scale, block)
         y = y if scale is None else y * scale
         y = y if bias is None else y + bias
-        outputs.append(y.to(x.dtype).view(*x.shape[:-1], weight_t.shape[1]))
+        outputs.append(y.to(x.dtype).view(*x.shape[:-1], y.shape[1]))
     return outputs
 
 
-def _widened(x: Tensor, weight_t: Tensor, block: int) -> Tensor:
+def _widened(x: Tensor, weight_t: Tensor, scale: Tensor | None, block: int) -> Tensor:
     """``x @ weight_t`` in float32, without a float32 copy of the entire weight."""
-    inputs, outputs = weight_t.shape
-    y = torch.zeros(len(x), outputs)
-    step = max(1, block // max(1, outputs))
-    for start in range(0, inputs, step):
+    width = outputs_of(weight_t, scale)
+    y = torch.zeros(len(x), width)
+    step = max(1, block // max(1, width))
+    for start in range(0, len(weight_t), step):
         stop = start + step
-        y.addmm_(x[:, start:stop].float(), weight_t[start:stop].float())
+        y.addmm_(x[:, start:stop].float(), widened(weight_t[start:stop], scale))
     return y

@@ -20,7 +20,7 @@ ADDRESS, INTEGER, REAL = c_void_p, c_int64, c_double
 FLOATS = {torch.float32: 0, torch.bfloat16: 1}
 """The codes of dtypes in C++."""
 REALS = {torch.float32: 0, torch.float64: 3}
-WEIGHTS = {**FLOATS, torch.int8: 2}
+WEIGHTS = {**FLOATS, torch.int8: 2, torch.uint8: 4}
 
 
 class MissingKernelsWarning(UserWarning):

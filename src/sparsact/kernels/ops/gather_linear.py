@@ -9,6 +9,7 @@ from sparsact.kernels.cpu import library
 from sparsact.kernels.definition import define, kernel
 from sparsact.kernels.ops.operand_checks import check_level
 from sparsact.kernels.reference import gather_reference as reference
+from sparsact.kernels.reference.int4 import outputs
 
 _COMPILED = (torch.float32, torch.bfloat16)
 
@@ -31,12 +32,13 @@ def gather_linear(
         x: (..., in), float32 or bfloat16. A non-contiguous one is copied.
         weight_t: (in, out), float32, bfloat16 or int8: the transpose of the weight of an
             ``nn.Linear``, contiguous, so that the weights of one input are one run of memory. Its
-            entries should be finite: a skipped inf or NaN has no effect.
+            entries should be finite: a skipped inf or NaN has no effect. Weights of 4 bits are
+            uint8, (in, bytes), packed as `sparsact.kernels.reference.int4` says.
         threshold: λ ≥ 0, a number or a tensor of shape () or (in,), one for each input channel. The
             values of a tensor are not checked: reading them would take as long as a small layer. λ
             is compared in float32, not rounded to the dtype of `x`. A NaN in `x` is active.
         bias: (out,).
-        scale: (out,), the factor of each output channel of an int8 weight.
+        scale: (out,), the factor of each output channel of an int8 or 4-bit weight.
 
     Returns:
         (..., out) in the dtype of `x`; sums are float32.
@@ -47,8 +49,8 @@ def gather_linear(
     Raises:
         RuntimeError: an operand requires a gradient.
         TypeError: an unsupported dtype.
-        ValueError: wrong shapes or devices, a weight that is not contiguous, an int8 weight without
-            a scale, or a number λ that is negative or not finite.
+        ValueError: wrong shapes or devices, a weight that is not contiguous, an int8 or 4-bit
+            weight without a scale, or a number λ that is negative or not finite.
 
     Example:
         >>> x = torch.tensor([0.1, -2.0, 3.0])
@@ -199,7 +201,10 @@ def _fake(
     inputs_at_most: int,
 ) -> list[Tensor]:
     reference.check(x, weights_t, threshold, biases, scales)
-    return [x.new_empty(*x.shape[:-1], weight_t.shape[1]) for weight_t in weights_t]
+    return [
+        x.new_empty(*x.shape[:-1], outputs(weight_t, scale))
+        for weight_t, scale in zip(weights_t, scales, strict=True)
+    ]
 
 
 define(

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from sparsact._common.errors import InputError
+from sparsact.kernels.reference.int4 import outputs, packed_width, widened
 
-_WEIGHTS = (torch.float32, torch.bfloat16, torch.int8)
+_WEIGHTS = (torch.float32, torch.bfloat16, torch.int8, torch.uint8)
 
 
 def gather_linear(
@@ -19,15 +20,15 @@ def gather_linear(
     """``W·(x·1[|x|>λ]) + b`` for each weight, summed in float32."""
     check(x, weights_t, threshold, biases, scales)
     kept = keep_active(x, threshold).float()
-    outputs = []
+    results = []
     for weight_t, bias, scale in zip(weights_t, biases, scales, strict=True):
-        y = kept @ weight_t.float()
+        y = kept @ widened(weight_t, scale)
         if scale is not None:
             y = y * scale.float()
         if bias is not None:
             y = y + bias.float()
-        outputs.append(y.to(x.dtype))
-    return outputs
+        results.append(y.to(x.dtype))
+    return results
 
 
 def keep_active(x: Tensor, threshold: Tensor) -> Tensor:
@@ -55,22 +56,30 @@ def check(
         )
     inputs, device = x.shape[-1], x.device
     for weight_t, bias, scale in zip(weights_t, biases, scales, strict=True):
+        if weight_t.dtype in (torch.int8, torch.uint8) and scale is None:
+            kind = "an int8" if weight_t.dtype == torch.int8 else "a 4-bit"
+            raise InputError(f"{kind} weight needs scale=, one factor for each output channel")
         _check_weight(weight_t, inputs, weights_t[0].dtype)
         if weight_t.device != device:
             raise InputError(f"weight_t is on {weight_t.device}, x on {device}")
+        width = outputs(weight_t, scale)
         if scale is not None:
-            _check_vector(scale, "scale", weight_t.shape[1:], device)
-        elif weight_t.dtype is torch.int8:
-            raise InputError("an int8 weight needs scale=, one factor for each output channel")
+            _check_vector(scale, "scale", (width,), device)
         if bias is not None:
-            _check_vector(bias, "bias", weight_t.shape[1:], device)
+            _check_vector(bias, "bias", (width,), device)
+        if weight_t.dtype == torch.uint8 and weight_t.shape[1] != packed_width(width):
+            raise InputError(
+                f"a 4-bit weight_t of {width} outputs must have rows of {packed_width(width)} "
+                f"bytes, got {weight_t.shape[1]}"
+            )
     _check_vector(threshold, "threshold", () if threshold.ndim == 0 else (inputs,), device)
 
 
 def _check_weight(weight_t: Tensor, inputs: int, dtype: torch.dtype) -> None:
     if weight_t.dtype not in _WEIGHTS or weight_t.dtype != dtype:
         raise TypeError(
-            f"weights must be float32, bfloat16 or int8, all of one dtype; got {weight_t.dtype}"
+            "weights must be float32, bfloat16, int8 or packed uint8, all of one dtype; got "
+            f"{weight_t.dtype}"
             f"{'' if weight_t.dtype == dtype else f' and {dtype}'}"
         )
     if weight_t.ndim != 2 or weight_t.shape[0] != inputs:
