@@ -39,6 +39,9 @@ class ComparisonResult:
         over the seeds, measured on the test part; ``score_error`` is the standard error, and ``p``
         that of the paired test against ReLU. ``multiply_adds`` are those of linear layers and
         convolutions per sample; ``needed_multiply_adds`` have an input that is not zero.
+        ``batch_ms`` and ``sample_ms`` are the time of a forward of a batch and of one sample;
+        ``sparse_sample_ms`` is that of layers that skip zeros, where it is shorter. ``annealed``
+        is the number of a point of a frontier, and ``value`` the λ, k or penalty there.
         """
         rows = {row.label: _numbers(row) for row in self.report.rows}
         if self.report.baseline is not None:
@@ -72,7 +75,8 @@ class ComparisonResult:
             ).rstrip()
             for row in cells
         ]
-        return "\n".join([self.report.title, "", *lines, "", self.report.conclusion])
+        notes = [f"note: {note}" for note in self.report.notes]
+        return "\n".join([self.report.title, "", *lines, "", self.report.conclusion, *notes])
 
     __repr__ = __str__
 
@@ -102,6 +106,11 @@ def _numbers(row: SettingRow) -> dict[str, Any]:
         "learned_lambda": _mean(row.learned_lambda),
         "multiply_adds": row.multiply_adds,
         "needed_multiply_adds": row.needed_multiply_adds,
+        "batch_ms": row.batch_ms,
+        "sample_ms": row.sample_ms,
+        "sparse_sample_ms": row.sparse_sample_ms,
+        "annealed": row.annealed,
+        "value": row.value,
         "trainings": row.trainings,
         "diverged": row.diverged,
         "on_front": row.on_front,

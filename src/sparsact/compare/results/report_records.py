@@ -8,7 +8,7 @@ from sparsact.compare.results.summary_rows import summarise
 from sparsact.compare.settings.activation_curves import trace_curves
 from sparsact.compare.settings.training_plan import Plan, Setting
 from sparsact.compare.training.density_search import is_close, why_missed
-from sparsact.compare.training.training import TrialRecord
+from sparsact.compare.training.trial_record import TrialRecord
 from sparsact.meters import Histogram
 from sparsact.report.comparison.comparison_records import (
     Baseline,
@@ -49,6 +49,7 @@ def make_report(
         histograms=_histogram_traces(grouped),
         curves=trace_curves([setting for setting in settings if setting.label in shown]),
         baseline=problem.baseline,
+        notes=problem.notes,
     )
 
 
@@ -62,10 +63,25 @@ def _facts(plan: Plan, problem: Problem) -> tuple[str, ...]:
         *problem.facts,
         *penalties,
         *problem.notes,
+        *_about_frontiers(plan),
         "density, dead units and zero gradients are measured on the test part; the choice is "
         "made on the validation part",
         "p compares with ReLU: a paired t-test over the seeds, adjusted for the number of settings",
     )
+
+
+def _about_frontiers(plan: Plan) -> tuple[str, ...]:
+    """What the points of a frontier are, and which activations have none."""
+    if plan.config.frontier is None:
+        return ()
+    without = [setting.label for setting in plan.settings if setting.point is None]
+    points = (
+        f"annealed 1/{plan.config.frontier} is an ordinary training; the other points continue it "
+        "for a few epochs each, while its λ, k or penalty changes"
+    )
+    if not without:
+        return (points,)
+    return points, f"without a frontier, since they are never exactly zero: {', '.join(without)}"
 
 
 def _conclusion(rows: Sequence[SettingRow], score_name: str, tolerance: float) -> str:
@@ -112,9 +128,9 @@ def _missed_targets(
     if target is None:
         return ""
     reached = {
-        setting: grouped[setting.label][0].validation_density
+        setting: statistics.fmean(r.validation_density for r in grouped[setting.label])
         for setting in settings
-        if setting.label in grouped and setting.kind.knob is not None
+        if setting.label in grouped
     }
     missed = [
         f"{setting.label} ({density:.1%}; {why_missed(setting)})"

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sparsact.compare.results.significance import paired_p_values, standard_error
 from sparsact.compare.settings.training_plan import Setting
-from sparsact.compare.training.training import LayerRecord, TrialRecord
+from sparsact.compare.training.trial_record import LayerRecord, TrialRecord
 from sparsact.report.comparison.comparison_records import SettingRow, Spread
 
 NEAR_REFERENCE = 0.95
@@ -75,7 +75,8 @@ def _row(
         )
 
     scores = [record.test_score for record in finished if record.test_score is not None]
-    epochs = [_first_epoch(record, aim) for record in finished]
+    is_continued = setting.point is not None and setting.point.number > 1
+    epochs = [None if is_continued else _first_epoch(record, aim) for record in finished]
     return SettingRow(
         label=setting.label,
         activation=setting.activation,
@@ -102,6 +103,8 @@ def _row(
         ),
         multiply_adds=_mean([record.multiply_adds for record in finished]),
         needed_multiply_adds=_mean([record.needed_multiply_adds for record in finished]),
+        annealed=setting.point.number if setting.point else None,
+        value=_mean([record.value for record in finished]),
     )
 
 
