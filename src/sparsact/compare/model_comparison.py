@@ -17,8 +17,7 @@ from sparsact.compare.results.comparison_directory import ComparisonDirectory
 from sparsact.compare.results.comparison_result import ComparisonResult
 from sparsact.compare.settings.own_activations import Choice, Factory, chosen_activations
 from sparsact.compare.settings.training_plan import make_plan
-from sparsact.compare.training.engine import Engine, Outcome
-from sparsact.compare.training.trained import key_of
+from sparsact.compare.training.engine import Engine, Outcome, trained_network
 from sparsact.hooks import CallSelector
 from sparsact.penalties import Penalty
 
@@ -205,7 +204,4 @@ def _trained(outcome: Outcome, problem: Problem, run: ComparisonDirectory) -> nn
     """The chosen model with its weights, in eval mode."""
     if outcome.best is None:
         return None
-    setting, record = outcome.best.setting, outcome.best.record
-    model, _ = problem.network(setting.kind, setting.level, record.seed)
-    model.load_state_dict(run.weights(key_of(record)))
-    return model.to(problem.device).eval()
+    return trained_network(problem, run, outcome.best.setting, outcome.best.record)

@@ -18,6 +18,7 @@ from sparsact._common.run_directory import STATE_FILE, RunDirectory
 from sparsact.compare.compare_config import CompareConfig
 from sparsact.compare.settings.compared_penalties import Strength
 from sparsact.compare.settings.training_plan import Setting
+from sparsact.compare.training.forward_timing import ForwardTimes
 from sparsact.compare.training.trained import Key, Trained
 from sparsact.compare.training.trial_record import LayerRecord, TrialRecord
 
@@ -143,6 +144,16 @@ class ComparisonDirectory:
     def set_timing(self, ratios: dict[str, float]) -> None:
         """Save the step times."""
         self._run.state["step_time_ratios"] = ratios
+        self._run.save()
+
+    def forward_times(self) -> dict[str, ForwardTimes]:
+        """The times of a forward that were measured, by the label of the setting."""
+        times = self._run.state.get("forward_ms", {})
+        return {label: ForwardTimes(**values) for label, values in times.items()}
+
+    def set_forward_times(self, label: str, times: ForwardTimes) -> None:
+        """Save the times of a forward."""
+        self._run.state.setdefault("forward_ms", {})[label] = dataclasses.asdict(times)
         self._run.save()
 
     def mark(self, status: str) -> None:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparsact._common.progress import Progress, ProgressCounter
 from sparsact.compare.problems.problem import Problem
@@ -20,7 +20,8 @@ from sparsact.compare.training.courses import (
     train_course,
     with_found,
 )
-from sparsact.compare.training.knobs import turn
+from sparsact.compare.training.forward_timing import time_forwards
+from sparsact.compare.training.knobs import at_end
 from sparsact.compare.training.searches import epochs_of_search, nothing, search, search_apart
 from sparsact.compare.training.step_timing import time_steps
 from sparsact.compare.training.trained import Trained, key_of
@@ -48,6 +49,16 @@ class Outcome:
     report: ComparisonReport
     complete: bool
     best: Best | None = None
+
+
+def trained_network(
+    problem: Problem, run: ComparisonDirectory, setting: Setting, record: TrialRecord
+) -> nn.Module:
+    """The network of a training, with its weights, in eval mode."""
+    setting = at_end(setting, record)
+    model, _ = problem.network(setting.kind, setting.level, record.seed)
+    model.load_state_dict(run.weights(key_of(record)))
+    return model.to(problem.device).eval()
 
 
 class Engine:
@@ -95,11 +106,13 @@ class Engine:
                 progress(0, 1, "step times, side by side")
                 self.run.set_timing(time_steps(settings, self.plan, self.problem))
             settings = self._train_all(progress)
+            self._time_forwards(settings)
         except KeyboardInterrupt:
             complete = False
         records = list(self.run.records.values())
         timing = self.run.timing() or {}
-        report = make_report(self.plan, self.problem, settings, records, timing)
+        forwards = self.run.forward_times()
+        report = make_report(self.plan, self.problem, settings, records, timing, forwards)
         best = self._best(report, settings)
         self._write(report, best, save_best)
         self.run.mark("complete" if complete else "partial")
@@ -184,6 +197,22 @@ class Engine:
             return (job() for job in jobs)
         return in_processes(jobs, config.jobs, config.backend, self.run.path)
 
+    def _time_forwards(self, settings: Iterable[Setting]) -> None:
+        """Measure one trained network of each setting, if that was not done."""
+        known = self.run.forward_times()
+        for setting in settings:
+            record = next(
+                (
+                    r
+                    for seed in range(self.plan.config.seeds)
+                    if (r := self.run.records[setting.label, seed]).status == "finished"
+                ),
+                None,
+            )
+            if record is not None and setting.label not in known:
+                model = trained_network(self.problem, self.run, setting, record)
+                self.run.set_forward_times(setting.label, time_forwards(self.problem, model))
+
     def _reporter(self, counter: ProgressCounter, label: str) -> Callable[[], None]:
         """What a training calls after each epoch; in another process, nothing."""
         if self.plan.config.jobs > 1:
@@ -208,10 +237,7 @@ class Engine:
             (record for record in self.run.records.values() if record.setting == picked),
             key=lambda record: record.validation_score,
         )
-        setting = next(s for s in settings if s.label == picked)
-        if record.value is not None:
-            setting = turn(setting, record.value)
-        return Best(setting, record)
+        return Best(at_end(next(s for s in settings if s.label == picked), record), record)
 
     def _write(
         self,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from sparsact.compare.settings.compared_activations import Knob
 from sparsact.compare.settings.compared_penalties import Strength
 from sparsact.compare.settings.training_plan import Setting
+from sparsact.compare.training.trial_record import TrialRecord
 
 Seen = Sequence[tuple[float, float]]
 """Values that were tried and their densities, the latest last."""
@@ -36,6 +37,11 @@ def turn(setting: Setting, value: float) -> Setting:
         return replace(setting, level=value)
     penalty = setting.penalty or Strength("l1", value)
     return replace(setting, penalty=replace(penalty, value=value))
+
+
+def at_end(setting: Setting, record: TrialRecord) -> Setting:
+    """The setting with the λ, k or penalty that its training ended with."""
+    return setting if record.value is None else turn(setting, record.value)
 
 
 def value_of(setting: Setting) -> float | None:
