@@ -102,7 +102,22 @@ def _row(
         ),
         multiply_adds=_mean([record.multiply_adds for record in finished]),
         needed_multiply_adds=_mean([record.needed_multiply_adds for record in finished]),
+        family=_family(setting),
     )
+
+
+def _family(setting: Setting) -> str:
+    """Where the zeros of an activation come from."""
+    kind = setting.kind
+    if setting.own is not None:
+        return "your own"
+    if not kind.entrywise:
+        return "top-k and groups"
+    if not kind.zeros:
+        return "without exact zeros"
+    if kind.takes is None:
+        return "rectifiers"
+    return "learned thresholds" if kind.learned else "fixed thresholds"
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -52,6 +52,7 @@ class TrialRecord:
         skipped_steps: steps without an update because the gradient was not finite.
         multiply_adds: per sample of the test part, in linear layers and convolutions.
         needed_multiply_adds: those whose input is not zero.
+        lambdas: per epoch, the mean |λ| of each layer; empty if λ is not trained.
     """
 
     setting: str
@@ -64,6 +65,7 @@ class TrialRecord:
     skipped_steps: int
     multiply_adds: float | None = None
     needed_multiply_adds: float | None = None
+    lambdas: tuple[tuple[float, ...], ...] = ()
 
     @property
     def validation_score(self) -> float:
@@ -156,6 +158,7 @@ def _train(training: Training, label: str, seed: int, on_epoch: Callable[[], Non
     order = torch.Generator().manual_seed(seed)
     scores: list[float] = []
     densities: list[tuple[float, ...]] = []
+    lambdas: list[tuple[float, ...]] = []
     test_score: float | None
     layers: tuple[LayerRecord, ...]
     status, test_score, layers = "finished", None, ()
@@ -166,6 +169,7 @@ def _train(training: Training, label: str, seed: int, on_epoch: Callable[[], Non
             score, stats = _evaluate(training, problem.validation)
             scores.append(score)
             densities.append(tuple(layer.density for layer in stats))
+            lambdas.append(_lambdas(training))
             on_epoch()
         test_score, layers = _examine(training, problem.test)
         dense, needed = _multiply_adds(training, problem.test)
@@ -184,7 +188,21 @@ def _train(training: Training, label: str, seed: int, on_epoch: Callable[[], Non
         skipped_steps=training.skipped_steps,
         multiply_adds=dense,
         needed_multiply_adds=needed,
+        lambdas=tuple(lambdas) if all(lambdas) else (),
     )
+
+
+def _lambdas(training: Training) -> tuple[float, ...]:
+    """The mean |λ| of each place; empty if some place has no trained λ."""
+    modules = (training.model.get_submodule(site.base) for site in training.places.values())
+    values = [_trained_lambda(module) for module in modules]
+    return tuple(value for value in values if value is not None) if None not in values else ()
+
+
+def _trained_lambda(module: nn.Module) -> float | None:
+    if isinstance(module, ThresholdModule) and isinstance(module.lambd, Tensor):
+        return float(module.lambd.detach().abs().mean())
+    return None
 
 
 def _weight_names(model: nn.Module) -> list[str]:
@@ -248,9 +266,6 @@ def _by_place(meter: SparsityMeter, places: dict[str, CallSite]) -> list[LayerSt
 
 
 def _layer_record(place: str, module: nn.Module, stats: LayerStats) -> LayerRecord:
-    lambd = None
-    if isinstance(module, ThresholdModule) and isinstance(module.lambd, Tensor):
-        lambd = float(module.lambd.detach().abs().mean())
     return LayerRecord(
         units=stats.units,
         density=stats.density,
@@ -258,7 +273,7 @@ def _layer_record(place: str, module: nn.Module, stats: LayerStats) -> LayerReco
         dead=stats.dead,
         mean_magnitude=stats.mean_magnitude,
         zero_gradient=0.0 if stats.zero_gradient is None else stats.zero_gradient,
-        lambd=lambd,
+        lambd=_trained_lambda(module),
         limit=stats.histogram.limit,
         counts=stats.histogram.counts,
         name=place,
