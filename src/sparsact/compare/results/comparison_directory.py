@@ -200,5 +200,6 @@ def _parse_record(line: bytes) -> TrialRecord:
             "layers": layers,
             "validation_scores": tuple(fields["validation_scores"]),
             "densities": tuple(tuple(row) for row in fields["densities"]),
+            "lambdas": tuple(tuple(row) for row in fields.get("lambdas", ())),
         }
     )

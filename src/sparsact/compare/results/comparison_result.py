@@ -1,16 +1,18 @@
 """The result of a comparison in Python: tables, the best model, the report."""
 
-from html import escape
+import textwrap
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from sparsact._common.extras import require
-from sparsact.report.comparison.comparison_page import save_comparison
+from sparsact.report.comparison.comparison_page import comparison_fragment, save_comparison
 from sparsact.report.comparison.comparison_records import ComparisonReport, SettingRow, Spread
-from sparsact.report.comparison.comparison_table import all_cells, header
-from sparsact.report.report_page import table as html_table
+from sparsact.report.comparison.comparison_table import text_table
+
+WIDTH = 80
+"""Columns of a printed result."""
 
 
 class ComparisonResult:
@@ -65,30 +67,18 @@ class ComparisonResult:
         save_comparison(self.report, Path(path))
 
     def __str__(self) -> str:
-        """The table and the conclusion."""
-        cells = [header(self.report.score_name), *all_cells(self.report)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if column == 0 else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in cells
-        ]
-        notes = [f"note: {note}" for note in self.report.notes]
-        return "\n".join([self.report.title, "", *lines, "", self.report.conclusion, *notes])
+        """The table and the conclusion, at most 80 columns wide where the names allow it."""
+        conclusion = textwrap.fill(self.report.conclusion, WIDTH)
+        rows = text_table(self.report, WIDTH)
+        notes = [textwrap.fill(f"note: {note}", WIDTH) for note in self.report.notes]
+        title = textwrap.wrap(self.report.title, WIDTH)
+        return "\n".join([*title, "", rows, "", conclusion, *notes])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        """The table in a notebook."""
-        picked = next((i for i, row in enumerate(self.report.rows) if row.picked), None)
-        rows = html_table(header(self.report.score_name), all_cells(self.report), picked)
-        facts = "".join(f"<li>{escape(fact)}</li>" for fact in self.report.facts)
-        return (
-            f"<h3>{escape(self.report.title)}</h3>{rows}"
-            f"<p>{escape(self.report.conclusion)}</p><ul>{facts}</ul>"
-        )
+        """The frontier and the table in a notebook."""
+        return comparison_fragment(self.report)
 
 
 def _numbers(row: SettingRow) -> dict[str, Any]:

@@ -24,10 +24,10 @@ from sparsact.report.comparison.comparison_records import (
     ComparisonReport,
     DensityTrace,
     HistogramTrace,
+    LambdaTrace,
+    LearningTrace,
     SettingRow,
 )
-
-SIGNIFICANT = 0.05
 
 
 def make_report(
@@ -61,6 +61,8 @@ def make_report(
         curves=trace_curves([setting for setting in settings if setting.label in shown]),
         baseline=problem.baseline,
         notes=problem.notes,
+        learning=tuple(_learning_trace(label, group) for label, group in grouped.items()),
+        lambdas=_lambda_traces(grouped),
     )
 
 
@@ -144,7 +146,7 @@ def _significance(rows: Sequence[SettingRow], seeds: int) -> str:
         return " One seed cannot tell its score from ReLU's: take more seeds."
     if picked.p_value is None:
         return ""
-    differs = "differs" if picked.p_value < SIGNIFICANT else "cannot be told"
+    differs = "differs" if picked.differs else "cannot be told"
     return f" Its score {differs} from ReLU's over {seeds} seeds (p = {picked.p_value:.2g})."
 
 
@@ -202,6 +204,27 @@ def _density_traces(grouped: dict[str, list[TrialRecord]]) -> tuple[DensityTrace
             _mean([[epoch[layer] for epoch in record.densities] for record in group]),
         )
         for label, group in grouped.items()
+        for layer in range(len(group[0].layers))
+    )
+
+
+def _learning_trace(label: str, group: Sequence[TrialRecord]) -> LearningTrace:
+    scores = [record.validation_scores for record in group]
+    if len(group) == 1:
+        return LearningTrace(label, scores[0])
+    spreads = tuple(statistics.stdev(values) for values in zip(*scores, strict=True))
+    return LearningTrace(label, _mean(scores), spreads)
+
+
+def _lambda_traces(grouped: dict[str, list[TrialRecord]]) -> tuple[LambdaTrace, ...]:
+    return tuple(
+        LambdaTrace(
+            label,
+            layer_name(group[0], layer),
+            _mean([[epoch[layer] for epoch in record.lambdas] for record in group]),
+        )
+        for label, group in grouped.items()
+        if all(record.lambdas for record in group)
         for layer in range(len(group[0].layers))
     )
 

@@ -120,7 +120,22 @@ def _row(
         needed_multiply_adds=_mean([record.needed_multiply_adds for record in finished]),
         annealed=setting.point.number if setting.point else None,
         value=_mean([record.value for record in finished]),
+        family=_family(setting),
     )
+
+
+def _family(setting: Setting) -> str:
+    """Where the zeros of an activation come from."""
+    kind = setting.kind
+    if setting.own is not None:
+        return "your own"
+    if not kind.entrywise:
+        return "top-k and groups"
+    if not kind.zeros:
+        return "without exact zeros"
+    if kind.takes is None:
+        return "rectifiers"
+    return "learned thresholds" if kind.learned else "fixed thresholds"
 
 
 def _mean(values: list[float | None]) -> float | None:

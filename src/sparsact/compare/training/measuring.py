@@ -66,6 +66,18 @@ def multiply_adds(problem: Problem, model: nn.Module, source: BatchSource) -> tu
     return counts.dense / batch.samples, counts.needed / batch.samples
 
 
+def trained_lambdas(model: nn.Module, places: Places) -> tuple[float, ...]:
+    """The mean |λ| of each place; empty if some place has no trained λ."""
+    values = [_trained_lambda(model.get_submodule(site.base)) for site in places.values()]
+    return tuple(value for value in values if value is not None) if None not in values else ()
+
+
+def _trained_lambda(module: nn.Module) -> float | None:
+    if isinstance(module, ThresholdModule) and isinstance(module.lambd, Tensor):
+        return float(module.lambd.detach().abs().mean())
+    return None
+
+
 def _by_place(meter: SparsityMeter, places: dict[str, CallSite]) -> list[LayerStats]:
     stats = meter.compute()
     missing = [place for place, site in places.items() if site.name not in stats]
@@ -78,9 +90,6 @@ def _by_place(meter: SparsityMeter, places: dict[str, CallSite]) -> list[LayerSt
 
 
 def _layer_record(place: str, module: nn.Module, stats: LayerStats) -> LayerRecord:
-    lambd = None
-    if isinstance(module, ThresholdModule) and isinstance(module.lambd, Tensor):
-        lambd = float(module.lambd.detach().abs().mean())
     return LayerRecord(
         units=stats.units,
         density=stats.density,
@@ -88,7 +97,7 @@ def _layer_record(place: str, module: nn.Module, stats: LayerStats) -> LayerReco
         dead=stats.dead,
         mean_magnitude=stats.mean_magnitude,
         zero_gradient=0.0 if stats.zero_gradient is None else stats.zero_gradient,
-        lambd=lambd,
+        lambd=_trained_lambda(module),
         limit=stats.histogram.limit,
         counts=stats.histogram.counts,
         name=place,

@@ -10,7 +10,12 @@ from sparsact.compare.problems.batches import Batch
 from sparsact.compare.problems.problem import Problem
 from sparsact.compare.problems.user_code import enough_memory
 from sparsact.compare.settings.training_plan import Plan, Setting
-from sparsact.compare.training.measuring import evaluate, examine, multiply_adds
+from sparsact.compare.training.measuring import (
+    evaluate,
+    examine,
+    multiply_adds,
+    trained_lambdas,
+)
 from sparsact.compare.training.tally import Diverged
 from sparsact.compare.training.trial_record import LayerRecord, TrialRecord
 from sparsact.hooks import CallSelector
@@ -124,6 +129,7 @@ def finish(
     problem, model, places = training.problem, training.model, training.places
     scores: list[float] = []
     densities: list[tuple[float, ...]] = []
+    lambdas: list[tuple[float, ...]] = []
     test_score: float | None
     layers: tuple[LayerRecord, ...]
     status, test_score, layers = "finished", None, ()
@@ -135,6 +141,7 @@ def finish(
             training.updates.end_epoch(score)
             scores.append(score)
             densities.append(tuple(layer.density for layer in stats))
+            lambdas.append(trained_lambdas(model, places))
             on_epoch()
         test_score, layers = examine(problem, model, places, problem.test)
         dense, needed = multiply_adds(problem, model, problem.test)
@@ -153,6 +160,7 @@ def finish(
         skipped_steps=training.skipped_steps,
         multiply_adds=dense,
         needed_multiply_adds=needed,
+        lambdas=tuple(lambdas) if all(lambdas) else (),
     )
 
 

@@ -34,6 +34,7 @@ class TrialRecord:
         skipped_steps: steps without an update because the gradient was not finite.
         multiply_adds: per sample of the test part, in linear layers and convolutions.
         needed_multiply_adds: those whose input is not zero.
+        lambdas: per epoch, the mean |λ| of each layer; empty if λ is not trained.
         annealed: the number of the point, if it is one of a training whose λ, k or penalty rises.
         value: the λ, k or coefficient at that point.
     """
@@ -48,6 +49,7 @@ class TrialRecord:
     skipped_steps: int
     multiply_adds: float | None = None
     needed_multiply_adds: float | None = None
+    lambdas: tuple[tuple[float, ...], ...] = ()
     annealed: int | None = None
     value: float | None = None
 

@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass
 
+from sparsact.report.palette import classes
+
+SIGNIFICANT = 0.05
+"""A p-value below this is marked."""
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -50,6 +55,7 @@ class SettingRow:
         batch_ms: median milliseconds of a forward of a batch, with dense layers.
         sample_ms: that of one sample, with dense layers.
         sparse_sample_ms: that of one sample, with linear layers that skip zeros, if it is faster.
+        family: of the activation: settings of one family have one colour.
     """
 
     label: str
@@ -75,6 +81,30 @@ class SettingRow:
     batch_ms: float | None = None
     sample_ms: float | None = None
     sparse_sample_ms: float | None = None
+    family: str = ""
+
+    @property
+    def differs(self) -> bool:
+        """Whether the score differs from ReLU's by more than the noise of the seeds."""
+        return self.p_value is not None and self.p_value < SIGNIFICANT
+
+
+@dataclass(frozen=True)
+class LearningTrace:
+    """Validation score over the epochs, for one setting: mean and spread over its seeds."""
+
+    label: str
+    score: tuple[float, ...]
+    sd: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class LambdaTrace:
+    """Mean |λ| of one layer over the epochs, for one setting; the mean over its seeds."""
+
+    label: str
+    layer: str
+    lambd: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -120,3 +150,13 @@ class ComparisonReport:
     curves: tuple[Curve, ...]
     baseline: Baseline | None = None
     notes: tuple[str, ...] = ()
+    learning: tuple[LearningTrace, ...] = ()
+    lambdas: tuple[LambdaTrace, ...] = ()
+
+    def classes(self) -> dict[str, str]:
+        """The class of the page's style sheet that colours each setting: one for a family."""
+        of_family = classes(row.family for row in self.rows if row.family)
+        return {
+            row.label: "ink" if row.activation == "relu" else of_family.get(row.family, "muted")
+            for row in self.rows
+        }
