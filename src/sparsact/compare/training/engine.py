@@ -8,10 +8,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from sparsact._common.atomic import write_text
 from sparsact._common.progress import Progress, ProgressCounter
 from sparsact.compare.problems.problem import Problem
 from sparsact.compare.results.comparison_directory import ComparisonDirectory
 from sparsact.compare.results.report_records import make_report
+from sparsact.compare.results.result_table import result_table
 from sparsact.compare.settings.training_plan import Plan, Setting
 from sparsact.compare.training.courses import (
     Course,
@@ -249,5 +251,6 @@ class Engine:
             return
         save_comparison(report, self.run.path / "report.html")
         save_frontier(report, self.run.path / "frontier.png")
+        write_text(self.run.path / "table.csv", result_table(report).to_csv())
         if best is not None:
             save_best(best.setting, self.run.weights(key_of(best.record)))

@@ -59,7 +59,7 @@ def time_forwards(problem: Problem, model: nn.Module) -> ForwardTimes:
         one = first_sample(batch)
         forward = partial(problem.learning.predict, model)
         batch_ms = _median_ms({"dense": partial(forward, batch)}, problem.device)["dense"]
-        sides = {"dense": partial(forward, one)}
+        sides: dict[str, Callable[[], object]] = {"dense": partial(forward, one)}
         layers = _layers_that_skip(model, partial(forward, batch))
         if layers:
             sides["sparse"] = partial(_with_layers, layers, partial(forward, one))
@@ -124,7 +124,7 @@ def _with_layers(
 def _replaced(layers: list[tuple[nn.Linear, SparseLinear]]) -> Iterator[None]:
     """Let linear layers compute as others do, for a while."""
     for linear, sparse in layers:
-        linear.forward = sparse.forward  # type: ignore[method-assign]
+        linear.forward = sparse.forward  # type: ignore[assignment, method-assign]
     try:
         yield
     finally:
