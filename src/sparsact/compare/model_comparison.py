@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -106,7 +107,8 @@ def compare_activations(
             the client that exists, else new ones here; ``"ray"``, the cluster that is connected,
             else a new one here.
         out: a directory that keeps the report, all weights and one line per training.
-        resume: continue the interrupted comparison in `out`, which had the same arguments.
+        resume: continue the interrupted comparison in `out`, which had the same arguments, except
+            `jobs` and `backend`.
         progress: called with epochs done, all epochs, and what is running.
 
     Returns:
@@ -194,7 +196,7 @@ def _run_directory(
     if not resume:
         return ComparisonDirectory.create(path, config, problem.fingerprint)
     run = ComparisonDirectory.open(path)
-    if run.config != config:
+    if replace(run.config, jobs=config.jobs, backend=config.backend) != config:
         raise InputError(f"resume= needs the arguments with which {path} began; they differ")
     run.check_data(problem.fingerprint)
     return run
