@@ -16,6 +16,7 @@ from sparsact.compare.problems.model_problem import UserTask, model_problem
 from sparsact.compare.problems.problem import Problem
 from sparsact.compare.results.comparison_directory import ComparisonDirectory
 from sparsact.compare.results.comparison_result import ComparisonResult
+from sparsact.compare.saved_model import with_encoding
 from sparsact.compare.settings.own_activations import Choice, Factory, chosen_activations
 from sparsact.compare.settings.training_plan import make_plan
 from sparsact.compare.training.engine import Engine, Outcome, trained_network
@@ -65,8 +66,11 @@ def compare_activations(
 
     Args:
         build: makes a new model, with weights from torch's generator: any module, also one of
-            transformers, or one in the manner of Lightning.
-        train: arrays ``(x, y)``, tensors or of numpy; a dict of them; a data frame with `target`;
+            transformers, or one in the manner of Lightning. For raw data frames it may take one
+            argument, the number of features.
+        train: arrays ``(x, y)``, tensors or of numpy; a dict of them; a data frame with `target`,
+            or ``(frame, y)``: if a column is no number, or has missing cells, all columns are
+            encoded and standardised as the command line does, and `best` takes raw frames;
             a Dataset, a DataLoader, or any iterable of batches that can be read again. A batch is
             a tensor (then it is its own target), a tuple of inputs and the target, or a dict of
             keyword inputs, in which ``labels`` or ``target`` is the target.
@@ -206,4 +210,5 @@ def _trained(outcome: Outcome, problem: Problem, run: ComparisonDirectory) -> nn
     """The chosen model with its weights, in eval mode."""
     if outcome.best is None:
         return None
-    return trained_network(problem, run, outcome.best.setting, outcome.best.record)
+    model = trained_network(problem, run, outcome.best.setting, outcome.best.record)
+    return with_encoding(model, problem.encoding)
