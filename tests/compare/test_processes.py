@@ -93,12 +93,27 @@ def test_the_driver_is_killed(tmp_path: Path, digits: list[str], jobs: int) -> N
         command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     wait_for(tmp_path / "run", jobs, process)
+    workers = children(process.pid)
     process.kill()
     process.wait()
     assert set(records(tmp_path / "run")) <= {*digits, records(tmp_path / "run")[-1]}
     outcome = _execute(CompareConfig(resume=str(tmp_path / "run")))  # with one process
     assert outcome.complete
     assert records(tmp_path / "run") == digits
+    until = time.monotonic() + 60
+    while any(map(is_alive, workers)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(map(is_alive, workers))
+
+
+def children(process: int) -> list[int]:
+    """The processes that a process has started."""
+    file = Path(f"/proc/{process}/task/{process}/children")
+    return list(map(int, file.read_text().split())) if file.exists() else []
+
+
+def is_alive(process: int) -> bool:
+    return Path(f"/proc/{process}").exists()
 
 
 def kill_a_worker_soon() -> threading.Thread:
@@ -170,7 +185,7 @@ def test_workers_take_over_the_settings_of_torch() -> None:
     before.set()
     try:
         assert TorchState.now(1) == before != changed
-        assert _in_worker(changed, 3, torch.get_default_dtype) == (3, torch.float64)
+        assert _in_worker(changed, "dask", 3, torch.get_default_dtype) == (3, torch.float64)
         assert TorchState.now(1) == changed
     finally:
         before.set()
