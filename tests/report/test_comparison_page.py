@@ -1,25 +1,35 @@
 """The page and the picture of a comparison from hand-made records."""
 
 import dataclasses
+import math
 import re
 from html import escape
 from pathlib import Path
 
 import pytest
 
-from sparsact.report.comparison.comparison_page import save_comparison
+from sparsact.report.comparison.activation_panels import histograms
+from sparsact.report.comparison.comparison_page import comparison_fragment, save_comparison
 from sparsact.report.comparison.comparison_picture import save_frontier
-from sparsact.report.comparison.comparison_plots import densities, front_points, histograms
 from sparsact.report.comparison.comparison_records import (
     Baseline,
     ComparisonReport,
     Curve,
     DensityTrace,
     HistogramTrace,
+    LambdaTrace,
+    LearningTrace,
     SettingRow,
     Spread,
 )
-from sparsact.report.comparison.comparison_table import cells, header
+from sparsact.report.comparison.comparison_table import cells, header, text_table
+from sparsact.report.comparison.frontier_figure import close_up, front_points, frontier, sweeps
+from sparsact.report.comparison.heat_map import common_prefix, heat_map
+from sparsact.report.comparison.training_panels import (
+    density_curves,
+    lambda_curves,
+    learning_curves,
+)
 
 LABELS = ["relu", "soft <b>λ</b> & co=0.5", "gone"]
 
@@ -80,15 +90,15 @@ def test_page_holds_every_label_escaped(report: ComparisonReport, tmp_path: Path
     assert "gone (2 of 2 diverged)" in table
 
 
-def test_page_inlines_plotly_once_and_loads_nothing(
-    report: ComparisonReport, tmp_path: Path
-) -> None:
+def test_page_needs_no_script_and_loads_nothing(report: ComparisonReport, tmp_path: Path) -> None:
     save_comparison(report, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert sum(len(script) > 1_000_000 for script in page.split("<script")) == 1
-    assert page.count("Plotly.newPlot(") >= 4
-    markup = re.sub(r"(<script\b[^>]*>).*?</script>", r"\1", page, flags=re.DOTALL)
-    assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", markup)
+    assert "<script" not in page
+    assert not re.search(r"(src|href)\s*=", page)
+    assert not re.search(r"url\(|@import|https?:", page)
+    assert page.count('<svg class="chart') >= 8
+    assert "prefers-color-scheme: dark" in page
+    assert len(page) < 100_000
 
 
 def test_cells_match_the_header_and_show_gaps(report: ComparisonReport) -> None:
@@ -111,29 +121,136 @@ def test_still_picture_is_a_png(report: ComparisonReport, tmp_path: Path, keep: 
     save_frontier(bare, tmp_path / "frontier.png")
     save_comparison(bare, tmp_path / "page.html")
     assert (tmp_path / "frontier.png").read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / "page.html").stat().st_size > 1_000_000
+    assert (tmp_path / "page.html").stat().st_size > 3_000
 
 
-def test_many_layers_are_a_map_and_some_panels(report: ComparisonReport) -> None:
-    layers = [f"block.{i}" for i in range(20)]
-    deep = dataclasses.replace(
+def deep_report(report: ComparisonReport, settings: int, layers: int) -> ComparisonReport:
+    """One of many settings and layers, over many epochs."""
+    labels = [f"learned_softshrink λ₀={i}" for i in range(settings)]
+    names = [f"model.layers.{i}.act" for i in range(layers)]
+    epochs = [0.5 + math.sin(i) / 3 for i in range(300)]
+    pairs = [(label, name) for label in labels for name in names]
+    bins = tuple(float(i) for i in range(100))
+    return dataclasses.replace(
         report,
-        densities=tuple(
-            DensityTrace(label, layer, (0.5, i / 20))
-            for label in LABELS[:2]
-            for i, layer in enumerate(layers)
-        ),
-        histograms=tuple(HistogramTrace(LABELS[0], layer, (0.5,), (1.0,)) for layer in layers),
+        rows=tuple(make_row(label, i / settings) for i, label in enumerate(labels)),
+        densities=tuple(DensityTrace(*pair, (*epochs, i / 2000)) for i, pair in enumerate(pairs)),
+        histograms=tuple(HistogramTrace(*pair, bins, (0.01,) * 100) for pair in pairs),
+        learning=tuple(LearningTrace(label, tuple(epochs), (0.1,) * 300) for label in labels),
+        lambdas=tuple(LambdaTrace(*pair, tuple(epochs)) for pair in pairs),
     )
-    (heat,) = densities(deep).data
-    assert heat.type == "heatmap"
-    assert list(heat.x) == layers
-    assert list(heat.y) == LABELS[:2]
-    assert [list(row) for row in heat.z] == [[i / 20 for i in range(20)]] * 2
-    panels = histograms(deep)
-    assert len(panels.data) == 6
-    assert "6 of 20 layers" in panels.layout.title.text
-    assert len(densities(report).data) == 4
+
+
+def test_a_page_of_many_settings_and_layers_stays_under_a_megabyte(
+    report: ComparisonReport, tmp_path: Path
+) -> None:
+    save_comparison(deep_report(report, settings=43, layers=48), tmp_path / "page.html")
+    assert (tmp_path / "page.html").stat().st_size < 1_000_000
+
+
+def test_the_heat_map_has_every_layer_and_setting(report: ComparisonReport) -> None:
+    deep = deep_report(report, settings=3, layers=40)
+    page = heat_map(deep.densities)
+    rows = page.split("<tr>")[2:]
+    assert len(rows) == 40
+    assert [row[row.index(">") + 1 : row.index("</th>")] for row in rows] == [
+        f"{i}.act" for i in range(40)
+    ]
+    shades = re.findall(r"--d:([0-9.]+)", page)
+    expected = [f"{(i + 40 * setting) / 2000:.3f}" for i in range(40) for setting in range(3)]
+    assert shades == expected
+    assert "Names of layers are without model.layers." in page
+
+
+@pytest.mark.parametrize(
+    ("names", "prefix"),
+    [
+        (["a.b.c", "a.b.d"], "a.b."),
+        (["act1", "act2"], ""),
+        (["a.b", "a.b.c"], "a."),
+        (["only.one"], ""),
+        (["", "x"], ""),
+        (["block.10.act", "block.1.act"], "block."),
+    ],
+)
+def test_the_common_prefix_ends_at_a_dot(names: list[str], prefix: str) -> None:
+    assert common_prefix(names) == prefix
+
+
+def test_a_layer_that_one_setting_lacks_is_a_gap(report: ComparisonReport) -> None:
+    assert heat_map(report.densities[:3]).count("<td>–</td>") == 1
+
+
+def test_deep_networks_are_drawn_as_bands(report: ComparisonReport) -> None:
+    flat, deep = deep_report(report, 1, 3), deep_report(report, 1, 9)
+    assert lambda_curves(flat).count('class="stroke') == 3 + 1
+    assert lambda_curves(flat).count('class="band') == 0
+    assert density_curves(deep).count('class="stroke') == 1
+    assert density_curves(deep).count('class="band') == 1
+    assert histograms(deep).count("<svg") == 4
+
+
+def test_relu_stands_behind_every_learning_curve(report: ComparisonReport) -> None:
+    traces = tuple(LearningTrace(label, (0.1, 0.9)) for label in LABELS[:2])
+    page = learning_curves(dataclasses.replace(report, learning=traces))
+    assert page.count("<svg") == 2
+    assert page.count('class="stroke faint') == 1
+    assert page.count('class="band') == 0
+
+
+def test_scores_that_no_test_tells_from_relu_are_hollow(report: ComparisonReport) -> None:
+    rows = (
+        make_row("relu", 0.5),
+        make_row("noise", 0.4, p_value=0.05, family="a"),
+        make_row("better", 0.3, p_value=0.049, family="a"),
+        make_row("other", 0.2, family="b"),
+    )
+    drawn = frontier(dataclasses.replace(report, rows=rows))
+    wide = drawn[drawn.index("<svg") : drawn.index("</svg>")]
+    assert wide.count("hollow") == 1
+    assert "hollow: the score cannot be told from ReLU" in drawn
+    assert cells(rows[2])[-1] == "0.049 *"
+    assert cells(rows[1])[-1] == "0.05"
+    assert '<b class="c0">a</b> · <b class="c1">b</b>' in drawn
+    assert "hollow" not in frontier(report)
+    for label in ("relu", "noise", "better", "other"):
+        assert f">{label}</text>" in wide
+
+
+def test_settings_of_one_activation_are_joined() -> None:
+    rows = [make_row(f"soft λ={i}", i / 10) for i in (3, 1, 2)] + [make_row("relu", 0.5)]
+    assert sweeps(rows) == [[(0.1, 0.1), (0.2, 0.2), (0.3, 0.3)]]
+    assert sweeps(rows[1:]) == []
+
+
+def test_good_scores_are_enlarged_beside_poor_ones(report: ComparisonReport) -> None:
+    scores = [0.1, 0.95, 0.96, 0.97, 0.98]
+    rows = [make_row(f"a{i}", 0.5, score=Spread(score, None)) for i, score in enumerate(scores)]
+    assert [row.label for row in close_up(rows)] == ["a1", "a2", "a3", "a4"]
+    assert close_up(rows[1:]) == []
+    assert "enlarged" in frontier(dataclasses.replace(report, rows=tuple(rows)))
+    assert "enlarged" not in frontier(report)
+
+
+def test_the_printed_table_fits_and_names_what_it_lacks(report: ComparisonReport) -> None:
+    wide = text_table(report, 200)
+    assert "not shown" not in wide
+    assert wide.splitlines()[0].split("  ")[0] == "setting"
+    narrow = text_table(report, 80)
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert "not shown: zero gradient, epochs to 95%, learned λ" in narrow
+    assert "50.0 ± 1.0%" in narrow
+
+
+def test_a_notebook_shows_the_frontier_and_the_table(report: ComparisonReport) -> None:
+    part = comparison_fragment(report)
+    assert part.startswith('<div class="sparsact">')
+    assert part.count('<svg class="chart') == 2
+    assert part.count("<table>") == 1
+    assert escape(report.title) in part
+    assert "<script" not in part
+    selectors = re.findall(r"^[^{}\n]+(?={)", part[: part.index("</style>")], flags=re.MULTILINE)
+    assert selectors[0].strip() == ".sparsact"  # the rest is nested: the notebook keeps its look
 
 
 def test_the_constant_prediction_is_the_last_row(report: ComparisonReport, tmp_path: Path) -> None:

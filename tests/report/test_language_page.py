@@ -1,5 +1,6 @@
 """The page and the picture of a sparse language model, from hand-made records."""
 
+import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from html import escape
 
@@ -64,8 +65,9 @@ def test_the_page_holds_every_cell_escaped(report, tmp_path):
     for row in rows:
         assert "".join(f"<td>{escape(cell)}</td>" for cell in row) in page
     assert page.count("<table>") == 3
-    assert page.count("Plotly.newPlot(") == 3
+    assert page.count('<svg class="chart') == 3
     assert page.count('src="http') == 0
+    assert "<script" not in page
 
 
 def test_cells_match_their_headers(report):
@@ -83,23 +85,40 @@ def test_cells_match_their_headers(report):
 
 
 def test_figures_show_the_records(report):
-    (line,) = by_layer(report).data
-    assert (list(line.x), list(line.y), line.name) == ([0, 1], [0.4, 0.6], "q|k|v")
     assert [[row.sparsity for row in rows] for rows in curves(report)] == [[0.0, 0.3, 0.5]]
-    (line,) = loss(report).data
-    assert list(line.y) == [1.0, 1.05, 1.25]
-    assert list(line.error_y.array) == [0.0, 0.0, 0.01]
-    (bars,) = decode(report).data
-    assert list(bars.x) == [40.0, 60.0]
-    assert list(bars.error_x.array) == [2.0, 3.0]
+    lines = by_layer(report)
+    assert lines.key == {"q|k|v": "c0"}
+    assert titles(lines) == ["layers.0.q: 40.0%", "layers.1.q: 60.0%"]
+    assert titles(loss(report)) == [
+        "dense: 1.000 × dense",
+        "calibrated at 30%: 1.050 × dense",
+        "sparse: 1.250 × dense",
+    ]
+    assert loss(report).svg().count('class="error') == 1  # of the only one with an error
+    assert titles(decode(report))[::2] == [
+        "dense: 60.00 ms (58.00 to 63.00)",
+        "sparse: 40.00 ms (39.00 to 42.00)",
+    ]
+    widths = [
+        float(e.get("width"))
+        for e in ElementTree.fromstring(decode(report).svg()).iter()
+        if e.get("class", "").startswith("bar c")
+    ]
+    assert widths[0] / widths[1] == pytest.approx(60 / 40, rel=0.01)
 
 
 def test_models_with_changed_weights_are_not_connected(report):
     dense, sparse, level = report.quality
     tuned = replace(report, quality=(dense, replace(sparse, apart=True), level))
-    line, alone = loss(tuned).data
-    assert list(line.x) == [0.0, 0.3]
-    assert (list(alone.x), alone.name) == ([0.5], "compensated or tuned")
+    assert [[row.sparsity for row in rows] for rows in curves(tuned)] == [[0.0, 0.3], [0.5]]
+    drawn = loss(tuned).svg()
+    assert drawn.count('class="stroke') == 1
+    assert drawn.count("front star") == 1
+
+
+def titles(chart):
+    """The hints of a drawing, in its order."""
+    return [e.text for e in ElementTree.fromstring(chart.svg()).iter() if e.tag == "title"]
 
 
 @pytest.mark.parametrize("blocks", [True, False])

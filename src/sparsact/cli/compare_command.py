@@ -18,7 +18,7 @@ from sparsact.compare.settings.compared_activations import ACTIVATIONS, MORE_ACT
 from sparsact.compare.settings.compared_penalties import PENALTIES
 from sparsact.report.comparison.comparison_table import all_cells, cells, header
 
-FULL_WIDTH = 132  # columns of a table with all spreads
+FULL_WIDTH = 160  # columns of a table with all spreads
 
 
 class _Described(Protocol):
@@ -81,7 +81,7 @@ def compare(config: tyro.conf.OmitArgPrefixes[CompareFlags]) -> int:
         say(console, f"note: {with_flags(note, compare)}")
     with progress(console) as update:
         outcome = comparison.execute(update)
-    _show(console, outcome)
+    _show(console, outcome, comparison.plan.config)
     return 0 if outcome.complete else INTERRUPTED
 
 
@@ -94,7 +94,7 @@ def _write_new(console: Console, config: CompareFlags) -> int:
     return 0
 
 
-def _show(console: Console, outcome: Outcome) -> None:
+def _show(console: Console, outcome: Outcome, config: CompareConfig) -> None:
     report = outcome.report
     spreads = console.width >= FULL_WIDTH
     if report.rows:
@@ -105,4 +105,9 @@ def _show(console: Console, outcome: Outcome) -> None:
     if report.rows:
         say(console, f"report: {outcome.path}/report.html")
     if not outcome.complete:
-        say(console, f"interrupted: finish with  sparsact compare --resume {outcome.path}")
+        command = f"sparsact compare --resume {outcome.path}"
+        if config.jobs > 1:
+            command += f" --jobs {config.jobs}"
+        if config.backend != CompareConfig.backend:
+            command += f" --backend {config.backend}"
+        say(console, f"interrupted: finish with  {command}")

@@ -9,13 +9,15 @@ from torch import nn
 
 from sparsact.compare.problems.batches import BatchSource
 from sparsact.compare.problems.exchange import new_network
+from sparsact.compare.problems.updates import Updates
+from sparsact.compare.problems.user_frames import FrameEncoding
 from sparsact.compare.results.scores import Score
 from sparsact.compare.settings.compared_activations import Activation
 from sparsact.compare.training.learning import Learning
 from sparsact.hooks import CallSelector, CallSite
 from sparsact.report.comparison.comparison_records import Baseline
 
-OptimizerMaker = Callable[[nn.Module, float], torch.optim.Optimizer]
+UpdatesMaker = Callable[[nn.Module, float], Updates]
 """Takes the model and the learning rate."""
 
 
@@ -36,10 +38,11 @@ class Problem:
         test: the part that results are measured on.
         learning: gives the loss and the prediction.
         score: what is measured.
-        optimizer: makes the optimizer.
+        updates: makes the optimizer.
         baseline: the score without a network.
         device: where to train.
         fingerprint: changes when the data or the task change.
+        encoding: what made features of raw data frames, if the data were that.
     """
 
     name: str
@@ -54,10 +57,11 @@ class Problem:
     test: BatchSource
     learning: Learning
     score: Score
-    optimizer: OptimizerMaker
+    updates: UpdatesMaker
     baseline: Baseline | None
     device: torch.device
     fingerprint: str
+    encoding: FrameEncoding | None = None
 
     def network(
         self, activation: Activation, level: float | None, seed: int

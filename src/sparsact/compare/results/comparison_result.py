@@ -1,16 +1,18 @@
 """The result of a comparison in Python: tables, the best model, the report."""
 
-from html import escape
+import textwrap
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from sparsact._common.extras import require
-from sparsact.report.comparison.comparison_page import save_comparison
-from sparsact.report.comparison.comparison_records import ComparisonReport, SettingRow, Spread
-from sparsact.report.comparison.comparison_table import all_cells, header
-from sparsact.report.report_page import table as html_table
+from sparsact.compare.results.result_table import result_table
+from sparsact.report.comparison.comparison_page import comparison_fragment, save_comparison
+from sparsact.report.comparison.comparison_records import ComparisonReport
+from sparsact.report.comparison.comparison_table import text_table
+
+WIDTH = 80
+"""Columns of a printed result."""
 
 
 class ComparisonResult:
@@ -39,17 +41,11 @@ class ComparisonResult:
         over the seeds, measured on the test part; ``score_error`` is the standard error, and ``p``
         that of the paired test against ReLU. ``multiply_adds`` are those of linear layers and
         convolutions per sample; ``needed_multiply_adds`` have an input that is not zero.
+        ``batch_ms`` and ``sample_ms`` are the time of a forward of a batch and of one sample;
+        ``sparse_sample_ms`` is that of layers that skip zeros, where it is shorter. ``annealed``
+        is the number of a point of a frontier, and ``value`` the λ, k or penalty there.
         """
-        rows = {row.label: _numbers(row) for row in self.report.rows}
-        if self.report.baseline is not None:
-            baseline = self.report.baseline
-            rows[baseline.label] = {
-                "score": baseline.score,
-                "validation_score": baseline.validation_score,
-            }
-        frame = require("pandas", "compare").DataFrame.from_dict(rows, orient="index")
-        frame.index.name = "setting"
-        return frame
+        return result_table(self.report)
 
     @property
     def frontier(self) -> Any:
@@ -62,52 +58,15 @@ class ComparisonResult:
         save_comparison(self.report, Path(path))
 
     def __str__(self) -> str:
-        """The table and the conclusion."""
-        cells = [header(self.report.score_name), *all_cells(self.report)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if column == 0 else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in cells
-        ]
-        return "\n".join([self.report.title, "", *lines, "", self.report.conclusion])
+        """The table and the conclusion, at most 80 columns wide where the names allow it."""
+        conclusion = textwrap.fill(self.report.conclusion, WIDTH)
+        rows = text_table(self.report, WIDTH)
+        notes = [textwrap.fill(f"note: {note}", WIDTH) for note in self.report.notes]
+        title = textwrap.wrap(self.report.title, WIDTH)
+        return "\n".join([*title, "", rows, "", conclusion, *notes])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        """The table in a notebook."""
-        picked = next((i for i, row in enumerate(self.report.rows) if row.picked), None)
-        rows = html_table(header(self.report.score_name), all_cells(self.report), picked)
-        facts = "".join(f"<li>{escape(fact)}</li>" for fact in self.report.facts)
-        return (
-            f"<h3>{escape(self.report.title)}</h3>{rows}"
-            f"<p>{escape(self.report.conclusion)}</p><ul>{facts}</ul>"
-        )
-
-
-def _numbers(row: SettingRow) -> dict[str, Any]:
-    return {
-        "activation": row.activation,
-        "score": _mean(row.score),
-        "score_error": row.score_error,
-        "p": row.p_value,
-        "validation_score": row.validation_score,
-        "density": _mean(row.density),
-        "dead": _mean(row.dead),
-        "zero_gradient": _mean(row.zero_gradient),
-        "epochs_to_reference": _mean(row.epochs_to_reference),
-        "step_ratio": row.step_ratio,
-        "learned_lambda": _mean(row.learned_lambda),
-        "multiply_adds": row.multiply_adds,
-        "needed_multiply_adds": row.needed_multiply_adds,
-        "trainings": row.trainings,
-        "diverged": row.diverged,
-        "on_front": row.on_front,
-        "picked": row.picked,
-    }
-
-
-def _mean(value: Spread | None) -> float | None:
-    return None if value is None else value.mean
+        """The frontier and the table in a notebook."""
+        return comparison_fragment(self.report)

@@ -6,54 +6,43 @@ from html import escape
 from itertools import pairwise
 
 from sparsact.report.autoencoder.autoencoder_records import Bars, Context, Latent, LatentGroup
-from sparsact.report.palette import (
-    FAINT,
-    FRONT,
-    INK,
-    LINE,
-    MUTED,
-    NEGATIVE,
-    PALETTE,
-    POSITIVE,
-    STRONG_LINE,
-)
+from sparsact.report.palette import NEGATIVE, POSITIVE
 
 STYLE = f"""
-div.panels {{ display: grid;
-             grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); }}
-div.panels > div {{ min-width: 0; }}
 div.scroll td:first-child {{ white-space: normal; }}
 nav.latents ul {{ display: flex; flex-wrap: wrap; gap: .2rem .5rem; list-style: none; padding: 0;
                  margin: .2rem 0 .8rem; font-variant-numeric: tabular-nums; }}
-a {{ color: {PALETTE[0]}; }}
-:focus-visible {{ outline: 3px solid {PALETTE[0]}; outline-offset: 2px; }}
-article {{ border-top: 1px solid {STRONG_LINE}; padding: .6rem 0 1rem; scroll-margin-top: .5rem; }}
+a {{ color: var(--c0); }}
+:focus-visible {{ outline: 3px solid var(--c0); outline-offset: 2px; }}
+article {{ border-top: 1px solid var(--strong-line); padding: .6rem 0 1rem;
+          scroll-margin-top: .5rem; }}
 article > header {{ display: flex; justify-content: space-between; align-items: baseline;
                    flex-wrap: wrap; gap: .3rem 1rem; }}
 article h3 {{ margin: 0; }}
 article > div {{ display: grid; gap: .5rem 2rem; grid-template-columns: minmax(0, 1fr); }}
 @media (min-width: 52rem) {{ article > div {{ grid-template-columns: 19rem minmax(0, 1fr); }} }}
-article:target h3 {{ color: {FRONT}; }}
+article:target h3 {{ color: var(--front); }}
 dl {{ display: grid; grid-template-columns: auto 1fr; gap: 0 .8rem; margin: 0; }}
-dt {{ color: {MUTED}; }}
+dt {{ color: var(--muted); }}
 dd {{ margin: 0; font-variant-numeric: tabular-nums; }}
-p.near {{ margin: .3rem 0; color: {MUTED}; font-variant-numeric: tabular-nums; }}
-svg.bars {{ width: 100%; height: 5rem; display: block; margin-top: .5rem; fill: {INK}; }}
-p.scale {{ display: flex; justify-content: space-between; margin: 0; color: {MUTED};
+p.near {{ margin: .3rem 0; color: var(--muted); font-variant-numeric: tabular-nums; }}
+svg.bars {{ width: 100%; height: 5rem; display: block; margin-top: .5rem; fill: var(--ink); }}
+p.scale {{ display: flex; justify-content: space-between; margin: 0; color: var(--muted);
           font-size: .85em; font-variant-numeric: tabular-nums; }}
 ol.contexts {{ list-style: none; margin: 0; padding: 0; }}
 ol.contexts li {{ display: grid; grid-template-columns: 4rem minmax(0, 1fr); gap: .6rem;
-                 padding: .15rem 0; border-bottom: 1px solid {LINE}; }}
-ol.contexts li > span {{ color: {MUTED}; text-align: right; font-variant-numeric: tabular-nums; }}
+                 padding: .15rem 0; border-bottom: 1px solid var(--line); }}
+ol.contexts li > span {{ color: var(--muted); text-align: right;
+                        font-variant-numeric: tabular-nums; }}
 ol.contexts p {{ margin: 0; white-space: pre-wrap; overflow-wrap: anywhere;
                 unicode-bidi: isolate; }}
 ol.contexts p span {{ background: rgb({POSITIVE} / var(--a)); }}
 ol.contexts p span.minus {{ background: rgb({NEGATIVE} / var(--a)); }}
 ol.contexts mark {{ color: inherit; background: rgb({POSITIVE} / var(--a)); font-weight: 700;
-                   box-shadow: 0 2px {FRONT}; }}
+                   box-shadow: 0 2px var(--front); }}
 ol.contexts mark.minus {{ background: rgb({NEGATIVE} / var(--a)); }}
-ol.contexts i {{ color: {FAINT}; font-style: normal; }}
-p.silent {{ color: {FRONT}; }}
+ol.contexts i {{ color: var(--faint); font-style: normal; }}
+p.silent {{ color: var(--front); }}
 """
 
 VISIBLE = {" ": "·", "\n": "↵", "\t": "⇥", "\r": "␍"}

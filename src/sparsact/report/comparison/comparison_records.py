@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass
 
+from sparsact.report.palette import classes
+
+SIGNIFICANT = 0.05
+"""A p-value below this is marked."""
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -44,6 +49,13 @@ class SettingRow:
         validation_score: the mean, by which the choice is made.
         multiply_adds: per sample, in linear layers and convolutions.
         needed_multiply_adds: those whose input is not zero, the mean over the seeds.
+        annealed: the number of the point, if it is one of a training whose λ, k or penalty changes
+            step by step; such a training makes all points of an activation.
+        value: the λ, k or coefficient there, the mean over the seeds.
+        batch_ms: median milliseconds of a forward of a batch, with dense layers.
+        sample_ms: that of one sample, with dense layers.
+        sparse_sample_ms: that of one sample, with linear layers that skip zeros, if it is faster.
+        family: of the activation: settings of one family have one colour.
     """
 
     label: str
@@ -64,6 +76,35 @@ class SettingRow:
     validation_score: float | None = None
     multiply_adds: float | None = None
     needed_multiply_adds: float | None = None
+    annealed: int | None = None
+    value: float | None = None
+    batch_ms: float | None = None
+    sample_ms: float | None = None
+    sparse_sample_ms: float | None = None
+    family: str = ""
+
+    @property
+    def differs(self) -> bool:
+        """Whether the score differs from ReLU's by more than the noise of the seeds."""
+        return self.p_value is not None and self.p_value < SIGNIFICANT
+
+
+@dataclass(frozen=True)
+class LearningTrace:
+    """Validation score over the epochs, for one setting: mean and spread over its seeds."""
+
+    label: str
+    score: tuple[float, ...]
+    sd: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class LambdaTrace:
+    """Mean |λ| of one layer over the epochs, for one setting; the mean over its seeds."""
+
+    label: str
+    layer: str
+    lambd: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -97,7 +138,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class ComparisonReport:
-    """Everything on the page of one comparison."""
+    """Everything on the page of one comparison; `notes` are among the facts too."""
 
     title: str
     facts: tuple[str, ...]
@@ -108,3 +149,14 @@ class ComparisonReport:
     histograms: tuple[HistogramTrace, ...]
     curves: tuple[Curve, ...]
     baseline: Baseline | None = None
+    notes: tuple[str, ...] = ()
+    learning: tuple[LearningTrace, ...] = ()
+    lambdas: tuple[LambdaTrace, ...] = ()
+
+    def classes(self) -> dict[str, str]:
+        """The class of the page's style sheet that colours each setting: one for a family."""
+        of_family = classes(row.family for row in self.rows if row.family)
+        return {
+            row.label: "ink" if row.activation == "relu" else of_family.get(row.family, "muted")
+            for row in self.rows
+        }

@@ -1,26 +1,29 @@
-"""The interactive figures of a sparse language model."""
+"""The figures of a sparse language model."""
 
+from sparsact.report.charts.axis import linear_axis, named_axis
+from sparsact.report.charts.chart import Chart
 from sparsact.report.language.language_records import LanguageReport, QualityRow, SiteRow
-from sparsact.report.palette import FRONT, INK, colours
-from sparsact.report.plotly_figures import Figure, new_figure
+from sparsact.report.palette import classes
+
+WIDTH, HEIGHT = 560, 320
 
 
-def by_layer(report: LanguageReport) -> Figure:
+def by_layer(report: LanguageReport) -> Chart:
     """Sparsity over the blocks, a line per kind of site."""
-    figure = new_figure("share of weights not read, by block and kind of site", height=460)
-    palette = colours(row.kind for row in report.kinds)
-    for kind, sites in layers(report).items():
-        figure.add_scatter(
-            x=[site.layer for site in sites],
-            y=[site.sparsity for site in sites],
-            mode="lines+markers",
-            line={"color": palette[kind]},
-            name=kind,
-        )
-    blocks = {site.layer for site in report.sites}
-    figure.update_xaxes(title="block", dtick=max(1, len(blocks) // 15))
-    figure.update_yaxes(title="share of the weights not read", tickformat=".0%", range=[0, 1])
-    return figure
+    colours = classes(row.kind for row in report.kinds)
+    kinds = layers(report)
+    blocks = [float(site.layer or 0) for sites in kinds.values() for site in sites]
+    x = linear_axis(blocks, "block", whole=True, padding=0.02, most=12)
+    y = linear_axis((0.0, 1.0), "share of the weights not read", percent=True, padding=0, zero=True)
+    chart = Chart(x, y, WIDTH, HEIGHT, "share of weights not read, by block and kind of site")
+    for kind, sites in kinds.items():
+        places = [float(site.layer or 0) for site in sites]
+        chart.line(places, [site.sparsity for site in sites], colours[kind], key=kind)
+        for place, site in zip(places, sites, strict=True):
+            chart.point(
+                place, site.sparsity, colours[kind], hint=f"{site.name}: {site.sparsity:.1%}"
+            )
+    return chart
 
 
 def layers(report: LanguageReport) -> dict[str, list[SiteRow]]:
@@ -32,26 +35,39 @@ def layers(report: LanguageReport) -> dict[str, list[SiteRow]]:
     return kinds
 
 
-def loss(report: LanguageReport) -> Figure:
+def loss(report: LanguageReport) -> Chart:
     """Perplexity, as a multiple of the dense model's, against sparsity."""
-    figure = new_figure("perplexity against sparsity, with standard errors", height=460)
+    ratios = [_ratio(row) for row in report.quality]
+    y = linear_axis(
+        [value + sign * error for value, error in ratios for sign in (-1, 1)],
+        "perplexity / dense perplexity",
+    )
+    x = linear_axis(
+        [row.sparsity for row in report.quality], "share of the weights not read", percent=True
+    )
+    chart = Chart(x, y, WIDTH, HEIGHT, "perplexity against sparsity")
     for rows in curves(report):
-        figure.add_scatter(
-            x=[row.sparsity for row in rows],
-            y=[1.0 if row.ratio is None else row.ratio.value for row in rows],
-            error_y={
-                "array": [0.0 if row.ratio is None else row.ratio.error or 0.0 for row in rows],
-                "thickness": 1,
-            },
-            text=[row.label for row in rows],
-            mode="lines+markers",
-            line={"color": FRONT, "dash": "dot"},
-            marker={"color": INK, "size": 9, "symbol": "diamond" if rows[0].apart else "circle"},
-            name="compensated or tuned" if rows[0].apart else "perplexity / dense",
-        )
-    figure.update_xaxes(title="share of the weights not read", tickformat=".0%")
-    figure.update_yaxes(title="perplexity / dense perplexity")
-    return figure
+        if len(rows) > 1:
+            values = [_ratio(row)[0] for row in rows]
+            chart.line([row.sparsity for row in rows], values, "front", style="dotted")
+        for row in rows:
+            value, error = _ratio(row)
+            chart.point(
+                row.sparsity,
+                value,
+                "front" if row.apart else "ink",
+                errors=(0.0, error),
+                style="star" if row.apart else "",
+                label=row.label,
+                hint=f"{row.label}: {value:.3f} × dense",
+            )
+    chart.write_labels()
+    return chart
+
+
+def _ratio(row: QualityRow) -> tuple[float, float]:
+    """The ratio to the dense model's perplexity, and its standard error."""
+    return (1.0, 0.0) if row.ratio is None else (row.ratio.value, row.ratio.error or 0.0)
 
 
 def curves(report: LanguageReport) -> list[list[QualityRow]]:
@@ -60,22 +76,15 @@ def curves(report: LanguageReport) -> list[list[QualityRow]]:
     return [[row for row in rows if not row.apart], *([row] for row in rows if row.apart)]
 
 
-def decode(report: LanguageReport) -> Figure:
+def decode(report: LanguageReport) -> Chart:
     """Milliseconds per token of each model."""
-    figure = new_figure("decoding one token", height=120 + 50 * len(report.decode))
-    palette = colours(row.label for row in report.decode)
-    rows = report.decode[::-1]  # bars are drawn from the bottom
-    figure.add_bar(
-        y=[row.label for row in rows],
-        x=[row.ms for row in rows],
-        error_x={
-            "array": [row.high - row.ms for row in rows],
-            "arrayminus": [row.ms - row.low for row in rows],
-            "thickness": 1,
-        },
-        orientation="h",
-        marker={"color": [palette[row.label] for row in rows]},
-        showlegend=False,
-    )
-    figure.update_xaxes(title="ms per token (median; error bars: quartiles)", rangemode="tozero")
-    return figure
+    rows = report.decode
+    x = linear_axis((row.high for row in rows), "ms per token; thin: quartiles", zero=True)
+    y = named_axis(row.label for row in rows)
+    chart = Chart(x, y, WIDTH, 60 + 34 * max(1, len(rows)), "decoding one token")
+    colours = classes(row.label for row in rows)
+    for i, row in enumerate(rows):
+        hint = f"{row.label}: {row.ms:.2f} ms ({row.low:.2f} to {row.high:.2f})"
+        chart.bar((0.0, row.ms), (i - 0.3, i + 0.3), colours[row.label], hint)
+        chart.bar((row.low, row.high), (i - 0.05, i + 0.05), "ink", hint)
+    return chart
