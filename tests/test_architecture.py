@@ -34,7 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "inference": {"calibration", "kernels", "hooks", "_common"},
     "evaluation": {"inference", "calibration", "text", "hooks", "report", "_common"},
     "integrations": {"penalties", "meters", "_common"},
-    "compare": _PARTS,
+    "compare": _PARTS | {"inference"},
     "sae": _PARTS,
     "denoise": _PARTS,
     "cli": _PARTS | {"calibration", "inference", "evaluation", "compare", "sae", "denoise"},

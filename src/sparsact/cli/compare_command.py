@@ -18,7 +18,7 @@ from sparsact.compare.settings.compared_activations import ACTIVATIONS, MORE_ACT
 from sparsact.compare.settings.compared_penalties import PENALTIES
 from sparsact.report.comparison.comparison_table import all_cells, cells, header
 
-FULL_WIDTH = 132  # columns of a table with all spreads
+FULL_WIDTH = 160  # columns of a table with all spreads
 
 
 class _Described(Protocol):

@@ -55,6 +55,9 @@ class CompareConfig:
     such as lambd=0.01:1:6 or l1=1e-6:1e-2:6."""
     target_density: float | None = None
     """Find the λ, k or penalty strength with this share of non-zero activations."""
+    frontier: int | None = None
+    """Trace so many points, from dense to sparse, by one training per activation and seed, whose
+    λ, k or penalty changes step by step."""
     epochs: int = 30
     """Passes over the training part."""
     batch_size: int = 64
@@ -78,6 +81,8 @@ class CompareConfig:
     balanced_accuracy if a class is rare, accuracy, or r2. Losses are negated."""
     jobs: int = 1
     """Trainings at the same time, each in a process of its own."""
+    backend: Literal["loky", "dask", "ray"] = "loky"
+    """Where these processes are: on this machine, or in a cluster of dask or ray (extras)."""
     tolerance: float = 0.01
     """The choice is the sparsest setting whose validation score is at most this
     much below the best."""

@@ -4,9 +4,8 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
@@ -18,7 +17,7 @@ from sparsact.compare.results.comparison_directory import ComparisonDirectory
 from sparsact.compare.results.comparison_result import ComparisonResult
 from sparsact.compare.settings.own_activations import Choice, Factory, chosen_activations
 from sparsact.compare.settings.training_plan import make_plan
-from sparsact.compare.training.engine import Engine, Outcome
+from sparsact.compare.training.engine import Engine, Outcome, trained_network
 from sparsact.hooks import CallSelector
 from sparsact.penalties import Penalty
 
@@ -34,7 +33,7 @@ def compare_activations(
     select: CallSelector | Iterable[CallSelector] | None = None,
     loss: Callable[[Any, Any], Tensor] | None = None,
     score: str | Callable[[Tensor, Tensor], Any] | None = None,
-    optimizer: str | Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer] | None = None,
+    optimizer: str | Callable[[Iterator[nn.Parameter]], Any] | None = None,
     lr: Any = CompareConfig.lr,
     batch_size: int = CompareConfig.batch_size,
     clip_grad: float | None = None,
@@ -44,11 +43,13 @@ def compare_activations(
     penalty: str | Penalty | None = None,
     sweep: str | None = None,
     target_density: float | None = None,
+    frontier: int | None = None,
     tolerance: float = CompareConfig.tolerance,
     target: str | None = None,
     name: str | None = None,
     device: str = CompareConfig.device,
     jobs: int = 1,
+    backend: Literal["loky", "dask", "ray"] = CompareConfig.backend,
     out: str | Path | None = None,
     resume: bool = False,
     progress: Progress = silent,
@@ -81,7 +82,9 @@ def compare_activations(
         score: a name (accuracy, balanced_accuracy, f1, auc, log_loss, r2, mae, loss), or a function
             of all predictions and all targets; higher is better. By default accuracy, balanced
             if a class is rare; R²; or the loss, negated.
-        optimizer: a function of the parameters, or ``"adam"``, ``"adamw"``, ``"sgd"``.
+        optimizer: ``"adam"``, ``"adamw"``, ``"sgd"``, or a function of the parameters that returns
+            an optimizer, or also schedulers, in the forms of Lightning. By default that of
+            ``configure_optimizers`` if the model has one, else Adam.
         lr: the learning rate of a named optimizer; ``"auto"`` searches one for each setting.
         batch_size: of arrays and Datasets.
         clip_grad: clip the norm of the gradient of all parameters to this.
@@ -91,12 +94,17 @@ def compare_activations(
         penalty: on the activations, per sample: ``"l1=1e-4"`` or a penalty.
         sweep: train each value of a grid, such as ``"lambd=0.01:1:6"`` or ``"l1=1e-6:1e-2:6"``.
         target_density: find the λ, k or penalty with this share of non-zero activations.
+        frontier: trace so many points for each activation, from dense to sparse. One training per
+            seed makes them: its λ, k or penalty changes step by step, for a few epochs each.
         tolerance: the choice is the sparsest setting whose validation score is at most this much
             below the best.
         target: the column of a data frame to predict.
         name: of the model, in titles.
         device: where to train.
         jobs: trainings at the same time, each in a process of its own.
+        backend: where these processes are: ``"loky"``, on this machine; ``"dask"``, the workers of
+            the client that exists, else new ones here; ``"ray"``, the cluster that is connected,
+            else a new one here.
         out: a directory that keeps the report, all weights and one line per training.
         resume: continue the interrupted comparison in `out`, which had the same arguments.
         progress: called with epochs done, all epochs, and what is running.
@@ -135,6 +143,7 @@ def compare_activations(
         penalty=None if penalty is None else str(penalty),
         sweep=sweep,
         target_density=target_density,
+        frontier=frontier,
         tolerance=tolerance,
         batch_size=batch_size,
         lr=lr,
@@ -143,6 +152,7 @@ def compare_activations(
         score=score if isinstance(score, str) else "auto",
         device=device,
         jobs=jobs,
+        backend=backend,
     )
     plan = make_plan(config, own, penalty if isinstance(penalty, Penalty) else None)
     task = UserTask(
@@ -153,7 +163,7 @@ def compare_activations(
         select=select,
         loss=loss,
         score=score,
-        optimizer=None if isinstance(optimizer, str) else optimizer,
+        optimizer=optimizer,
         target=target,
         name=name,
     )
@@ -194,7 +204,4 @@ def _trained(outcome: Outcome, problem: Problem, run: ComparisonDirectory) -> nn
     """The chosen model with its weights, in eval mode."""
     if outcome.best is None:
         return None
-    setting, record = outcome.best.setting, outcome.best.record
-    model, _ = problem.network(setting.kind, setting.level, record.seed)
-    model.load_state_dict(run.weights((setting.label, record.seed)))
-    return model.to(problem.device).eval()
+    return trained_network(problem, run, outcome.best.setting, outcome.best.record)

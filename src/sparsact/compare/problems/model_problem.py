@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
 from sparsact.compare.problems.exchange import call_model, places_to_exchange
-from sparsact.compare.problems.problem import OptimizerMaker, Problem
-from sparsact.compare.problems.table_problem import make_optimizer
+from sparsact.compare.problems.lightning_module import check_lightning
+from sparsact.compare.problems.problem import Problem
 from sparsact.compare.problems.user_batches import UserSource, readable, splitter
 from sparsact.compare.problems.user_code import user_code
 from sparsact.compare.problems.user_targets import Targets, baseline_for, score_for, targets_of
+from sparsact.compare.problems.user_updates import remarks_on_methods, updates_maker
 from sparsact.compare.settings.compared_activations import ACTIVATIONS
 from sparsact.compare.settings.training_plan import Plan
 from sparsact.compare.training.default_learning import find_learning
@@ -33,7 +34,7 @@ class UserTask:
     select: CallSelector | Iterable[CallSelector] | None = None
     loss: Callable[[Any, Any], Tensor] | None = None
     score: str | Callable[[Tensor, Tensor], Any] | None = None
-    optimizer: Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer] | None = None
+    optimizer: str | Callable[[Iterator[nn.Parameter]], Any] | None = None
     target: str | None = None
     name: str | None = None
 
@@ -54,13 +55,17 @@ def model_problem(plan: Plan, task: UserTask) -> Problem:
     with user_code("the model"), torch.random.fork_rng():
         select, remarks = _places(model, task.select, batch.inputs)
         learning, kind = find_learning(model, batch, task.loss)
+        if task.loss is None:
+            check_lightning(model)
     with torch.random.fork_rng():
         parts = [targets_of(source, kind) for source in sources]
     score = score_for(task.score, kind, parts[0].targets)
+    updates, optimizer, on_optimizer = updates_maker(plan, task.optimizer, model)
+    remarks = (*remarks, *on_optimizer, *remarks_on_methods(model, task.loss))
     problem = Problem(
         name=task.name or type(model).__name__,
         title=f"Activations of {task.name or type(model).__name__}",
-        facts=(_sizes(plan, parts, has_test=task.test is not None), _settings(plan, task)),
+        facts=(_sizes(plan, parts, has_test=task.test is not None), _settings(plan, optimizer)),
         notes=(*remarks, *_notes(task, dropped)),
         build=task.build,
         select=select,
@@ -70,7 +75,7 @@ def model_problem(plan: Plan, task: UserTask) -> Problem:
         test=test,
         learning=learning,
         score=score,
-        optimizer=_optimizer(plan, task),
+        updates=updates,
         baseline=None,
         device=plan.device,
         fingerprint="",
@@ -148,32 +153,13 @@ def _places(
     return (select,), ()
 
 
-def _optimizer(plan: Plan, task: UserTask) -> OptimizerMaker:
-    if task.optimizer is None:
-        return lambda model, lr: make_optimizer(model, plan.config.optimizer, lr)
-    if plan.config.lr == "auto":
-        raise InputError("lr=auto needs the built-in optimizers: leave out optimizer=")
-    user_optimizer = task.optimizer
-
-    def make(model: nn.Module, lr: float) -> torch.optim.Optimizer:
-        with user_code("optimizer="):
-            optimizer = user_optimizer(model.parameters())
-        if not isinstance(optimizer, torch.optim.Optimizer):
-            raise InputError(
-                f"optimizer= must return an optimizer of torch, got {type(optimizer).__name__}"
-            )
-        return optimizer
-
-    return make
-
-
 def _try(problem: Problem, plan: Plan) -> tuple[str, ...]:
     """One forward, backward and measurement with ReLU in all places; return the places."""
     with torch.random.fork_rng():
         with user_code("select="):
             model, places = problem.network(ACTIVATIONS["relu"], None, 0)
         model.to(problem.device).train()
-        problem.optimizer(model, plan.lr)
+        problem.updates(model, plan.lr)
         batch = next(iter(problem.train.in_order()))
         with user_code("loss="):
             loss = problem.learning.loss(model, batch)
@@ -211,13 +197,10 @@ def _sizes(plan: Plan, parts: list[Targets], *, has_test: bool) -> str:
     return f"{sizes[0]} / {sizes[1]} samples to train and validate"
 
 
-def _settings(plan: Plan, task: UserTask) -> str:
-    config = plan.config
-    rate = f"learning rate {'of each setting' if config.lr == 'auto' else format(plan.lr, 'g')}"
-    optimizer = "your optimizer" if task.optimizer else f"{config.optimizer}, {rate}"
+def _settings(plan: Plan, optimizer: str) -> str:
     return (
-        f"{optimizer}, {config.epochs} epochs, {config.seeds} seeds; all settings share initial "
-        "weights and batches"
+        f"{optimizer}, {plan.config.epochs} epochs, {plan.config.seeds} seeds; all settings share "
+        "initial weights and batches"
     )
 
 

@@ -9,13 +9,14 @@ from torch import nn
 
 from sparsact.compare.problems.batches import BatchSource
 from sparsact.compare.problems.exchange import new_network
+from sparsact.compare.problems.updates import Updates
 from sparsact.compare.results.scores import Score
 from sparsact.compare.settings.compared_activations import Activation
 from sparsact.compare.training.learning import Learning
 from sparsact.hooks import CallSelector, CallSite
 from sparsact.report.comparison.comparison_records import Baseline
 
-OptimizerMaker = Callable[[nn.Module, float], torch.optim.Optimizer]
+UpdatesMaker = Callable[[nn.Module, float], Updates]
 """Takes the model and the learning rate."""
 
 
@@ -36,7 +37,7 @@ class Problem:
         test: the part that results are measured on.
         learning: gives the loss and the prediction.
         score: what is measured.
-        optimizer: makes the optimizer.
+        updates: makes the optimizer.
         baseline: the score without a network.
         device: where to train.
         fingerprint: changes when the data or the task change.
@@ -54,7 +55,7 @@ class Problem:
     test: BatchSource
     learning: Learning
     score: Score
-    optimizer: OptimizerMaker
+    updates: UpdatesMaker
     baseline: Baseline | None
     device: torch.device
     fingerprint: str

@@ -11,6 +11,7 @@ from sparsact.compare.problems.batches import TensorSource
 from sparsact.compare.problems.exchange import new_network
 from sparsact.compare.problems.networks import PLACES, ImageShape, NetworkName, network_maker
 from sparsact.compare.problems.problem import Problem
+from sparsact.compare.problems.updates import Updates
 from sparsact.compare.results.baselines import class_baseline, value_baseline
 from sparsact.compare.results.scores import (
     OF_CLASSES,
@@ -54,7 +55,7 @@ def table_problem(plan: Plan, data: SplitData) -> Problem:
         test=TensorSource(data.test.x, data.test.y),
         learning=LossOfOutput(make_criterion(data.task, plan.config.loss)),
         score=score,
-        optimizer=lambda model, lr: make_optimizer(model, plan.config.optimizer, lr),
+        updates=lambda model, lr: make_updates(model, plan.config.optimizer, lr),
         baseline=_baseline(score, data),
         device=plan.device,
         fingerprint=data.fingerprint,
@@ -89,13 +90,13 @@ def make_criterion(task: Task, loss: str) -> Callable[[Tensor, Tensor], Tensor]:
     return nn.functional.smooth_l1_loss if loss == "smooth_l1" else nn.functional.mse_loss
 
 
-def make_optimizer(model: nn.Module, name: str, lr: float) -> torch.optim.Optimizer:
-    """The optimizer of a name: adam, adamw or sgd."""
+def make_updates(model: nn.Module, name: str, lr: float) -> Updates:
+    """Updates by the optimizer of a name: adam, adamw or sgd."""
     parameters = model.parameters()
     if name == "sgd":
-        return torch.optim.SGD(parameters, lr=lr, momentum=0.9)
+        return Updates(torch.optim.SGD(parameters, lr=lr, momentum=0.9))
     cls = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
-    return cls(parameters, lr=lr)
+    return Updates(cls(parameters, lr=lr))
 
 
 def _score(config: CompareConfig, data: SplitData) -> Score:

@@ -22,7 +22,7 @@ OPTIONAL = ("test", "select", "loss", "score", "optimizer")
 FLAGS = {
     *("data", "target", "activations", "lambd", "topk", "penalty", "weight_penalty", "sweep"),
     *("target_density", "epochs", "batch_size", "lr", "optimizer", "clip_grad", "seeds", "device"),
-    *("out", "resume", "score", "jobs", "tolerance"),
+    *("out", "resume", "score", "jobs", "backend", "tolerance", "frontier"),
 }
 """The arguments of a comparison that a task file leaves to the command line."""
 
@@ -86,8 +86,10 @@ def _task(module: ModuleType, path: Path, config: CompareConfig) -> UserTask:
         if own["score"] is not None:
             raise InputError(f"score= does not apply to {path}, which defines a score")
         own["score"] = config.score
-    if own["optimizer"] is not None and config.optimizer != CompareConfig.optimizer:
-        raise InputError(f"optimizer= does not apply to {path}, which defines an optimizer")
+    if config.optimizer != CompareConfig.optimizer:
+        if own["optimizer"] is not None:
+            raise InputError(f"optimizer= does not apply to {path}, which defines an optimizer")
+        own["optimizer"] = config.optimizer
     for name in ("train", "validation", "test"):
         own[name] = _data(f"{name} of {path}", getattr(module, name, None))
     return UserTask(build=module.build, **own, target=config.target, name=path.stem)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,9 +16,11 @@ from sparsact._common.atomic import write_tensors, writing
 from sparsact._common.errors import InputError
 from sparsact._common.run_directory import STATE_FILE, RunDirectory
 from sparsact.compare.compare_config import CompareConfig
-from sparsact.compare.training.training import LayerRecord, TrialRecord
-
-Key = tuple[str, int]
+from sparsact.compare.settings.compared_penalties import Strength
+from sparsact.compare.settings.training_plan import Setting
+from sparsact.compare.training.forward_timing import ForwardTimes
+from sparsact.compare.training.trained import Key, Trained
+from sparsact.compare.training.trial_record import LayerRecord, TrialRecord
 
 
 class ComparisonDirectory:
@@ -109,6 +112,30 @@ class ComparisonDirectory:
                 f"{path} is damaged: {error}. Delete it; resume= then trains it again"
             ) from error
 
+    def trained(self, key: Key) -> Trained | None:
+        """A finished training; None if there is none."""
+        record = self.records.get(key)
+        return None if record is None else (record, self.weights(key))
+
+    def found(self, setting: Setting) -> Setting | None:
+        """What an earlier search from this setting found."""
+        known = self._run.state.get("found", {}).get(setting.label)
+        if known is None:
+            return None
+        penalty = known["penalty"]
+        if penalty is not None:
+            penalty = replace(setting.penalty or Strength("l1", penalty), value=penalty)
+        return replace(setting, level=known["level"], lr=known["lr"], penalty=penalty)
+
+    def set_found(self, setting: Setting, result: Setting) -> None:
+        """Save what a search found."""
+        self._run.state.setdefault("found", {})[setting.label] = {
+            "level": result.level,
+            "lr": result.lr,
+            "penalty": None if result.penalty is None else result.penalty.value,
+        }
+        self._run.save()
+
     def timing(self) -> dict[str, float] | None:
         """Step times measured earlier in this run; None if they were not."""
         ratios: dict[str, float] | None = self._run.state.get("step_time_ratios")
@@ -117,6 +144,16 @@ class ComparisonDirectory:
     def set_timing(self, ratios: dict[str, float]) -> None:
         """Save the step times."""
         self._run.state["step_time_ratios"] = ratios
+        self._run.save()
+
+    def forward_times(self) -> dict[str, ForwardTimes]:
+        """The times of a forward that were measured, by the label of the setting."""
+        times = self._run.state.get("forward_ms", {})
+        return {label: ForwardTimes(**values) for label, values in times.items()}
+
+    def set_forward_times(self, label: str, times: ForwardTimes) -> None:
+        """Save the times of a forward."""
+        self._run.state.setdefault("forward_ms", {})[label] = dataclasses.asdict(times)
         self._run.save()
 
     def mark(self, status: str) -> None:

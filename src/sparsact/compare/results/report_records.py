@@ -1,14 +1,23 @@
 """Turn the trainings of a run into the records of its report."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import torch
 
 from sparsact.compare.problems.problem import Problem
 from sparsact.compare.results.summary_rows import summarise
 from sparsact.compare.settings.activation_curves import trace_curves
 from sparsact.compare.settings.training_plan import Plan, Setting
 from sparsact.compare.training.density_search import is_close, why_missed
-from sparsact.compare.training.training import TrialRecord
+from sparsact.compare.training.forward_timing import (
+    FEWEST_WEIGHTS,
+    FEWEST_ZEROS,
+    REPEATS,
+    ForwardTimes,
+    is_faster,
+)
+from sparsact.compare.training.trial_record import TrialRecord
 from sparsact.meters import Histogram
 from sparsact.report.comparison.comparison_records import (
     Baseline,
@@ -27,10 +36,12 @@ def make_report(
     settings: Sequence[Setting],
     records: Sequence[TrialRecord],
     step_ratios: dict[str, float],
+    forward_times: Mapping[str, ForwardTimes] | None = None,
 ) -> ComparisonReport:
     """Everything that the page, the picture and the terminal show."""
     tolerance, score_name = plan.config.tolerance, problem.score.name
-    rows = summarise(settings, records, step_ratios, tolerance)
+    forwards = forward_times or {}
+    rows = summarise(settings, records, step_ratios, tolerance, forwards)
     shown = {row.label for row in rows}
     grouped: dict[str, list[TrialRecord]] = {}
     for record in records:
@@ -38,7 +49,7 @@ def make_report(
             grouped.setdefault(record.setting, []).append(record)
     return ComparisonReport(
         title=problem.title,
-        facts=_facts(plan, problem),
+        facts=(*_facts(plan, problem), *_about_times(plan, rows, forwards)),
         conclusion=_conclusion(rows, score_name, tolerance)
         + _significance(rows, plan.config.seeds)
         + _no_better_than(problem.baseline, rows)
@@ -49,6 +60,7 @@ def make_report(
         histograms=_histogram_traces(grouped),
         curves=trace_curves([setting for setting in settings if setting.label in shown]),
         baseline=problem.baseline,
+        notes=problem.notes,
         learning=tuple(_learning_trace(label, group) for label, group in grouped.items()),
         lambdas=_lambda_traces(grouped),
     )
@@ -64,10 +76,54 @@ def _facts(plan: Plan, problem: Problem) -> tuple[str, ...]:
         *problem.facts,
         *penalties,
         *problem.notes,
+        *_about_frontiers(plan),
         "density, dead units and zero gradients are measured on the test part; the choice is "
         "made on the validation part",
         "p compares with ReLU: a paired t-test over the seeds, adjusted for the number of settings",
     )
+
+
+def _about_frontiers(plan: Plan) -> tuple[str, ...]:
+    """What the points of a frontier are, and which activations have none."""
+    if plan.config.frontier is None:
+        return ()
+    without = [setting.label for setting in plan.settings if setting.point is None]
+    points = (
+        f"annealed 1/{plan.config.frontier} is an ordinary training; the other points continue it "
+        "for a few epochs each, while its λ, k or penalty changes"
+    )
+    if not without:
+        return (points,)
+    return points, f"without a frontier, since they are never exactly zero: {', '.join(without)}"
+
+
+def _about_times(
+    plan: Plan, rows: Sequence[SettingRow], forwards: Mapping[str, ForwardTimes]
+) -> tuple[str, ...]:
+    """How the times of a forward were measured, and where layers that skip zeros save time."""
+    missing = [row.label for row in rows if row.label not in forwards]
+    lines = []
+    if missing:
+        lines.append(f"no time of a forward was measured for {', '.join(missing)}")
+    if not forwards:
+        return tuple(lines)
+    where = f"on {plan.device.type}"
+    if plan.device.type == "cpu":
+        where += f" with {torch.get_num_threads()} threads"
+    lines.append(f"the time of a forward is the median of at most {REPEATS}, dense, {where}")
+    tried = {label for label, times in forwards.items() if times.sparse_sample_ms is not None}
+    faster = [label for label in tried if is_faster(forwards[label])]
+    if not tried:
+        lines.append(
+            "SparseLinear was not tried: no linear layer with "
+            f"{FEWEST_WEIGHTS} weights reads {FEWEST_ZEROS:.0%} zeros on a CPU"
+        )
+    else:
+        lines.append(
+            f"SparseLinear was tried for {len(tried)} settings and is faster for one sample in "
+            f"{len(faster)} of them"
+        )
+    return tuple(lines)
 
 
 def _conclusion(rows: Sequence[SettingRow], score_name: str, tolerance: float) -> str:
@@ -114,9 +170,9 @@ def _missed_targets(
     if target is None:
         return ""
     reached = {
-        setting: grouped[setting.label][0].validation_density
+        setting: statistics.fmean(r.validation_density for r in grouped[setting.label])
         for setting in settings
-        if setting.label in grouped and setting.kind.knob is not None
+        if setting.label in grouped
     }
     missed = [
         f"{setting.label} ({density:.1%}; {why_missed(setting)})"

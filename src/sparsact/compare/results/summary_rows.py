@@ -1,12 +1,15 @@
 """The rows of the table: means over seeds, the Pareto front, the choice."""
 
+import dataclasses
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from sparsact.compare.results.significance import paired_p_values, standard_error
 from sparsact.compare.settings.training_plan import Setting
-from sparsact.compare.training.training import LayerRecord, TrialRecord
+from sparsact.compare.training.forward_timing import ForwardTimes, is_faster
+from sparsact.compare.training.trial_record import LayerRecord, TrialRecord
 from sparsact.report.comparison.comparison_records import SettingRow, Spread
 
 NEAR_REFERENCE = 0.95
@@ -17,6 +20,7 @@ def summarise(
     records: Sequence[TrialRecord],
     step_ratios: dict[str, float],
     tolerance: float,
+    forward_times: Mapping[str, ForwardTimes] | None = None,
 ) -> list[SettingRow]:
     """A row per setting that has trainings, in the given order.
 
@@ -40,9 +44,20 @@ def summarise(
             on_front=row.label in front,
             picked=setting == pick,
             p_value=p_values.get(row.label),
+            **_times((forward_times or {}).get(row.label)),
         )
         for setting, row in rows.items()
     ]
+
+
+def _times(measured: ForwardTimes | None) -> dict[str, Any]:
+    """The times of a forward; that of sparse layers only where it is the shorter."""
+    if measured is None:
+        return {}
+    times = dataclasses.asdict(measured)
+    if not is_faster(measured):
+        times["sparse_sample_ms"] = None
+    return times
 
 
 def _scores_by_seed(
@@ -75,7 +90,8 @@ def _row(
         )
 
     scores = [record.test_score for record in finished if record.test_score is not None]
-    epochs = [_first_epoch(record, aim) for record in finished]
+    is_continued = setting.point is not None and setting.point.number > 1
+    epochs = [None if is_continued else _first_epoch(record, aim) for record in finished]
     return SettingRow(
         label=setting.label,
         activation=setting.activation,
@@ -102,6 +118,8 @@ def _row(
         ),
         multiply_adds=_mean([record.multiply_adds for record in finished]),
         needed_multiply_adds=_mean([record.needed_multiply_adds for record in finished]),
+        annealed=setting.point.number if setting.point else None,
+        value=_mean([record.value for record in finished]),
         family=_family(setting),
     )
 

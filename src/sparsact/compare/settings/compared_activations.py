@@ -120,7 +120,7 @@ ACTIVATIONS: dict[str, Activation] = {
 MORE_ACTIVATIONS: dict[str, Activation] = {
     "tanh": _plain("between −1 and 1", nn.Tanh),
     "sigmoid": _plain("between 0 and 1", nn.Sigmoid),
-    "hardsigmoid": _plain("sigmoid in three lines", nn.Hardsigmoid),
+    "hardsigmoid": _plain("sigmoid in three lines, zero below −3", nn.Hardsigmoid, zeros=True),
     "hardtanh": _plain("bounded by ±1", nn.Hardtanh),
     "softsign": _plain("x/(1+|x|)", nn.Softsign),
     "tanhshrink": _plain("x−tanh(x)", nn.Tanhshrink),
@@ -137,7 +137,11 @@ MORE_ACTIVATIONS: dict[str, Activation] = {
     "garrote": _fixed("zero within ±λ, shifted by λ²/x beyond", snn.Garrote),
     "halfshrink": _fixed("zero within ±λ, the prox of √|x|", snn.Halfshrink),
     "group_softshrink": Activation(
-        "shrinks the norm of all channels", _group_softshrink, takes="lambd", entrywise=False
+        "shrinks the norm of all channels",
+        _group_softshrink,
+        takes="lambd",
+        zeros=True,
+        entrywise=False,
     ),
     "batch_topk": Activation(
         "keeps the k largest of a batch", _batch_topk, takes="k", zeros=True, entrywise=False

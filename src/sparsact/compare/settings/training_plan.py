@@ -18,6 +18,18 @@ from sparsact.compare.settings.compared_penalties import (
 from sparsact.compare.settings.own_activations import chosen_activations
 from sparsact.penalties import Penalty
 
+FIRST_LAMBDA = 0.1
+"""Part of ``lambd`` at which a frontier begins."""
+FIRST_K = 0.5
+
+
+@dataclass(frozen=True)
+class Point:
+    """One of the points of a frontier that one training makes."""
+
+    number: int
+    count: int
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -29,6 +41,8 @@ class Setting:
         penalty: on the activations.
         lr: its learning rate, if that was searched.
         own: the activation itself, if it is the user's.
+        point: its place in a training whose λ, k or penalty changes step by step; `level` and
+            `penalty` are those at the start of it.
     """
 
     activation: str
@@ -36,6 +50,7 @@ class Setting:
     penalty: Strength | None = None
     lr: float | None = None
     own: Activation | None = field(default=None, compare=False, repr=False)
+    point: Point | None = None
 
     @property
     def kind(self) -> Activation:
@@ -50,11 +65,13 @@ class Setting:
     def label(self) -> str:
         """A name that is unique within a run."""
         parts = [self.activation]
-        if self.level is not None:
+        if self.point is not None:
+            parts.append(f"annealed {self.point.number}/{self.point.count}")
+        elif self.level is not None:
             knob = "λ" if self.kind.takes == "lambd" else "k/n"
             start = "₀" if self.kind.learned else ""
             parts.append(f"{knob}{start}={self.level:.4g}")
-        if self.penalty is not None:
+        if self.penalty is not None and (self.point is None or self.kind.knob != "strength"):
             parts.append(f"{self.penalty.kind}={self.penalty.value:.4g}")
         if self.lr is not None:
             parts.append(f"lr={self.lr:.4g}")
@@ -102,8 +119,9 @@ def make_plan(
         InputError: an argument does not make sense.
     """
     _check_numbers(config)
-    if config.sweep is not None and config.target_density is not None:
-        raise InputError("sweep= and target_density= exclude each other")
+    ways = [name for name in ("sweep", "target_density", "frontier") if getattr(config, name)]
+    if len(ways) > 1:
+        raise InputError(f"{' and '.join(f'{name}=' for name in ways)} exclude each other")
     penalty = parse_strength("penalty", own_penalty or config.penalty)
     sweep = None if config.sweep is None else _parse_sweep(config.sweep)
     if sweep is not None and sweep.knob != "lambd" and penalty is not None:
@@ -136,6 +154,8 @@ def _settings_of(
     level = {"lambd": config.lambd, "k": config.topk, None: None}[kind.takes]
     own = None if BY_NAME.get(name) == kind else kind
     setting = Setting(name, level, penalty, own=own)
+    if config.frontier is not None:
+        return _points(setting, config.frontier)
     if sweep is None or (sweep.knob == "lambd" and kind.takes != "lambd"):
         return [setting]
     if sweep.knob == "lambd":
@@ -143,11 +163,27 @@ def _settings_of(
     return [replace(setting, penalty=Strength(sweep.knob, value)) for value in sweep.values]
 
 
+def _points(setting: Setting, count: int) -> list[Setting]:
+    """The points of a frontier, from dense to sparse; one setting, if nothing makes zeros."""
+    knob = setting.kind.knob
+    if knob is None:
+        return [setting]
+    if knob == "lambd" and setting.level is not None:
+        setting = replace(setting, level=setting.level * FIRST_LAMBDA)
+    elif knob == "k":
+        setting = replace(setting, level=FIRST_K)
+    return [replace(setting, point=Point(number, count)) for number in range(1, count + 1)]
+
+
 def _check_numbers(config: CompareConfig) -> None:
     for name in ("epochs", "batch_size", "seeds", "image_size", "jobs"):
         count = getattr(config, name)
         if count < 1:
             raise InputError(f"{name}= must be at least 1, got {count}")
+    if config.frontier is not None and config.frontier < 2:
+        raise InputError(f"frontier= needs 2 points at least, got {config.frontier}")
+    if config.backend != "loky" and config.jobs == 1:
+        raise InputError(f"backend={config.backend} needs jobs= of 2 or more")
     for name in ("lr", "clip_grad"):
         value = getattr(config, name)
         if isinstance(value, str) and (name, value) != ("lr", "auto"):

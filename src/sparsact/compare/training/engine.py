@@ -1,7 +1,6 @@
 """The trainings of a comparison: one engine for every network."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,28 +8,36 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sparsact._common.errors import SparsactError
-from sparsact._common.extras import require
+from sparsact._common.atomic import write_text
 from sparsact._common.progress import Progress, ProgressCounter
 from sparsact.compare.problems.problem import Problem
-from sparsact.compare.results.comparison_directory import ComparisonDirectory, Key
+from sparsact.compare.results.comparison_directory import ComparisonDirectory
 from sparsact.compare.results.report_records import make_report
+from sparsact.compare.results.result_table import result_table
 from sparsact.compare.settings.training_plan import Plan, Setting
-from sparsact.compare.training.density_search import ROUNDS, find_setting, is_searched
-from sparsact.compare.training.rate_search import RATES, find_rate
+from sparsact.compare.training.courses import (
+    Course,
+    courses_of,
+    epochs_of,
+    train_course,
+    with_found,
+)
+from sparsact.compare.training.forward_timing import time_forwards
+from sparsact.compare.training.knobs import at_end
+from sparsact.compare.training.searches import epochs_of_search, nothing, search, search_apart
 from sparsact.compare.training.step_timing import time_steps
-from sparsact.compare.training.training import TrialRecord, train
+from sparsact.compare.training.trained import Trained, key_of
+from sparsact.compare.training.training import TrialRecord
+from sparsact.compare.training.trials import Trials
+from sparsact.compare.training.workers import in_processes
 from sparsact.report.comparison.comparison_page import save_comparison
 from sparsact.report.comparison.comparison_picture import save_frontier
 from sparsact.report.comparison.comparison_records import ComparisonReport
 
-Trained = tuple[TrialRecord, dict[str, Tensor]]
-"""A record, and the weights."""
-
 
 @dataclass(frozen=True)
 class Best:
-    """The training that was chosen."""
+    """The training that was chosen, and its setting with the λ, k or penalty at its end."""
 
     setting: Setting
     record: TrialRecord
@@ -44,6 +51,16 @@ class Outcome:
     report: ComparisonReport
     complete: bool
     best: Best | None = None
+
+
+def trained_network(
+    problem: Problem, run: ComparisonDirectory, setting: Setting, record: TrialRecord
+) -> nn.Module:
+    """The network of a training, with its weights, in eval mode."""
+    setting = at_end(setting, record)
+    model, _ = problem.network(setting.kind, setting.level, record.seed)
+    model.load_state_dict(run.weights(key_of(record)))
+    return model.to(problem.device).eval()
 
 
 class Engine:
@@ -91,115 +108,128 @@ class Engine:
                 progress(0, 1, "step times, side by side")
                 self.run.set_timing(time_steps(settings, self.plan, self.problem))
             settings = self._train_all(progress)
+            self._time_forwards(settings)
         except KeyboardInterrupt:
             complete = False
         records = list(self.run.records.values())
         timing = self.run.timing() or {}
-        report = make_report(self.plan, self.problem, settings, records, timing)
+        forwards = self.run.forward_times()
+        report = make_report(self.plan, self.problem, settings, records, timing, forwards)
         best = self._best(report, settings)
         self._write(report, best, save_best)
         self.run.mark("complete" if complete else "partial")
         return Outcome(self.run.path, report, complete, best)
 
     def _train_all(self, progress: Progress) -> tuple[Setting, ...]:
-        config, settings = self.plan.config, self.plan.settings
-        searched = [trainings_of_search(setting, self.plan) for setting in settings]
-        trainings = len(settings) * config.seeds + sum(searched)
-        counter = ProgressCounter(trainings * config.epochs, progress)
+        config = self.plan.config
+        courses = courses_of(self.plan.settings)
+        searched = [epochs_of_search(course[0], self.plan) for course in courses]
+        epochs = sum(epochs_of(course, self.plan) for course in courses) * config.seeds
+        counter = ProgressCounter(epochs + sum(searched), progress)
         if any(searched):
-            settings = self._search_all(settings, searched, counter)
+            courses = self._search_all(courses, searched, counter)
         missing = []
         for seed in range(config.seeds):
-            for setting in settings:
-                if (setting.label, seed) in self.run.records:
-                    counter.advance(config.epochs)
+            for course in courses:
+                if all((setting.label, seed) in self.run.records for setting in course):
+                    counter.advance(epochs_of(course, self.plan))
                 else:
-                    missing.append((setting, seed))
-        jobs = (
-            partial(
-                _train,
-                setting,
-                seed,
-                self.plan,
-                self.problem,
-                self._reporter(counter, setting, seed),
-            )
-            for setting, seed in missing
-        )
-        for trained in self._do(jobs):
-            self.run.add(*trained)
-            self._report_job(counter)
-        return settings
+                    missing.append((course, seed))
+        jobs = (self._job(course, seed, counter) for course, seed in missing)
+        for (course, _), made in zip(missing, self._do(jobs), strict=True):
+            self._keep(made)
+            self._report_job(counter, epochs_of(course, self.plan))
+        return tuple(setting for course in courses for setting in course)
+
+    def _job(
+        self, course: Course, seed: int, counter: ProgressCounter
+    ) -> Callable[[], list[Trained]]:
+        report = self._reporter(counter, f"{course[0].label}, seed {seed}")
+        return partial(train_course, course, seed, self.plan, self.problem, report)
+
+    def _keep(self, made: Iterable[Trained]) -> None:
+        """Keep trainings; those that an interrupted run has kept already are the same."""
+        for record, weights in made:
+            if key_of(record) not in self.run.records:
+                self.run.add(record, weights)
 
     def _search_all(
-        self, settings: Sequence[Setting], searched: Sequence[int], counter: ProgressCounter
-    ) -> tuple[Setting, ...]:
-        """Search the settings that need it; their trainings are kept."""
-        if self.plan.config.jobs == 1:
-            found = []
-            for setting, trainings in zip(settings, searched, strict=True):
-                before = counter.done
-                run = partial(self._train_unless_known, counter)
-                found.append(search(setting, self.plan, run))
-                counter.jump(before + trainings * self.plan.config.epochs)
-            return tuple(found)
-        known = dict(self.run.records)
-        jobs = (partial(_search_apart, s, self.plan, self.problem, known) for s in settings)
-        found = []
-        for (setting, made), trainings in zip(self._do(jobs), searched, strict=True):
-            for trained in made:
-                self.run.add(*trained)
-            found.append(setting)
-            counter.advance(trainings * self.plan.config.epochs)
-        return tuple(found)
+        self, courses: Sequence[Course], searched: Sequence[int], counter: ProgressCounter
+    ) -> list[Course]:
+        """Search what needs it; the trainings and the results are kept."""
+        found: dict[Course, Setting] = {}
+        missing = []
+        for course, epochs in zip(courses, searched, strict=True):
+            known = course[0] if epochs == 0 else self.run.found(course[0])
+            if known is None:
+                missing.append((course, epochs))
+            else:
+                found[course] = known
+                counter.advance(epochs)
+        done = counter.done
+        jobs = (self._search(course[0], counter) for course, _ in missing)
+        for (course, epochs), (result, made) in zip(missing, self._do(jobs), strict=True):
+            self._keep(made)
+            self.run.set_found(course[0], result)
+            found[course] = result
+            done += epochs
+            counter.jump(done)
+        return [with_found(course, found[course]) for course in courses]
 
-    def _train_unless_known(self, counter: ProgressCounter, setting: Setting) -> TrialRecord:
-        """The training with this setting from seed 0, from the run directory if it is there."""
-        known = self.run.records.get((setting.label, 0))
-        if known is not None:
-            counter.advance(self.plan.config.epochs)
-            return known
-        report = self._reporter(counter, setting, 0)
-        record, weights = _train(setting, 0, self.plan, self.problem, report)
-        self.run.add(record, weights)
-        return record
+    def _search(
+        self, setting: Setting, counter: ProgressCounter
+    ) -> Callable[[], tuple[Setting, list[Trained]]]:
+        """A search; in this process, each of its trainings is kept when it ends."""
+        if self.plan.config.jobs > 1:
+            return partial(search_apart, setting, self.plan, self.problem)
+
+        def on_epoch(candidate: Setting) -> Callable[[], None]:
+            return self._reporter(counter, f"{candidate.label}, seed 0")
+
+        def keep(trained: Trained) -> None:
+            self.run.add(*trained)
+
+        trials = Trials(self.plan, self.problem, self.run.trained, keep, on_epoch)
+        return lambda: (search(setting, trials), [])
 
     def _do(self, jobs: Iterator[Callable[[], Any]]) -> Iterator[Any]:
         """Do jobs, at the same time if more than one is allowed; results come in their order."""
-        count = self.plan.config.jobs
-        if count == 1:
+        config = self.plan.config
+        if config.jobs == 1:
             return (job() for job in jobs)
-        joblib = require("joblib", "compare")
-        apart = joblib.Parallel(n_jobs=count, return_as="generator")
-        return self._results(apart(joblib.delayed(job)() for job in jobs))
+        return in_processes(jobs, config.jobs, config.backend, self.run.path)
 
-    def _results(self, results: Iterator[Any]) -> Iterator[Any]:
-        """The results of other processes; one that was killed is an error."""
-        try:
-            yield from results
-        except BrokenExecutor as error:
-            raise SparsactError(
-                "a training's process was killed, perhaps for memory: take fewer jobs=; "
-                f"{self.run.path} keeps the finished trainings, and resume= continues"
-            ) from error
+    def _time_forwards(self, settings: Iterable[Setting]) -> None:
+        """Measure one trained network of each setting, if that was not done."""
+        known = self.run.forward_times()
+        for setting in settings:
+            record = next(
+                (
+                    r
+                    for seed in range(self.plan.config.seeds)
+                    if (r := self.run.records[setting.label, seed]).status == "finished"
+                ),
+                None,
+            )
+            if record is not None and setting.label not in known:
+                model = trained_network(self.problem, self.run, setting, record)
+                self.run.set_forward_times(setting.label, time_forwards(self.problem, model))
 
-    def _reporter(
-        self, counter: ProgressCounter, setting: Setting, seed: int
-    ) -> Callable[[], None]:
+    def _reporter(self, counter: ProgressCounter, label: str) -> Callable[[], None]:
         """What a training calls after each epoch; in another process, nothing."""
         if self.plan.config.jobs > 1:
-            return _nothing
+            return nothing
 
         def report() -> None:
-            counter.label = f"{setting.label}, seed {seed}"
+            counter.label = label
             counter.advance()
 
         return report
 
-    def _report_job(self, counter: ProgressCounter) -> None:
+    def _report_job(self, counter: ProgressCounter, epochs: int) -> None:
         if self.plan.config.jobs > 1:
             counter.label = f"{self.plan.config.jobs} trainings at the same time"
-            counter.advance(self.plan.config.epochs)
+            counter.advance(epochs)
 
     def _best(self, report: ComparisonReport, settings: Sequence[Setting]) -> Best | None:
         picked = next((row.label for row in report.rows if row.picked), None)
@@ -209,7 +239,7 @@ class Engine:
             (record for record in self.run.records.values() if record.setting == picked),
             key=lambda record: record.validation_score,
         )
-        return Best(next(s for s in settings if s.label == picked), record)
+        return Best(at_end(next(s for s in settings if s.label == picked), record), record)
 
     def _write(
         self,
@@ -221,60 +251,6 @@ class Engine:
             return
         save_comparison(report, self.run.path / "report.html")
         save_frontier(report, self.run.path / "frontier.png")
+        write_text(self.run.path / "table.csv", result_table(report).to_csv())
         if best is not None:
-            save_best(best.setting, self.run.weights((best.setting.label, best.record.seed)))
-
-
-def search(setting: Setting, plan: Plan, run: Callable[[Setting], TrialRecord]) -> Setting:
-    """Search the learning rate, and then the density, as far as the plan says so.
-
-    Args:
-        setting: where to start.
-        plan: says what is searched.
-        run: trains a setting from seed 0.
-    """
-    if plan.config.lr == "auto":
-        setting = find_rate(setting, run)
-    if plan.config.target_density is not None:
-        setting = find_setting(setting, plan.config.target_density, run)
-    return setting
-
-
-def trainings_of_search(setting: Setting, plan: Plan) -> int:
-    """At most how many trainings :func:`search` needs."""
-    rates = len(RATES) if plan.config.lr == "auto" else 0
-    is_wanted = plan.config.target_density is not None and is_searched(setting)
-    return rates + (ROUNDS if is_wanted else 0)
-
-
-def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of the state of a model on the CPU; tensors that are shared are copied apart."""
-    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-
-
-def _train(
-    setting: Setting, seed: int, plan: Plan, problem: Problem, on_epoch: Callable[[], None]
-) -> Trained:
-    record, model = train(setting, seed, plan, problem, on_epoch)
-    return record, weights_of(model)
-
-
-def _search_apart(
-    setting: Setting, plan: Plan, problem: Problem, known: Mapping[Key, TrialRecord]
-) -> tuple[Setting, list[Trained]]:
-    """Search in another process; return the trainings that are new."""
-    records = dict(known)
-    made: list[Trained] = []
-
-    def run(candidate: Setting) -> TrialRecord:
-        key = candidate.label, 0
-        if key not in records:
-            made.append(_train(candidate, 0, plan, problem, _nothing))
-            records[key] = made[-1][0]
-        return records[key]
-
-    return search(setting, plan, run), made
-
-
-def _nothing() -> None:
-    """What a training in another process reports."""
+            save_best(best.setting, self.run.weights(key_of(best.record)))

@@ -1,96 +1,54 @@
 """Train a network with one activation from one seed."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from sparsact._common.errors import InputError
-from sparsact.compare.problems.batches import Batch, BatchSource
+from sparsact.compare.problems.batches import Batch
 from sparsact.compare.problems.problem import Problem
 from sparsact.compare.problems.user_code import enough_memory
-from sparsact.compare.results.multiply_adds import count_multiply_adds
 from sparsact.compare.settings.training_plan import Plan, Setting
-from sparsact.compare.training.tally import Diverged, Tally
-from sparsact.hooks import CallSelector, CallSite
-from sparsact.meters import LayerStats, SparsityMeter
-from sparsact.nn import ThresholdModule
+from sparsact.compare.training.measuring import (
+    evaluate,
+    examine,
+    multiply_adds,
+    trained_lambdas,
+)
+from sparsact.compare.training.tally import Diverged
+from sparsact.compare.training.trial_record import LayerRecord, TrialRecord
+from sparsact.hooks import CallSelector
 from sparsact.penalties import ActivationPenalty, Penalty, WeightPenalty
 
-
-@dataclass(frozen=True)
-class LayerRecord:
-    """The activations of one layer on the test part, at the end of training."""
-
-    units: int
-    density: float
-    l0: float
-    dead: float
-    mean_magnitude: float
-    zero_gradient: float
-    lambd: float | None
-    limit: float
-    counts: tuple[int, ...]
-    name: str = ""
-
-
-@dataclass(frozen=True)
-class TrialRecord:
-    """The result of one training. Scores and layers are empty or None if it diverged.
-
-    Attributes:
-        setting: label of the setting.
-        seed: of the initial weights and of the order of the batches.
-        status: ``"finished"`` or ``"diverged"``.
-        validation_scores: one per epoch.
-        densities: per epoch, the density of each layer on the validation part.
-        test_score: at the end.
-        layers: one per place whose activation is compared.
-        skipped_steps: steps without an update because the gradient was not finite.
-        multiply_adds: per sample of the test part, in linear layers and convolutions.
-        needed_multiply_adds: those whose input is not zero.
-        lambdas: per epoch, the mean |λ| of each layer; empty if λ is not trained.
-    """
-
-    setting: str
-    seed: int
-    status: str
-    validation_scores: tuple[float, ...]
-    densities: tuple[tuple[float, ...], ...]
-    test_score: float | None
-    layers: tuple[LayerRecord, ...]
-    skipped_steps: int
-    multiply_adds: float | None = None
-    needed_multiply_adds: float | None = None
-    lambdas: tuple[tuple[float, ...], ...] = ()
-
-    @property
-    def validation_score(self) -> float:
-        """The score at the last epoch."""
-        return self.validation_scores[-1]
-
-    @property
-    def validation_density(self) -> float:
-        """The density over all layers, at the last epoch."""
-        return self.over_layers(self.densities[-1])
-
-    def over_layers(self, values: tuple[float, ...]) -> float:
-        """Mean of a value per layer, weighted by the units."""
-        units = [layer.units for layer in self.layers]
-        return sum(v * n for v, n in zip(values, units, strict=True)) / sum(units)
+__all__ = ["LayerRecord", "Training", "TrialRecord", "finish", "train", "weights_of"]
 
 
 class Training:
-    """A network, its optimizer and its penalties; one step at a time."""
+    """A network, its optimizer and its penalties; one step at a time.
 
-    def __init__(self, setting: Setting, seed: int, plan: Plan, problem: Problem) -> None:
-        self.plan, self.problem = plan, problem
+    Args:
+        setting: what to train.
+        seed: of the initial weights.
+        plan: how to train.
+        problem: what is learned.
+        start: weights to start from, instead of those of the seed.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        seed: int,
+        plan: Plan,
+        problem: Problem,
+        start: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.seed, self.plan, self.problem = seed, plan, problem
         model, self.places = problem.network(setting.kind, setting.level, seed)
+        if start is not None:
+            model.load_state_dict(start)
         self.model = model.to(problem.device).train()
-        self.optimizer = problem.optimizer(self.model, setting.lr or plan.lr)
+        self.updates = problem.updates(self.model, setting.lr or plan.lr)
         self.penalties: list[Callable[[], Tensor]] = []
         self.skipped_steps = 0
         if setting.penalty is not None:
@@ -101,13 +59,19 @@ class Training:
             weights = dict.fromkeys(_weight_names(self.model), plan.weight_penalty.build())
             self.penalties.append(WeightPenalty(self.model, weights))
 
+    def continued(self, setting: Setting) -> "Training":
+        """The same training with another λ, k or penalty: its weights and updates go on."""
+        other = Training(setting, self.seed, self.plan, self.problem, self.model.state_dict())
+        other.updates.go_on_from(self.updates)
+        return other
+
     def step(self, batch: Batch) -> None:
         """One step of the optimizer.
 
         Raises:
             Diverged: the loss is not finite.
         """
-        self.optimizer.zero_grad(set_to_none=True)
+        self.updates.optimizer.zero_grad(set_to_none=True)
         loss = self.problem.learning.loss(self.model, batch)
         for penalty in self.penalties:
             loss = loss + penalty()
@@ -119,7 +83,7 @@ class Training:
             self.model.parameters(), math.inf if limit is None else limit
         )
         if math.isfinite(norm.item()):
-            self.optimizer.step()
+            self.updates.step()
         else:
             self.skipped_steps += 1
 
@@ -150,12 +114,19 @@ def train(
     with torch.random.fork_rng(), enough_memory():
         torch.manual_seed(seed)
         training = Training(setting, seed, plan, problem)
-        return _train(training, setting.label, seed, on_epoch), training.model
+        order = torch.Generator().manual_seed(seed)
+        return finish(training, setting.label, plan.config.epochs, order, on_epoch), training.model
 
 
-def _train(training: Training, label: str, seed: int, on_epoch: Callable[[], None]) -> TrialRecord:
-    problem, epochs = training.problem, training.plan.config.epochs
-    order = torch.Generator().manual_seed(seed)
+def finish(
+    training: Training,
+    label: str,
+    epochs: int,
+    order: torch.Generator,
+    on_epoch: Callable[[], None],
+) -> TrialRecord:
+    """Train for so many epochs and measure; the record has the label."""
+    problem, model, places = training.problem, training.model, training.places
     scores: list[float] = []
     densities: list[tuple[float, ...]] = []
     lambdas: list[tuple[float, ...]] = []
@@ -166,20 +137,21 @@ def _train(training: Training, label: str, seed: int, on_epoch: Callable[[], Non
     try:
         for _ in range(epochs):
             training.run_epoch(order)
-            score, stats = _evaluate(training, problem.validation)
+            score, stats = evaluate(problem, model, places, problem.validation)
+            training.updates.end_epoch(score)
             scores.append(score)
             densities.append(tuple(layer.density for layer in stats))
-            lambdas.append(_lambdas(training))
+            lambdas.append(trained_lambdas(model, places))
             on_epoch()
-        test_score, layers = _examine(training, problem.test)
-        dense, needed = _multiply_adds(training, problem.test)
+        test_score, layers = examine(problem, model, places, problem.test)
+        dense, needed = multiply_adds(problem, model, problem.test)
     except Diverged:
         status = "diverged"
         for _ in range(len(scores), epochs):
             on_epoch()
     return TrialRecord(
         setting=label,
-        seed=seed,
+        seed=training.seed,
         status=status,
         validation_scores=tuple(scores),
         densities=tuple(densities),
@@ -192,89 +164,12 @@ def _train(training: Training, label: str, seed: int, on_epoch: Callable[[], Non
     )
 
 
-def _lambdas(training: Training) -> tuple[float, ...]:
-    """The mean |λ| of each place; empty if some place has no trained λ."""
-    modules = (training.model.get_submodule(site.base) for site in training.places.values())
-    values = [_trained_lambda(module) for module in modules]
-    return tuple(value for value in values if value is not None) if None not in values else ()
-
-
-def _trained_lambda(module: nn.Module) -> float | None:
-    if isinstance(module, ThresholdModule) and isinstance(module.lambd, Tensor):
-        return float(module.lambd.detach().abs().mean())
-    return None
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of the state of a model on the CPU; tensors that are shared are copied apart."""
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
 
 def _weight_names(model: nn.Module) -> list[str]:
     """The names of the matrices and kernels that multiply inputs."""
     kinds = (nn.Linear, nn.modules.conv._ConvNd)
     return [f"{name}.weight" for name, m in model.named_modules() if isinstance(m, kinds)]
-
-
-def _evaluate(training: Training, source: BatchSource) -> tuple[float, list[LayerStats]]:
-    """Score and activations on a part, without gradients."""
-    model, problem = training.model.eval(), training.problem
-    tally = Tally(problem.score)
-    needs_loss = problem.score.measure is None
-    with torch.no_grad(), SparsityMeter(model, list(training.places.values())) as meter:
-        for batch in source.in_order():
-            if needs_loss:
-                tally.add(batch, *problem.learning.both(model, batch))
-            else:
-                tally.add(batch, None, problem.learning.predict(model, batch))
-        stats = _by_place(meter, training.places)
-    model.train()
-    return tally.compute(), stats
-
-
-def _examine(training: Training, source: BatchSource) -> tuple[float, tuple[LayerRecord, ...]]:
-    """Score, activations and zero gradients on a part; the weights are not changed."""
-    model, problem = training.model.eval(), training.problem
-    sites = list(training.places.values())
-    tally = Tally(problem.score)
-    with SparsityMeter(model, sites, gradients=True) as meter:
-        for batch in source.in_order():
-            loss, prediction = problem.learning.both(model, batch)
-            loss.backward()
-            tally.add(batch, loss.detach(), prediction)
-        stats = _by_place(meter, training.places)
-    model.zero_grad(set_to_none=True)
-    layers = tuple(
-        _layer_record(place, model.get_submodule(site.base), layer)
-        for (place, site), layer in zip(training.places.items(), stats, strict=True)
-    )
-    return tally.compute(), layers
-
-
-def _multiply_adds(training: Training, source: BatchSource) -> tuple[float, float]:
-    """All multiply-adds per sample, and those needed, on the first batch of a part."""
-    model, batch = training.model.eval(), next(source.in_order())
-    predict = partial(training.problem.learning.predict, model, batch)
-    counts = count_multiply_adds(model, predict)
-    return counts.dense / batch.samples, counts.needed / batch.samples
-
-
-def _by_place(meter: SparsityMeter, places: dict[str, CallSite]) -> list[LayerStats]:
-    stats = meter.compute()
-    missing = [place for place, site in places.items() if site.name not in stats]
-    if missing:
-        raise InputError(
-            f"the activation {missing[0]!r} did not run on a part of the data; leave it out by "
-            "select="
-        )
-    return [stats[site.name] for site in places.values()]
-
-
-def _layer_record(place: str, module: nn.Module, stats: LayerStats) -> LayerRecord:
-    return LayerRecord(
-        units=stats.units,
-        density=stats.density,
-        l0=stats.l0,
-        dead=stats.dead,
-        mean_magnitude=stats.mean_magnitude,
-        zero_gradient=0.0 if stats.zero_gradient is None else stats.zero_gradient,
-        lambd=_trained_lambda(module),
-        limit=stats.histogram.limit,
-        counts=stats.histogram.counts,
-        name=place,
-    )

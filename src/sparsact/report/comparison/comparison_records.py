@@ -49,6 +49,12 @@ class SettingRow:
         validation_score: the mean, by which the choice is made.
         multiply_adds: per sample, in linear layers and convolutions.
         needed_multiply_adds: those whose input is not zero, the mean over the seeds.
+        annealed: the number of the point, if it is one of a training whose λ, k or penalty changes
+            step by step; such a training makes all points of an activation.
+        value: the λ, k or coefficient there, the mean over the seeds.
+        batch_ms: median milliseconds of a forward of a batch, with dense layers.
+        sample_ms: that of one sample, with dense layers.
+        sparse_sample_ms: that of one sample, with linear layers that skip zeros, if it is faster.
         family: of the activation: settings of one family have one colour.
     """
 
@@ -70,6 +76,11 @@ class SettingRow:
     validation_score: float | None = None
     multiply_adds: float | None = None
     needed_multiply_adds: float | None = None
+    annealed: int | None = None
+    value: float | None = None
+    batch_ms: float | None = None
+    sample_ms: float | None = None
+    sparse_sample_ms: float | None = None
     family: str = ""
 
     @property
@@ -127,7 +138,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class ComparisonReport:
-    """Everything on the page of one comparison."""
+    """Everything on the page of one comparison; `notes` are among the facts too."""
 
     title: str
     facts: tuple[str, ...]
@@ -138,6 +149,7 @@ class ComparisonReport:
     histograms: tuple[HistogramTrace, ...]
     curves: tuple[Curve, ...]
     baseline: Baseline | None = None
+    notes: tuple[str, ...] = ()
     learning: tuple[LearningTrace, ...] = ()
     lambdas: tuple[LambdaTrace, ...] = ()
 

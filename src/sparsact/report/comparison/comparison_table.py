@@ -16,7 +16,9 @@ LEAST_NEEDED = (
     "epochs to 95%",
     "zero gradient",
     "step / ReLU",
+    "ms / batch",
     "dead units",
+    "ms / sample",
     "p",
     "density",
 )
@@ -35,6 +37,8 @@ def header(score_name: str) -> Cells:
         "epochs to 95%",
         "step / ReLU",
         "learned λ",
+        "ms / batch",
+        "ms / sample",
         "p",
     )
 
@@ -55,6 +59,9 @@ def cells(row: SettingRow, spreads: bool = True) -> Cells:
         show(row.epochs_to_reference, ".1f"),
         "–" if row.step_ratio is None else f"{row.step_ratio:.2f}",
         show(row.learned_lambda, ".3f"),
+        _milliseconds(row.batch_ms),
+        _milliseconds(row.sample_ms)
+        + ("" if row.sparse_sample_ms is None else f", sparse {row.sparse_sample_ms:.3g}"),
         "–" if row.p_value is None else f"{row.p_value:.2g}" + " *" * row.differs,
     )
 
@@ -69,6 +76,10 @@ def all_cells(report: ComparisonReport, spreads: bool = True) -> list[Cells]:
     """The rows of the settings, and that of the constant prediction below them."""
     rows = [cells(row, spreads) for row in report.rows]
     return rows if report.baseline is None else [*rows, baseline_cells(report.baseline)]
+
+
+def _milliseconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
 
 
 def _spread(value: Spread | None, form: str) -> str:
