@@ -1,13 +1,16 @@
 """The page and the picture of a comparison from hand-made records."""
 
 import dataclasses
+import io
 import math
 import re
 from html import escape
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from sparsact.cli.tables import show
 from sparsact.report.comparison.activation_panels import histograms
 from sparsact.report.comparison.comparison_page import comparison_fragment, save_comparison
 from sparsact.report.comparison.comparison_picture import save_frontier
@@ -22,7 +25,7 @@ from sparsact.report.comparison.comparison_records import (
     SettingRow,
     Spread,
 )
-from sparsact.report.comparison.comparison_table import cells, header, text_table
+from sparsact.report.comparison.comparison_table import cells, fitting_table, header, text_table
 from sparsact.report.comparison.frontier_figure import close_up, front_points, frontier, lines
 from sparsact.report.comparison.heat_map import common_prefix, heat_map
 from sparsact.report.comparison.training_panels import (
@@ -268,6 +271,17 @@ def test_the_printed_table_fits_and_names_what_it_lacks(report: ComparisonReport
     lacks = narrow.split("not shown: ")[1].replace("\n", " ").split(", ")
     assert lacks == [name for name in header("R²") if name not in narrow.splitlines()[0]]
     assert len(lacks) > 2
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 132, 160])
+def test_no_cell_is_cut_off_on_a_terminal(report: ComparisonReport, width: int) -> None:
+    table = fitting_table(report, width - 2)
+    console = Console(width=width, record=True, file=io.StringIO())
+    show(console, table.header, table.rows, title="title")
+    lines = console.export_text().splitlines()
+    for row in table.rows:
+        assert any(line.split() == " ".join(row).split() for line in lines)
+    assert set(table.header) | set(table.left_out) == set(header(report.score_name))
 
 
 def test_a_notebook_shows_the_frontier_and_the_table(report: ComparisonReport) -> None:
