@@ -58,7 +58,9 @@ def test_the_example_runs_as_it_is(run: Run, capsys: pytest.CaptureFixture[str])
     assert not model.training
     assert all(torch.equal(tensors[name], value) for name, value in model.state_dict().items())
     text = Path("mine.py").read_text()
-    Path("mine.py").write_text(text.replace("8, 16", "8, 12").replace("16 * 4", "12 * 4"))
+    Path("mine.py").write_text(
+        text.replace("8, 16", "8, 12").replace("(16)", "(12)").replace("16 * 2", "12 * 2")
+    )
     with pytest.raises(InputError, match="does not fit the network of mine"):
         load_task_model("run")
     assert run("--new", "mine.py") == 2

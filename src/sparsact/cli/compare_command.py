@@ -91,7 +91,8 @@ def _write_new(console: Console, config: CompareFlags) -> int:
     if config != CompareFlags(new=config.new):
         raise InputError("new= only writes a file; leave out other arguments")
     write_example(Path(config.new))
-    say(console, f"{config.new} is written: run it with  sparsact compare {config.new} --epochs 10")
+    command = f"sparsact compare {config.new} --epochs 10 --lr 0.005"
+    say(console, f"{config.new} is written: run it with  {command}")
     return 0
 
 
