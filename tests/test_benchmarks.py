@@ -13,6 +13,7 @@ import torch
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 PARTS = {
+    "compare": {"compare_frontier", "compare_rates", "compare_jobs", "compare_kills"},
     "denoise": {"denoise_quality", "denoise_starts", "denoise_photon", "denoise_speed"},
     "first_calls": {"first_calls"},
     "gather_linear": {

@@ -459,3 +459,49 @@ def test_copies_of_one_model_are_new_models() -> None:
     before = copy.deepcopy(model.state_dict())
     compare(lambda: copy.deepcopy(model), (X, Y))
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+RAW = pd.DataFrame(
+    {
+        "size": [None if i % 7 == 0 else float(i % 5) for i in range(60)],
+        "colour": [("red", "green", "blue")[i % 3] for i in range(60)],
+        "day": pd.date_range("2024-01-01", periods=60).astype(str),
+        "price": [f"1,{i:03d}" for i in range(60)],
+        "kind": ["warm" if i % 3 == 0 else "cold" for i in range(60)],
+    }
+)
+
+
+@pytest.mark.parametrize("form", ["frame", "pair"])
+def test_raw_data_frames_are_encoded_and_the_best_model_takes_them(form: str) -> None:
+    widths = []
+
+    def build(features: int) -> nn.Module:
+        widths.append(features)
+        return nn.Sequential(nn.Linear(features, 8), nn.Tanh(), nn.Linear(8, 2))
+
+    def part(rows: slice) -> Any:
+        frame = RAW.iloc[rows]
+        return frame if form == "frame" else (frame.drop(columns="kind"), frame["kind"])
+
+    target = "kind" if form == "frame" else None
+    result = compare(
+        build, part(slice(0, 40)), part(slice(40, 60)), target=target, epochs=20, lr=0.02
+    )
+    assert set(widths) == {1 + 1 + 3 + 3 + 1}  # size and its mark, colours, a date, price
+    raw = RAW.iloc[40:].drop(columns="kind")
+    with torch.no_grad():
+        predicted = result.best(raw[raw.columns[::-1]]).argmax(1)
+    truth = torch.tensor([0 if kind == "cold" else 1 for kind in RAW["kind"].iloc[40:]])
+    picked = result.table.loc[result.table["picked"].eq(True)].iloc[0]
+    assert picked["score"] == pytest.approx(float((predicted == truth).double().mean()))
+    assert picked["score"] > 0.9
+    assert any(note.startswith("colour: ") for note in result.report.notes)
+
+
+def test_a_raw_frame_without_a_target_in_a_row_or_a_column_is_refused() -> None:
+    holes = RAW.assign(kind=[None, *RAW["kind"][1:]])
+    with pytest.raises(ValueError, match=r"train= has no target in row 1"):
+        compare(small(), holes, RAW, target="kind")
+    with pytest.raises(ValueError, match=r"validation=: the table has no column 'colour'"):
+        compare(small(), RAW, RAW.drop(columns="colour"), target="kind")

@@ -82,7 +82,7 @@ def compare(config: tyro.conf.OmitArgPrefixes[CompareFlags]) -> int:
         say(console, f"note: {with_flags(note, compare)}")
     with progress(console) as update:
         outcome = comparison.execute(update)
-    _show(console, outcome)
+    _show(console, outcome, comparison.plan.config)
     return 0 if outcome.complete else INTERRUPTED
 
 
@@ -96,7 +96,7 @@ def _write_new(console: Console, config: CompareFlags) -> int:
     return 0
 
 
-def _show(console: Console, outcome: Outcome) -> None:
+def _show(console: Console, outcome: Outcome, config: CompareConfig) -> None:
     report = outcome.report
     if report.rows:
         table = fitting_table(report, console.width - EDGE)
@@ -108,4 +108,9 @@ def _show(console: Console, outcome: Outcome) -> None:
     if report.rows:
         say(console, f"report: {outcome.path}/report.html")
     if not outcome.complete:
-        say(console, f"interrupted: finish with  sparsact compare --resume {outcome.path}")
+        command = f"sparsact compare --resume {outcome.path}"
+        if config.jobs > 1:
+            command += f" --jobs {config.jobs}"
+        if config.backend != CompareConfig.backend:
+            command += f" --backend {config.backend}"
+        say(console, f"interrupted: finish with  {command}")

@@ -75,7 +75,8 @@ class CompareConfig:
     out: str | None = None
     """Run directory; by default runs/compare-DATA-TIME."""
     resume: str | None = None
-    """Continue the interrupted run in this directory, with its settings."""
+    """Continue the interrupted run in this directory, with its settings; jobs and backend may be
+    others."""
     score: str = "auto"
     """What to compare by: accuracy, balanced_accuracy, f1, auc, log_loss, r2, mae or loss. auto is
     balanced_accuracy if a class is rare, accuracy, or r2. Losses are negated."""

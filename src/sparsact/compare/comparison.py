@@ -24,7 +24,8 @@ class Comparison:
     """A comparison that can be interrupted between any two steps.
 
     Args:
-        config: the arguments; with ``resume``, those of the interrupted run are used.
+        config: the arguments; with ``resume``, those of the interrupted run are used, except
+            ``jobs`` and ``backend``.
 
     Raises:
         InputError: the arguments, the data or the run directory cannot be used.
@@ -32,7 +33,8 @@ class Comparison:
 
     def __init__(self, config: CompareConfig) -> None:
         resumed = None if config.resume is None else _reopen(config, Path(config.resume))
-        config = config if resumed is None else resumed.config
+        if resumed is not None:
+            config = replace(resumed.config, jobs=config.jobs, backend=config.backend)
         self.plan = make_plan(config)
         self.data: SplitData | None = None
         if Path(config.data).suffix == SUFFIX:
@@ -78,9 +80,10 @@ class Comparison:
 
 
 def _reopen(config: CompareConfig, path: Path) -> ComparisonDirectory:
-    if replace(config, resume=None) != CompareConfig():
+    if replace(config, resume=None) != CompareConfig(jobs=config.jobs, backend=config.backend):
         raise InputError(
-            f"resume= takes all other settings from {path}/config.json; leave out other arguments"
+            f"resume= takes all settings but jobs= and backend= from {path}/config.json; leave out "
+            "other arguments"
         )
     return ComparisonDirectory.open(path)
 

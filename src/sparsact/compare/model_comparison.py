@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from sparsact.compare.problems.model_problem import UserTask, model_problem
 from sparsact.compare.problems.problem import Problem
 from sparsact.compare.results.comparison_directory import ComparisonDirectory
 from sparsact.compare.results.comparison_result import ComparisonResult
+from sparsact.compare.saved_model import with_encoding
 from sparsact.compare.settings.own_activations import Choice, Factory, chosen_activations
 from sparsact.compare.settings.training_plan import make_plan
 from sparsact.compare.training.engine import Engine, Outcome, trained_network
@@ -64,8 +66,11 @@ def compare_activations(
 
     Args:
         build: makes a new model, with weights from torch's generator: any module, also one of
-            transformers, or one in the manner of Lightning.
-        train: arrays ``(x, y)``, tensors or of numpy; a dict of them; a data frame with `target`;
+            transformers, or one in the manner of Lightning. For raw data frames it may take one
+            argument, the number of features.
+        train: arrays ``(x, y)``, tensors or of numpy; a dict of them; a data frame with `target`,
+            or ``(frame, y)``: if a column is no number, or has missing cells, all columns are
+            encoded and standardised as the command line does, and `best` takes raw frames;
             a Dataset, a DataLoader, or any iterable of batches that can be read again. A batch is
             a tensor (then it is its own target), a tuple of inputs and the target, or a dict of
             keyword inputs, in which ``labels`` or ``target`` is the target.
@@ -106,7 +111,8 @@ def compare_activations(
             the client that exists, else new ones here; ``"ray"``, the cluster that is connected,
             else a new one here.
         out: a directory that keeps the report, all weights and one line per training.
-        resume: continue the interrupted comparison in `out`, which had the same arguments.
+        resume: continue the interrupted comparison in `out`, which had the same arguments, except
+            `jobs` and `backend`.
         progress: called with epochs done, all epochs, and what is running.
 
     Returns:
@@ -194,7 +200,7 @@ def _run_directory(
     if not resume:
         return ComparisonDirectory.create(path, config, problem.fingerprint)
     run = ComparisonDirectory.open(path)
-    if run.config != config:
+    if replace(run.config, jobs=config.jobs, backend=config.backend) != config:
         raise InputError(f"resume= needs the arguments with which {path} began; they differ")
     run.check_data(problem.fingerprint)
     return run
@@ -204,4 +210,5 @@ def _trained(outcome: Outcome, problem: Problem, run: ComparisonDirectory) -> nn
     """The chosen model with its weights, in eval mode."""
     if outcome.best is None:
         return None
-    return trained_network(problem, run, outcome.best.setting, outcome.best.record)
+    model = trained_network(problem, run, outcome.best.setting, outcome.best.record)
+    return with_encoding(model, problem.encoding)

@@ -15,6 +15,7 @@ from sparsact.compare.data.column import Column
 from sparsact.compare.data.table_encoder import TableEncoder
 from sparsact.compare.problems.networks import NetworkName
 from sparsact.compare.problems.table_problem import build_network
+from sparsact.compare.problems.user_frames import FrameEncoding
 from sparsact.compare.settings.compared_penalties import Strength
 from sparsact.compare.settings.training_plan import Setting
 
@@ -69,6 +70,17 @@ class Standardise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Standardise `x` of shape (…, features) in float64 and return float32."""
         return ((x.double() - self.mean) / self.scale).float()
+
+
+def with_encoding(model: nn.Module, encoding: FrameEncoding | None) -> nn.Module:
+    """A network that takes the raw frames of its training, too; without an encoding, as it is."""
+    if encoding is None:
+        return model
+    encoder = encoding.encoder
+    saved = SavedModel({"table": encoder.to_dicts(), "columns": encoder.features()})
+    saved.add_module("standardise", Standardise(encoding.mean, encoding.scale))
+    saved.add_module("network", model)
+    return saved.to(next(model.parameters()).device).eval()
 
 
 def save_model(

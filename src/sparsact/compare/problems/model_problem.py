@@ -15,6 +15,7 @@ from sparsact.compare.problems.lightning_module import check_lightning
 from sparsact.compare.problems.problem import Problem
 from sparsact.compare.problems.user_batches import UserSource, readable, splitter
 from sparsact.compare.problems.user_code import user_code
+from sparsact.compare.problems.user_frames import FrameEncoding, encode_frames, for_features
 from sparsact.compare.problems.user_targets import (
     Targets,
     baseline_for,
@@ -52,6 +53,7 @@ def model_problem(plan: Plan, task: UserTask) -> Problem:
     Raises:
         InputError: something cannot be used; an exception of the user's code is the cause.
     """
+    task, encoding = _with_features(task)
     model = _first_model(task.build)
     sources, dropped = _sources(plan, task, model)
     train, validation, test = sources
@@ -75,7 +77,7 @@ def model_problem(plan: Plan, task: UserTask) -> Problem:
         name=task.name or type(model).__name__,
         title=f"Activations of {task.name or type(model).__name__}",
         facts=(_sizes(plan, parts, has_test=task.test is not None), _settings(plan, optimizer)),
-        notes=(*remarks, *_notes(task, dropped)),
+        notes=(*remarks, *_notes(task, dropped), *(encoding.notes() if encoding else ())),
         build=task.build,
         select=select,
         example=batch.inputs,
@@ -88,6 +90,7 @@ def model_problem(plan: Plan, task: UserTask) -> Problem:
         baseline=None,
         device=plan.device,
         fingerprint="",
+        encoding=encoding,
     )
     places = _try(problem, plan, has_test=task.test is not None)
     return replace(
@@ -95,6 +98,17 @@ def model_problem(plan: Plan, task: UserTask) -> Problem:
         baseline=baseline_for(problem.score, task.score, kind, parts),
         fingerprint=_fingerprint(parts, places, model),
     )
+
+
+def _with_features(task: UserTask) -> tuple[UserTask, FrameEncoding | None]:
+    """The task with features in place of raw frames, and what made them."""
+    parts = {"train=": task.train, "validation=": task.validation, "test=": task.test}
+    parts, encoding = encode_frames(parts, task.target)
+    if encoding is None:
+        return task, None
+    build = for_features(task.build, len(encoding.mean))
+    train, validation, test = parts.values()
+    return replace(task, build=build, train=train, validation=validation, test=test), encoding
 
 
 def _first_model(build: Any) -> nn.Module:

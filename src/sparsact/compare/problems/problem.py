@@ -10,6 +10,7 @@ from torch import nn
 from sparsact.compare.problems.batches import BatchSource
 from sparsact.compare.problems.exchange import new_network
 from sparsact.compare.problems.updates import Updates
+from sparsact.compare.problems.user_frames import FrameEncoding
 from sparsact.compare.results.scores import Score
 from sparsact.compare.settings.compared_activations import Activation
 from sparsact.compare.training.learning import Learning
@@ -41,6 +42,7 @@ class Problem:
         baseline: the score without a network.
         device: where to train.
         fingerprint: changes when the data or the task change.
+        encoding: what made features of raw data frames, if the data were that.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Problem:
     baseline: Baseline | None
     device: torch.device
     fingerprint: str
+    encoding: FrameEncoding | None = None
 
     def network(
         self, activation: Activation, level: float | None, seed: int

@@ -10,6 +10,7 @@ from sparsact._common.atomic import write_tensors
 from sparsact._common.errors import InputError, MissingInputError
 from sparsact.compare.problems.task_file import task_problem
 from sparsact.compare.results.comparison_directory import ComparisonDirectory
+from sparsact.compare.saved_model import with_encoding
 from sparsact.compare.settings.own_activations import chosen_activations
 from sparsact.compare.settings.training_plan import Setting, make_plan
 
@@ -55,4 +56,4 @@ def load_task_model(run: str | Path) -> nn.Module:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise InputError(f"{path} does not fit the network of {config.data}: {error}") from error
-    return model.to(problem.device).eval()
+    return with_encoding(model.to(problem.device).eval(), problem.encoding)

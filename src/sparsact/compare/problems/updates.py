@@ -26,12 +26,13 @@ class Schedule:
     frequency: int = 1
     count: int = 0
 
-    def passed(self, interval: str, score: float | None = None) -> None:
+    def passed(self, interval: str, score: float = 0.0, highest: float = 0.0) -> None:
         """An epoch or a step has passed.
 
         Args:
             interval: which of them.
             score: on the validation part, for a scheduler that waits for a plateau.
+            highest: the highest score there is; what is missing is to be small.
         """
         if interval != self.interval:
             return
@@ -39,8 +40,8 @@ class Schedule:
         if self.count % self.frequency:
             return
         if isinstance(self.scheduler, ReduceLROnPlateau):
-            assert score is not None
-            self.scheduler.step(score if self.scheduler.mode == "max" else -score)
+            # relative thresholds of torch need a positive number
+            self.scheduler.step(score if self.scheduler.mode == "max" else highest - score)
         else:
             self.scheduler.step()
 
@@ -65,10 +66,10 @@ class Updates:
         for schedule in self.schedules:
             schedule.passed("step")
 
-    def end_epoch(self, score: float) -> None:
+    def end_epoch(self, score: float, highest: float) -> None:
         """Let the schedules know that an epoch has ended with a validation score."""
         for schedule in self.schedules:
-            schedule.passed("epoch", score)
+            schedule.passed("epoch", score, highest)
 
     def go_on_from(self, other: "Updates") -> None:
         """Take over the state of the same optimizer and schedules of an equal network."""

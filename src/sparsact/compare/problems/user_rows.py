@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sparsact._common.errors import InputError, unknown
+from sparsact.compare.problems.user_frames import is_frame
 
 Rows = dict[str, Tensor] | tuple[Tensor, ...]
 
@@ -53,7 +54,7 @@ def rows_of(argument: str, data: Any, target: str | None, classes: dict[Any, int
     Raises:
         InputError: the lengths differ, or a column is no number.
     """
-    if _is_frame(data):
+    if is_frame(data):
         rows: Rows = _frame_rows(argument, data, target, classes)
     elif _is_array(data):
         rows = (_tensor(argument, data),)
@@ -76,16 +77,12 @@ def _values(rows: Rows) -> list[Tensor]:
     return list(rows.values() if isinstance(rows, dict) else rows)
 
 
-def _is_frame(value: Any) -> bool:
-    return hasattr(value, "columns") and hasattr(value, "dtypes")
-
-
 def _is_array(value: Any) -> bool:
     return isinstance(value, (Tensor, np.ndarray)) or hasattr(value, "__array__")
 
 
 def _is_array_or_frame(value: Any) -> bool:
-    return _is_frame(value) or _is_array(value)
+    return is_frame(value) or _is_array(value)
 
 
 def _frame_rows(
@@ -100,7 +97,7 @@ def _frame_rows(
 
 
 def _inputs(argument: str, value: Any) -> Tensor:
-    if not _is_frame(value):
+    if not is_frame(value):
         return _tensor(argument, value)
     for name, dtype in value.dtypes.items():
         if not (np.issubdtype(np.dtype(dtype), np.number) if _is_numpy(dtype) else False):
@@ -119,7 +116,7 @@ def _is_numpy(dtype: Any) -> bool:
 
 def _target(argument: str, value: Any, classes: dict[Any, int]) -> Tensor:
     """Numbers, or the numbers of the classes."""
-    if _is_frame(value):
+    if is_frame(value):
         return _inputs(argument, value)
     if isinstance(value, Tensor):
         return value

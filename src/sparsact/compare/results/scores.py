@@ -26,6 +26,11 @@ class Score:
     name: str
     measure: Callable[[Tensor, Tensor], float] | None
 
+    @property
+    def highest(self) -> float:
+        """The highest value: 0 of losses, which are negated, else 1."""
+        return 0.0 if self.name.startswith("neg.") else 1.0
+
 
 def class_logits(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Logits (samples, classes) and labels (samples,) of any usual shape of both.

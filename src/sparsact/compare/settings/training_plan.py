@@ -16,6 +16,7 @@ from sparsact.compare.settings.compared_penalties import (
     parse_strength,
 )
 from sparsact.compare.settings.own_activations import chosen_activations
+from sparsact.compare.training.workers import check_backend
 from sparsact.penalties import Penalty
 
 FIRST_LAMBDA = 0.1
@@ -184,6 +185,7 @@ def _check_numbers(config: CompareConfig) -> None:
         raise InputError(f"frontier= needs 2 points at least, got {config.frontier}")
     if config.backend != "loky" and config.jobs == 1:
         raise InputError(f"backend={config.backend} needs jobs= of 2 or more")
+    check_backend(config.backend)
     for name in ("lr", "clip_grad"):
         value = getattr(config, name)
         if isinstance(value, str) and (name, value) != ("lr", "auto"):

@@ -30,21 +30,21 @@ class _Search:
 
     Attributes:
         setting: what is tuned.
+        knob: by what.
         target: density on the validation part.
         trials: trains.
         misses: value → logarithm of the density over the target, in the order of the trainings.
     """
 
     setting: Setting
+    knob: Knob
     target: float
     trials: Trials
     misses: dict[float, float] = field(default_factory=dict)
 
-    @property
-    def knob(self) -> Knob:
-        """What is turned."""
-        assert self.setting.kind.knob is not None
-        return self.setting.kind.knob
+    def at(self, value: float) -> Setting:
+        """The setting with a value."""
+        return turn(self.setting, value, self.knob)
 
     def miss(self, value: float) -> float:
         """Train with a value; 0 if the density is close enough."""
@@ -52,7 +52,7 @@ class _Search:
         if value not in self.misses:
             if len(self.misses) == ROUNDS[self.knob]:
                 raise _Spent
-            density = _density(self.trials.run(turn(self.setting, value)))
+            density = _density(self.trials.run(self.at(value)))
             self.misses[value] = self.miss_of(density)
         return self.misses[value]
 
@@ -96,11 +96,29 @@ def find_setting(setting: Setting, target: float, trials: Trials) -> Setting:
         return setting
     if setting.own is not None and _has_no_zeros(trials.run(setting)):
         return setting
-    search = _Search(setting, target, trials)
+    if knob == "strength" and setting.kind.learned:
+        return _learned(setting, target, trials)
+    return _tuned(setting, knob, target, trials, _first_value(setting, target, trials))
+
+
+def _learned(setting: Setting, target: float, trials: Trials) -> Setting:
+    """A trained λ: by a penalty, or by the λ it starts from, if it is too sparse already."""
+    value = _first_value(setting, target, trials)
+    density = _density(trials.run(turn(setting, value)))
+    is_too_sparse = density < target and not is_close(density, target)
+    if is_too_sparse and setting.penalty is None and setting.level:
+        return _tuned(setting, "lambd", target, trials, setting.level)
+    return _tuned(setting, "strength", target, trials, value)
+
+
+def _tuned(
+    setting: Setting, knob: Knob, target: float, trials: Trials, first_value: float
+) -> Setting:
+    search = _Search(setting, knob, target, trials)
     with contextlib.suppress(_Spent):
-        _look(search, _first_value(setting, target, trials))
+        _look(search, first_value)
     best = min(search.misses, key=lambda value: abs(search.misses[value]))
-    return turn(setting, best)
+    return search.at(best)
 
 
 def _first_value(setting: Setting, target: float, trials: Trials) -> float:
@@ -131,12 +149,12 @@ def _look(search: _Search, value: float) -> None:
 def _warm_guess(search: _Search) -> float:
     """The value at which the first training, continued, comes close to the target."""
     seen = search.seen()
-    path = search.trials.warm_path(turn(search.setting, seen[0][0]))
+    path = search.trials.warm_path(search.at(seen[0][0]))
     for _ in range(WARM_STRETCHES):
         value = next_value(search.knob, seen[-2:], search.target)
         if value == seen[-1][0]:
             break
-        seen.append((value, path(turn(search.setting, value))))
+        seen.append((value, path(search.at(value))))
         if is_close(seen[-1][1], search.target):
             break
     return seen[-1][0]

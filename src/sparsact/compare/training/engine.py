@@ -1,6 +1,7 @@
 """The trainings of a comparison: one engine for every network."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -136,9 +137,10 @@ class Engine:
                 else:
                     missing.append((course, seed))
         jobs = (self._job(course, seed, counter) for course, seed in missing)
-        for (course, _), made in zip(missing, self._do(jobs), strict=True):
-            self._keep(made)
-            self._report_job(counter, epochs_of(course, self.plan))
+        with closing(self._do(jobs)) as results:
+            for place, made in results:
+                self._keep(made)
+                self._report_job(counter, epochs_of(missing[place][0], self.plan))
         return tuple(setting for course in courses for setting in course)
 
     def _job(
@@ -168,12 +170,14 @@ class Engine:
                 counter.advance(epochs)
         done = counter.done
         jobs = (self._search(course[0], counter) for course, _ in missing)
-        for (course, epochs), (result, made) in zip(missing, self._do(jobs), strict=True):
-            self._keep(made)
-            self.run.set_found(course[0], result)
-            found[course] = result
-            done += epochs
-            counter.jump(done)
+        with closing(self._do(jobs)) as results:
+            for place, (result, made) in results:
+                course, epochs = missing[place]
+                self._keep(made)
+                self.run.set_found(course[0], result)
+                found[course] = result
+                done += epochs
+                counter.jump(done)
         return [with_found(course, found[course]) for course in courses]
 
     def _search(
@@ -192,12 +196,13 @@ class Engine:
         trials = Trials(self.plan, self.problem, self.run.trained, keep, on_epoch)
         return lambda: (search(setting, trials), [])
 
-    def _do(self, jobs: Iterator[Callable[[], Any]]) -> Iterator[Any]:
-        """Do jobs, at the same time if more than one is allowed; results come in their order."""
+    def _do(self, jobs: Iterator[Callable[[], Any]]) -> Generator[tuple[int, Any], None, None]:
+        """Do jobs, some at the same time if that is allowed; their places and results."""
         config = self.plan.config
         if config.jobs == 1:
-            return (job() for job in jobs)
-        return in_processes(jobs, config.jobs, config.backend, self.run.path)
+            yield from ((place, job()) for place, job in enumerate(jobs))
+            return
+        yield from in_processes(jobs, config.jobs, config.backend, self.run.path)
 
     def _time_forwards(self, settings: Iterable[Setting]) -> None:
         """Measure one trained network of each setting, if that was not done."""

@@ -30,10 +30,10 @@ def rounded(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def turn(setting: Setting, value: float) -> Setting:
-    """The setting with another λ, k or strength."""
+def turn(setting: Setting, value: float, knob: Knob | None = None) -> Setting:
+    """The setting with another λ, k or strength; by default what its activation is tuned by."""
     value = rounded(value)
-    if setting.kind.knob != "strength":
+    if (knob or setting.kind.knob) != "strength":
         return replace(setting, level=value)
     penalty = setting.penalty or Strength("l1", value)
     return replace(setting, penalty=replace(penalty, value=value))

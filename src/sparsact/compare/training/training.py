@@ -138,7 +138,7 @@ def finish(
         for _ in range(epochs):
             training.run_epoch(order)
             score, stats = evaluate(problem, model, places, problem.validation)
-            training.updates.end_epoch(score)
+            training.updates.end_epoch(score, problem.score.highest)
             scores.append(score)
             densities.append(tuple(layer.density for layer in stats))
             lambdas.append(trained_lambdas(model, places))

@@ -1,19 +1,23 @@
 """Trainings in other processes, on this machine or others: joblib with loky, dask or ray."""
 
+import logging
 import os
+import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
-from sparsact._common.errors import SparsactError
+from sparsact._common.errors import SparsactError, unknown
 from sparsact._common.extras import require
 
 Backend = Literal["loky", "dask", "ray"]
@@ -24,7 +28,9 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 def check_backend(backend: Backend) -> None:
-    """Raise MissingExtraError if a backend is not installed."""
+    """Raise MissingExtraError if a backend is not installed, or InputError if there is none."""
+    if backend not in get_args(Backend):
+        raise unknown("backend", backend, get_args(Backend))
     if backend in MODULES:
         require(MODULES[backend], backend)
 
@@ -41,27 +47,45 @@ def in_processes(jobs: Iterable[Job], count: int, backend: Backend, kept: Path) 
         kept: where the results of finished jobs are kept, for the error.
 
     Yields:
-        the results, in the order of the jobs.
+        the place of a job among the jobs, and its result, in the order in which they end.
 
     Raises:
         SparsactError: a process was killed.
     """
-    joblib = require("joblib", "compare")
     state = TorchState.now(count)
-    calls = (joblib.delayed(partial(_in_worker, state, job))() for job in jobs)
+    joblib = require("joblib", "compare")
+    calls = (
+        joblib.delayed(partial(_in_worker, state, backend, place, job))()
+        for place, job in enumerate(jobs)
+    )
     with _cluster(backend, count), joblib.parallel_config(backend, n_jobs=count):
+        results = _grouped(calls, count) if backend == "ray" else _as_they_end(calls)
         try:
-            if backend == "ray":  # its pool returns results all together
-                with joblib.Parallel() as apart:
-                    for some in _in_groups(calls, count):
-                        yield from apart(some)
-            else:
-                yield from joblib.Parallel(return_as="generator")(calls)
+            yield from results
         except _deaths(backend) as error:
             raise SparsactError(
                 "a training's process was killed, perhaps for memory: take fewer jobs=; "
                 f"{kept} keeps the finished trainings, and resume= continues"
             ) from error
+
+
+def _as_they_end(calls: Iterator[Any]) -> Generator[Any, None, None]:
+    parallel = require("joblib", "compare").Parallel(return_as="generator_unordered")
+    results = parallel(calls)
+    try:
+        for result in results:  # noqa: UP028 - "yield from" would close the results itself
+            yield result
+    finally:
+        with warnings.catch_warnings():  # that some results were not used
+            warnings.simplefilter("ignore", UserWarning)
+            results.close()
+
+
+def _grouped(calls: Iterator[Any], size: int) -> Generator[Any, None, None]:
+    """The pool of ray returns results all together: give it as many jobs as it does at once."""
+    with require("joblib", "compare").Parallel() as parallel:
+        while group := list(islice(calls, size)):
+            yield from parallel(group)
 
 
 @dataclass(frozen=True)
@@ -91,15 +115,25 @@ class TorchState:
         torch.set_float32_matmul_precision(self.matmul_precision)
 
 
-def _in_worker(state: TorchState, job: Job) -> Any:
+@cache
+def _end_with_parent() -> None:
+    """End this process if its parent is killed; else it would wait for more jobs forever."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _in_worker(state: TorchState, backend: Backend, place: int, job: Job) -> tuple[int, Any]:
     with _ONE_AT_A_TIME:
+        if backend == "loky":
+            _end_with_parent()
         state.set()
-        return job()
-
-
-def _in_groups(calls: Iterator[Any], size: int) -> Iterator[list[Any]]:
-    while group := list(islice(calls, size)):
-        yield group
+        return place, job()
 
 
 @contextmanager
@@ -122,7 +156,12 @@ def _dask(count: int) -> Iterator[None]:
         client: Any = nullcontext(distributed.get_client())
     except ValueError:  # there is none
         address = require("dask", "dask").config.get("scheduler-address", None)
-        here = {"n_workers": count, "threads_per_worker": 1, "dashboard_address": None}
+        here = {
+            "n_workers": count,
+            "threads_per_worker": 1,
+            "dashboard_address": None,
+            "silence_logs": logging.ERROR,
+        }
         client = distributed.Client(**({} if address else here))
     with client:
         yield
@@ -133,7 +172,9 @@ def _ray(count: int) -> Iterator[None]:
     ray = require("ray", "ray")
     is_ours = not ray.is_initialized()
     if is_ours:
+        paths = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         here: dict[str, Any] = {"num_cpus": count, "include_dashboard": False}
+        here["runtime_env"] = {"env_vars": paths}  # so that workers can import what we can
         options = {} if "RAY_ADDRESS" in os.environ else here
         ray.init(log_to_driver=False, logging_level="ERROR", **options)
     try:
