@@ -97,10 +97,10 @@ class FittingTable:
 
 
 def fitting_table(report: ComparisonReport, width: int) -> FittingTable:
-    """As much of the table as so many letters hold; the least needed columns go first."""
+    """As much of the table as so many letters hold; empty and little needed columns go first."""
     names = header(report.score_name)
     columns = dict(zip(names, zip(names, *all_cells(report), strict=True), strict=True))
-    for name in LEAST_NEEDED:
+    for name in sorted(LEAST_NEEDED, key=lambda name: any(c != "–" for c in columns[name][1:])):
         if _total_width(columns.values()) <= width:
             break
         del columns[name]
