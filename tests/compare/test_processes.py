@@ -54,7 +54,7 @@ def one_process(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def wait_for(path: Path, lines: int, process: "subprocess.Popen[bytes]") -> None:
     """Until a run has so many records, and a random moment more."""
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     results = path / "results.jsonl"
     while time.monotonic() < until:
         if results.exists() and len(results.read_bytes().splitlines()) >= lines:
@@ -120,7 +120,7 @@ def kill_a_worker_soon() -> threading.Thread:
     """Kill a worker of this process when it has one that works."""
 
     def kill() -> None:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 300
         while time.monotonic() < until:
             for worker in _loky_workers():
                 time.sleep(1)
@@ -164,7 +164,7 @@ def test_ctrl_c_stops_all_processes(tmp_path: Path, digits: list[str]) -> None:
     )
     wait_for(tmp_path / "run", 1, process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=300)
     if process.returncode == 0:
         assert records(tmp_path / "run") == digits  # all was done before
         return
