@@ -18,7 +18,8 @@ table.heat {{ width: auto; font-size: 12px; }}
 .heat tbody th {{ position: sticky; left: 0; background: var(--paper); text-align: left;
                  font-weight: 400; max-width: 16rem; overflow: hidden; text-overflow: ellipsis; }}
 .heat td, .heat td:first-child {{ text-align: center;
-                                 background: rgb({NEGATIVE} / calc(var(--d) * .9 + .04)); }}
+                                 background: rgb({NEGATIVE} /
+                                     calc((var(--d) * .9 + .04) * var(--shade))); }}
 .heat tr.picked td {{ font-weight: 400; }}
 """
 
