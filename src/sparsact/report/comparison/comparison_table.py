@@ -13,13 +13,13 @@ from sparsact.report.comparison.comparison_records import (
 
 Cells = tuple[str, ...]
 LEAST_NEEDED = (
+    "ms / batch",
+    "ms / sample",
     "learned λ",
     "epochs to 95%",
     "zero gradient",
     "step / ReLU",
-    "ms / batch",
     "dead units",
-    "ms / sample",
     "p",
     "density",
 )
