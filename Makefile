@@ -9,8 +9,13 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .PHONY: demo test test-models test-newest lint docs bench bench-peers clean
 
+# digits in an MLP, and as images in a small conv net that a task file defines; about a minute
+FEW := gelu,softshrink,jumprelu,learned_jumprelu,topk
 demo: $(VENV)/.demo
-	$(BIN)/sparsact compare
+	$(BIN)/sparsact compare --activations $(FEW) --epochs 20
+	@mkdir -p runs && rm -f runs/demo_convnet.py
+	$(BIN)/sparsact compare --new runs/demo_convnet.py
+	$(BIN)/sparsact compare runs/demo_convnet.py --activations $(FEW) --epochs 10 --lr 0.005
 
 # all tests; then those of kernels again, on the kernels for CPUs without AVX2. There torch.compile
 # fails by itself, so tests that use it are left out

@@ -61,6 +61,12 @@ def make_files() -> None:
             path = Path(f"damaged/{label}/{i}.png")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("text")
+    for place in ("hollow/a", "hollow/b", "hollow_part/train/a", "hollow_part/train/b"):
+        Path(place).mkdir(parents=True)
+        for i in range(15):
+            Image.new("L", (4, 4), i).save(f"{place}/{i}.png")
+    Path("hollow/c").mkdir()
+    Path("hollow_part/val/a").mkdir(parents=True)
     Path("unlike/train/a").mkdir(parents=True)
     Path("unlike/test/b").mkdir(parents=True)
     for i in range(15):
@@ -110,6 +116,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("empty.xlsx", "must hold a header and at least one row"),
         ("notes.md", "notes.md is neither a table"),
         ("no_images", "no_images holds no images"),
+        ("hollow", "the folder hollow/c is empty: put images into it, or remove it"),
+        ("hollow_part", "the folder hollow_part/val/a is empty"),
         ("damaged", "damaged/a/0.png is not a readable image"),
         ("unlike", "the training part has one class only"),
         ("good.csv --target knd", "unknown --target column 'knd'; did you mean 'kind'"),

@@ -58,7 +58,9 @@ def test_the_example_runs_as_it_is(run: Run, capsys: pytest.CaptureFixture[str])
     assert not model.training
     assert all(torch.equal(tensors[name], value) for name, value in model.state_dict().items())
     text = Path("mine.py").read_text()
-    Path("mine.py").write_text(text.replace("8, 16", "8, 12").replace("16 * 4", "12 * 4"))
+    Path("mine.py").write_text(
+        text.replace("8, 16", "8, 12").replace("(16)", "(12)").replace("16 * 2", "12 * 2")
+    )
     with pytest.raises(InputError, match="does not fit the network of mine"):
         load_task_model("run")
     assert run("--new", "mine.py") == 2
@@ -130,6 +132,12 @@ def optimizer(parameters):
             ("--optimizer", "sgd"),
             "--optimizer does not apply to task.py",
         ),
+        (GOOD + "\nimport sys\nsys.exit(0)", (), "task.py raised SystemExit: 0 (task.py, line 14)"),
+        ("import torch\ntorch.empty(2**60)", (), "task.py needs more memory than there is"),
+        (GOOD.replace(" nn.Tanh(),", ""), (), "a model without an activation to compare"),
+        (GOOD.replace("X, Y\n", "X,\n"), (), "no target is there"),
+        (GOOD + "\ntrain = [(X, Y), (X, Y, Y)]", (), "batch 2 of train= is"),
+        (GOOD + "\nscore = lambda p, t: None", (), "must return a number, got NoneType"),
         (GOOD + "\nselect = 'block.*'", (), "no module matches 'block.*'"),
         (GOOD, ("--new", "other.py"), "--new only writes a file"),
         (GOOD, ("--jobs", "0"), "--jobs must be at least 1"),
@@ -150,6 +158,52 @@ def test_a_mistake_is_one_line(
     assert len(lines) == 1
     assert message in lines[0]
     assert not Path("runs").exists()
+
+
+LATE = (
+    GOOD
+    + """
+calls = []
+
+def late(value):
+    calls.append(1)
+    if len(calls) > 7:
+        {fault}
+    return value
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("fault", "hook", "message"),
+    [
+        ("raise KeyError('late')", "score = lambda p, t: late(0.5)", "task.py raised KeyError"),
+        ("raise SystemExit", "score = lambda p, t: late(0.5)", "task.py raised SystemExit"),
+        ("return 'good'", "score = lambda p, t: late(0.5)", "must return a number, got str"),
+        ("raise MemoryError", "score = lambda p, t: late(0.5)", "not enough memory"),
+        ("torch.empty(2**60)", "score = lambda p, t: late(0.5)", "not enough memory"),
+        (
+            "raise ValueError('too late')",
+            "made = build\ndef build():\n    return late(made())",
+            "task.py raised ValueError: too late (task.py, line 18)",
+        ),
+    ],
+)
+def test_a_mistake_in_a_training_is_one_line_and_keeps_what_is_finished(
+    run: Run, capsys: pytest.CaptureFixture[str], fault: str, hook: str, message: str
+) -> None:
+    Path("task.py").write_text(LATE.format(fault=fault) + hook)
+    words = ("--epochs", "3", "--seeds", "2", "--activations", "softshrink", "--out", "run")
+    assert run("task.py", *words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert "finished trainings are kept" in line or "must return" in line
+    results = Path("run/results.jsonl")
+    lines = results.read_text().splitlines() if results.exists() else []
+    assert all(json.loads(line)["status"] == "finished" for line in lines)
+    assert len(list(Path("run/weights").iterdir())) == len(lines)
+    assert not list(Path("run").glob("*.tmp*"))
+    assert not Path("run/report.html").exists()
 
 
 def test_new_wants_a_python_file(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """Mistakes in what a user hands in: each is one clear error, and nothing is left behind."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,34 @@ class NotATensor(nn.Module):
         return {"text": "none", "value": self.layer(x).sum().item()}
 
 
+class Hungry(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x + torch.empty(2**60).sum())
+
+
+class Widening:
+    """A model that is wider each time."""
+
+    def __init__(self) -> None:
+        self.width = 3
+
+    def __call__(self) -> nn.Module:
+        self.width += 1
+        return nn.Sequential(nn.Linear(4, self.width), nn.ReLU(), nn.Linear(self.width, 2))
+
+
+def ends(*_: Any) -> Any:
+    sys.exit(0)
+
+
+def hungry(*_: Any) -> Any:
+    raise MemoryError
+
+
 def plain(*layers: nn.Module) -> Callable[[], nn.Module]:
     return lambda: nn.Sequential(nn.Linear(4, 2), *layers)
 
@@ -62,6 +91,15 @@ def no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "build raises": ({"build": broken}, r"build= raised RuntimeError: my own mistake \(test_bad"),
+    "build ends the program": ({"build": ends}, r"build= raised SystemExit: 0 \(test_bad"),
+    "build needs arguments": ({"build": lambda width: 3}, "missing 1 required .* 'width'$"),
+    "build grows": ({"build": Widening()}, "build= makes models of different sizes"),
+    "build needs memory": (
+        {"build": lambda: nn.Linear(2**30, 2**30)},
+        r"build= needs more memory than there is \(test_bad",
+    ),
+    "forward needs memory": ({"build": Hungry}, "the model on a batch of train= needs more memory"),
+    "loss needs memory": ({"loss": hungry}, "loss= needs more memory"),
     "build is a model": ({"build": MODEL}, "build= is a model; it must be a function"),
     "build is a number": ({"build": 3}, "build= must be a function"),
     "build returns a number": ({"build": lambda: 3}, "build= must return a module, got int"),
@@ -78,6 +116,19 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no tensor": ({"build": NotATensor}, "loss= is needed: the model returns nothing"),
     "wrong width": ({"train": (X[:, :3], Y)}, "the model on a batch of train= raised RuntimeError"),
     "wrong width later": ({"validation": (X[:, :3], Y)}, "the model on validation= raised"),
+    "wrong width in batch 2": (
+        {"train": [(X, Y), (X[:, :3], Y)]},
+        "the model on train= raised RuntimeError",
+    ),
+    "wrong width in the test part": ({"test": (X[:, :3], Y)}, "the model on test= raised"),
+    "a class that is only tested": ({"test": (X, Y + 5)}, "the model on test= raised IndexError"),
+    "a class without an output": ({"train": (X, 2 * Y)}, "loss= raised IndexError: Target 2 is"),
+    "one class": ({"train": (X, 0 * Y)}, "train= has one class only"),
+    "not a number in the data": ({"train": (X / 0 * 0, Y)}, "loss= is nan before the training"),
+    "an empty batch": ({"train": [(X, Y), (X[:0], Y[:0])]}, "batch 2 of train= has no samples"),
+    "no target": ({"train": (X,)}, "the inputs themselves: no target is there"),
+    "a target of None": ({"train": (X, None)}, "the inputs themselves: no target is there"),
+    "no target in a dict": ({"train": [{"input": X}]}, "the target is nothing"),
     "empty arrays": ({"train": (X[:0], Y[:0])}, "train= is empty"),
     "no batches": ({"validation": []}, "validation= has no batches"),
     "empty data set": ({"train": TensorDataset(X[:0], Y[:0])}, "train= is empty"),
@@ -89,6 +140,12 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a batch of words": ({"train": ["a", "b"]}, "a batch of train= must be a tensor"),
     "unknown keys": ({"train": [{"a": X, "b": Y}]}, "takes none of them"),
     "another structure": ({"train": [(X, Y), (X, X, Y)]}, "batch 2 of train= is"),
+    "another rank": ({"train": [(X, Y), (X[None], Y)]}, "batch 2 of train= is"),
+    "a tuple, then a dict": (
+        {"train": [(X, Y), {"input": X, "labels": Y}]},
+        "batch 2 of train= is {input",
+    ),
+    "a batch, then none": ({"train": [(X, Y), None]}, "batch 2 of train= is NoneType"),
     "another dtype": ({"train": [(X, Y), (X, Y.float())]}, "batch 2 of train= is"),
     "another key": (
         {"validation": [{"input": X, "labels": Y}, {"input": X}]},
@@ -121,6 +178,12 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"score": lambda p, t: p},
         r"score= must return a number, got Tensor of shape \(20, 2\)",
     ),
+    "score is complex": ({"score": lambda p, t: 1j}, "score= must return a number, got complex"),
+    "score is a list": ({"score": lambda p, t: [0.5]}, "score= must return a number, got list"),
+    "score is nothing": ({"score": lambda p, t: None}, "score= must return a number, got NoneType"),
+    "score is empty": ({"score": lambda p, t: p[:0, 0]}, r"got Tensor of shape \(0,\)"),
+    "score is infinite": ({"score": lambda p, t: np.inf}, "score= is not a finite number"),
+    "score takes one argument": ({"score": lambda p: 0.5}, "score= raised TypeError"),
     "score is nan": ({"score": lambda p, t: float("nan")}, "score= is not a finite number"),
     "unknown score": ({"score": "acuracy"}, "did you mean 'accuracy'"),
     "score of another task": ({"score": "r2"}, "score=r2 does not suit this task"),
@@ -131,6 +194,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "optimizer raises": ({"optimizer": broken}, "optimizer= raised RuntimeError"),
     "optimizer is none": ({"optimizer": lambda p: 3}, "optimizer= must return an optimizer"),
+    "optimizer of another model": (
+        {"optimizer": lambda p: torch.optim.SGD(MODEL.parameters(), lr=0.1)},
+        "optimizer= must take the parameters that it is given",
+    ),
+    "loss is complex": ({"loss": lambda o, t: o.sum() * 1j}, "loss= must return a real number"),
     "optimizer is unknown": ({"optimizer": "adamax"}, "optimizer= is a function or one of"),
     "rates of an own optimizer": (
         {"optimizer": torch.optim.SGD, "lr": "auto"},
@@ -175,6 +243,18 @@ def test_the_users_exception_is_the_cause() -> None:
         sa.compare_activations(**{**GOOD, "build": broken})
     assert type(caught.value.__cause__) is RuntimeError
     assert caught.value.__cause__.__traceback__ is not None
+
+
+def test_batches_that_change_in_a_later_pass() -> None:
+    class Changing:
+        passes = 0
+
+        def __iter__(self) -> Iterator[Any]:
+            self.passes += 1
+            yield (X, Y) if self.passes < 7 else (X, X, Y)
+
+    with pytest.raises(InputError, match=r"batch 1 of train= is .* but the first is"):
+        sa.compare_activations(**{**GOOD, "train": Changing(), "epochs": 9})
 
 
 def test_a_directory_in_use_is_kept(tmp_path: Path) -> None:

@@ -182,6 +182,17 @@ def test_no_guess_is_said_when_the_user_chose() -> None:
     assert split(array(np.arange(1000) % 100), "regress").notes == ()
 
 
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [("digits", "classify"), ("breast_cancer", "classify"), ("diabetes", "regress")],
+)
+def test_the_task_of_an_embedded_data_set_is_no_guess(name: str, task: str) -> None:
+    data = split(load(name), None)
+    assert data.task == task
+    assert data.notes == ()
+    assert split(load(name), "reconstruct").task == "reconstruct"
+
+
 def test_an_index_that_gives_the_target_away(tmp_path: Path) -> None:
     iris = load_iris(as_frame=True).frame
     iris.insert(0, "Id", np.arange(1, 151))

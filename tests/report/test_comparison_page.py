@@ -1,13 +1,16 @@
 """The page and the picture of a comparison from hand-made records."""
 
 import dataclasses
+import io
 import math
 import re
 from html import escape
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from sparsact.cli.tables import show
 from sparsact.report.comparison.activation_panels import histograms
 from sparsact.report.comparison.comparison_page import comparison_fragment, save_comparison
 from sparsact.report.comparison.comparison_picture import save_frontier
@@ -22,8 +25,8 @@ from sparsact.report.comparison.comparison_records import (
     SettingRow,
     Spread,
 )
-from sparsact.report.comparison.comparison_table import cells, header, text_table
-from sparsact.report.comparison.frontier_figure import close_up, front_points, frontier, sweeps
+from sparsact.report.comparison.comparison_table import cells, fitting_table, header, text_table
+from sparsact.report.comparison.frontier_figure import close_up, front_points, frontier, lines
 from sparsact.report.comparison.heat_map import common_prefix, heat_map
 from sparsact.report.comparison.training_panels import (
     density_curves,
@@ -219,8 +222,34 @@ def test_scores_that_no_test_tells_from_relu_are_hollow(report: ComparisonReport
 
 def test_settings_of_one_activation_are_joined() -> None:
     rows = [make_row(f"soft λ={i}", i / 10) for i in (3, 1, 2)] + [make_row("relu", 0.5)]
-    assert sweeps(rows) == [[(0.1, 0.1), (0.2, 0.2), (0.3, 0.3)]]
-    assert sweeps(rows[1:]) == []
+    assert [[row.label for row in line] for line in lines(rows)] == [
+        ["soft λ=1", "soft λ=2", "soft λ=3"]
+    ]
+    assert lines(rows[1:]) == []
+
+
+def test_an_annealed_training_is_one_line_with_one_label(
+    report: ComparisonReport, tmp_path: Path
+) -> None:
+    points = [make_row(f"soft annealed {i}/3", 0.4 - i / 10, annealed=i) for i in (1, 2, 3)]
+    labels = ["relu", *(row.label for row in points)]
+    annealed = dataclasses.replace(
+        report,
+        rows=(make_row("relu", 0.5), *points),
+        learning=tuple(LearningTrace(label, (0.1, 0.9)) for label in labels),
+        densities=tuple(DensityTrace(label, "a", (0.1, 0.9)) for label in labels),
+        lambdas=tuple(LambdaTrace(label, "a", (0.1, 0.9)) for label in labels[1:]),
+    )
+    drawn = frontier(annealed)
+    wide = drawn[drawn.index("<svg") : drawn.index("</svg>")]
+    assert [[row.annealed for row in line] for line in lines(annealed.rows)] == [[3, 2, 1]]
+    assert wide.count("soft, annealed</text>") == 1
+    assert "soft annealed 2/3</text>" not in wide
+    assert "soft annealed 2/3: R² 0.200" in wide
+    for panels, count in ((learning_curves, 2), (density_curves, 2), (lambda_curves, 1)):
+        assert panels(annealed).count("<svg") == count
+    assert heat_map(annealed.densities).count("--d:") == 4
+    save_frontier(annealed, tmp_path / "a.png")
 
 
 def test_good_scores_are_enlarged_beside_poor_ones(report: ComparisonReport) -> None:
@@ -238,8 +267,22 @@ def test_the_printed_table_fits_and_names_what_it_lacks(report: ComparisonReport
     assert wide.splitlines()[0].split("  ")[0] == "setting"
     narrow = text_table(report, 80)
     assert max(map(len, narrow.splitlines())) <= 80
-    assert "not shown: zero gradient, epochs to 95%, learned λ" in narrow
     assert "50.0 ± 1.0%" in narrow
+    lacks = narrow.split("not shown: ")[1].replace("\n", " ").split(", ")
+    shown = re.split(" {2,}", narrow.splitlines()[0])
+    assert lacks == [name for name in header("R²") if name not in shown]
+    assert len(lacks) > 2
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 132, 160])
+def test_no_cell_is_cut_off_on_a_terminal(report: ComparisonReport, width: int) -> None:
+    table = fitting_table(report, width - 2)
+    console = Console(width=width, record=True, file=io.StringIO())
+    show(console, table.header, table.rows, title="title")
+    lines = console.export_text().splitlines()
+    for row in table.rows:
+        assert any(line.split() == " ".join(row).split() for line in lines)
+    assert set(table.header) | set(table.left_out) == set(header(report.score_name))
 
 
 def test_a_notebook_shows_the_frontier_and_the_table(report: ComparisonReport) -> None:

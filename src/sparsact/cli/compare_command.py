@@ -16,9 +16,10 @@ from sparsact.compare import CompareConfig, Comparison, Outcome
 from sparsact.compare.problems.task_file import write_example
 from sparsact.compare.settings.compared_activations import ACTIVATIONS, MORE_ACTIVATIONS
 from sparsact.compare.settings.compared_penalties import PENALTIES
-from sparsact.report.comparison.comparison_table import all_cells, cells, header
+from sparsact.report.comparison.comparison_table import cells, fitting_table, not_shown
 
-FULL_WIDTH = 160  # columns of a table with all spreads
+FULL_WIDTH = 160  # letters of a line that goes into a file
+EDGE = 2  # letters around a table
 
 
 class _Described(Protocol):
@@ -90,17 +91,19 @@ def _write_new(console: Console, config: CompareFlags) -> int:
     if config != CompareFlags(new=config.new):
         raise InputError("new= only writes a file; leave out other arguments")
     write_example(Path(config.new))
-    say(console, f"{config.new} is written: run it with  sparsact compare {config.new} --epochs 10")
+    command = f"sparsact compare {config.new} --epochs 10 --lr 0.005"
+    say(console, f"{config.new} is written: run it with  {command}")
     return 0
 
 
 def _show(console: Console, outcome: Outcome, config: CompareConfig) -> None:
     report = outcome.report
-    spreads = console.width >= FULL_WIDTH
     if report.rows:
-        picked = next((cells(row, spreads)[0] for row in report.rows if row.picked), "")
-        rows = all_cells(report, spreads)
-        show(console, header(report.score_name), rows, picked, title=report.title)
+        table = fitting_table(report, console.width - EDGE)
+        picked = next((cells(row)[0] for row in report.rows if row.picked), "")
+        show(console, table.header, table.rows, picked, title=report.title)
+        if table.left_out:
+            say(console, f"{not_shown(table)} (all columns: {outcome.path}/table.csv)")
     say(console, report.conclusion)
     if report.rows:
         say(console, f"report: {outcome.path}/report.html")

@@ -13,6 +13,7 @@ from sparsact.compare.data import Reading, SplitData, load, split
 from sparsact.compare.problems.table_problem import network_name, table_problem
 from sparsact.compare.problems.task_file import SUFFIX, task_problem
 from sparsact.compare.problems.task_model import save_task_model
+from sparsact.compare.problems.user_code import training_code
 from sparsact.compare.results.comparison_directory import ComparisonDirectory
 from sparsact.compare.saved_model import save_model
 from sparsact.compare.settings.training_plan import Setting, make_plan
@@ -61,8 +62,13 @@ class Comparison:
         Args:
             progress: called with the number of epochs done, the number of all epochs, and what is
                 running.
+
+        Raises:
+            InputError: code of a task file raised.
         """
-        return Engine(self.plan, self.problem, self.run).execute(progress, self._save_best)
+        engine = Engine(self.plan, self.problem, self.run)
+        with training_code(self.plan.config.data):
+            return engine.execute(progress, self._save_best)
 
     def _save_best(self, setting: Setting, weights: dict[str, Tensor]) -> None:
         if self.data is None:

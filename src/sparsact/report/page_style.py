@@ -22,9 +22,11 @@ ul.facts {{ list-style: none; padding: 0; color: var(--muted); overflow-wrap: an
 p.conclusion {{ border-left: 4px solid var(--front); padding: .4rem 1rem;
                background: var(--highlight); }}
 div.scroll {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
+table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums;
+        font-size: 13px; }}
 th, td {{ padding: .35rem .55rem; text-align: right; border-bottom: 1px solid var(--line);
          white-space: nowrap; color: inherit; background: none; }}
+th {{ white-space: normal; vertical-align: bottom; }}
 th:first-child, td:first-child {{ text-align: left; }}
 tr.picked td {{ background: var(--highlight); font-weight: 600; }}
 tr {{ break-inside: avoid; }}

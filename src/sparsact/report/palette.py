@@ -58,7 +58,8 @@ def variables(dark: bool) -> str:
     """CSS that gives each colour its name, for white paper or for dark mode."""
     roles = [f"--{name}:{pair[dark]};" for name, pair in ROLES.items()]
     palette = [f"--c{i}:{_light(c) if dark else c};" for i, c in enumerate(PALETTE)]
-    return "".join([*roles, *palette])
+    shade = "--shade:.55;" if dark else "--shade:1;"  # of coloured grounds: text stays readable
+    return "".join([*roles, *palette, shade])
 
 
 def _numbers(labels: Iterable[str]) -> dict[str, int]:

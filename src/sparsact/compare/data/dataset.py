@@ -36,6 +36,7 @@ class Dataset:
         encoder: how the columns of a DataFrame are read; `split` fits it.
         default_network: the built-in network that suits the data.
         notes: remarks about the data for the user.
+        task: what is learned from these data, if that is known.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Dataset:
     encoder: TableEncoder | None = None
     default_network: Literal["mlp", "convnet"] = "mlp"
     notes: tuple[str, ...] = ()
+    task: Task | None = None
 
 
 @dataclass(frozen=True)

@@ -66,13 +66,19 @@ def _image_files(folder: Path, notes: list[str]) -> list[Path]:
     """All images, sorted; hidden and foreign files are left out."""
     images: list[Path] = []
     foreign: list[Path] = []
+    empty: list[Path] = []
     for path in sorted(folder.rglob("*")):
         names = path.relative_to(folder).parts
-        if any(name.startswith(".") or name == "__MACOSX" for name in names) or path.is_dir():
+        if any(name.startswith(".") or name == "__MACOSX" for name in names):
+            continue
+        if path.is_dir():
+            empty += [] if any(path.iterdir()) else [path]
             continue
         (images if path.suffix.lower() in SUFFIXES else foreign).append(path)
     if not images:
         raise InputError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))})")
+    if empty:
+        raise InputError(f"the folder {empty[0]} is empty: put images into it, or remove it")
     if foreign:
         first = foreign[0].relative_to(folder)
         notes.append(f"files that are no images are left out: {len(foreign)}, such as {first}")

@@ -8,12 +8,17 @@ import numpy as np
 from sparsact._common.errors import InputError, MissingInputError, unknown
 from sparsact._common.extras import require
 from sparsact.compare.data.array_file import read_npz
-from sparsact.compare.data.dataset import Dataset
+from sparsact.compare.data.dataset import Dataset, Task
 from sparsact.compare.data.image_folder import read_images
 from sparsact.compare.data.reading import Reading
 from sparsact.compare.data.table import is_table, read_table
 
-EMBEDDED = ("digits", "breast_cancer", "diabetes")
+EMBEDDED: dict[str, Task] = {
+    "digits": "classify",
+    "breast_cancer": "classify",
+    "diabetes": "regress",
+}
+"""What is learned from the data sets of scikit-learn."""
 
 
 def load(
@@ -68,6 +73,7 @@ def _load_embedded(name: str) -> Dataset:
         bunch.target,
         tuple(str(column) for column in bunch["feature_names"]),
         image_shape=(8, 8, 1) if name == "digits" else None,
+        task=EMBEDDED[name],
     )
 
 

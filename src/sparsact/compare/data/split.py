@@ -29,7 +29,7 @@ def split(dataset: Dataset, task: Task | None) -> SplitData:
 
     Args:
         dataset: as read.
-        task: what to learn; None infers it from the target.
+        task: what to learn; None takes what the data are known for, or infers it from the target.
 
     Raises:
         InputError: there are too few samples, a class is too small, or the target does not suit
@@ -41,7 +41,9 @@ def split(dataset: Dataset, task: Task | None) -> SplitData:
             "for three parts"
         )
     y, target_note = plain_target(dataset)
-    task, task_note = infer_task(y) if task is None else (task, "")
+    task, task_note = (task or dataset.task, "")
+    if task is None:
+        task, task_note = infer_task(y)
     if y is None and task != "reconstruct":
         raise InputError(
             f"{dataset.name} has nothing to predict for task={task}: name a column with target=, "
@@ -68,6 +70,8 @@ def _tensors(dataset: Dataset, task: Task, notes: Sequence[str]) -> SplitData:
     notes = [*notes, split_note]
     if task != "reconstruct":
         notes += suspicions(dataset, features, targets, rows, classes.tolist())
+    if dataset.image_shape is None:  # the border of images is often the same
+        notes += _constant_columns(features[rows[0]], dataset.columns)
     return SplitData(
         name=dataset.name,
         task=task,
@@ -81,7 +85,7 @@ def _tensors(dataset: Dataset, task: Task, notes: Sequence[str]) -> SplitData:
         classes=tuple(classes.tolist()),
         target_mean=_scalar(target_mean),
         target_scale=_scalar(target_scale),
-        notes=(*filter(None, notes), *_constant_columns(features[rows[0]], dataset.columns)),
+        notes=tuple(filter(None, notes)),
         fingerprint=_fingerprint(dataset, features, task),
         encoder=dataset.encoder,
         image_shape=dataset.image_shape,

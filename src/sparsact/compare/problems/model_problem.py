@@ -1,6 +1,7 @@
 """A user's own network, data, loss and score as a problem, tried before anything is written."""
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +16,13 @@ from sparsact.compare.problems.problem import Problem
 from sparsact.compare.problems.user_batches import UserSource, readable, splitter
 from sparsact.compare.problems.user_code import user_code
 from sparsact.compare.problems.user_frames import FrameEncoding, encode_frames, for_features
-from sparsact.compare.problems.user_targets import Targets, baseline_for, score_for, targets_of
+from sparsact.compare.problems.user_targets import (
+    Targets,
+    baseline_for,
+    is_constant,
+    score_for,
+    targets_of,
+)
 from sparsact.compare.problems.user_updates import remarks_on_methods, updates_maker
 from sparsact.compare.settings.compared_activations import ACTIVATIONS
 from sparsact.compare.settings.training_plan import Plan
@@ -61,6 +68,8 @@ def model_problem(plan: Plan, task: UserTask) -> Problem:
             check_lightning(model)
     with torch.random.fork_rng():
         parts = [targets_of(source, kind) for source in sources]
+    if kind == "classify" and task.loss is None and is_constant(parts[0].targets):
+        raise InputError("train= has one class only")
     score = score_for(task.score, kind, parts[0].targets)
     updates, optimizer, on_optimizer = updates_maker(plan, task.optimizer, model)
     remarks = (*remarks, *on_optimizer, *remarks_on_methods(model, task.loss))
@@ -83,7 +92,7 @@ def model_problem(plan: Plan, task: UserTask) -> Problem:
         fingerprint="",
         encoding=encoding,
     )
-    places = _try(problem, plan)
+    places = _try(problem, plan, has_test=task.test is not None)
     return replace(
         problem,
         baseline=baseline_for(problem.score, task.score, kind, parts),
@@ -123,6 +132,8 @@ def _first_model(build: Any) -> nn.Module:
             "build= returns the same parameters each time, so one training would continue "
             "another: make a new model in it, or a copy by copy.deepcopy"
         )
+    if [p.shape for p in model.parameters()] != [p.shape for p in other.parameters()]:
+        raise InputError("build= makes models of different sizes, which cannot be compared")
     if not any(True for _ in model.parameters()):
         raise InputError("build= makes a model without parameters, so nothing can be trained")
     return model
@@ -167,8 +178,8 @@ def _places(
     return (select,), ()
 
 
-def _try(problem: Problem, plan: Plan) -> tuple[str, ...]:
-    """One forward, backward and measurement with ReLU in all places; return the places."""
+def _try(problem: Problem, plan: Plan, *, has_test: bool) -> tuple[str, ...]:
+    """One backward, and a forward of every batch, with ReLU in all places; return the places."""
     with torch.random.fork_rng():
         with user_code("select="):
             model, places = problem.network(ACTIVATIONS["relu"], None, 0)
@@ -177,25 +188,42 @@ def _try(problem: Problem, plan: Plan) -> tuple[str, ...]:
         batch = next(iter(problem.train.in_order()))
         with user_code("loss="):
             loss = problem.learning.loss(model, batch)
-        if not isinstance(loss, Tensor) or loss.numel() != 1:
-            shape = f" of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else ""
-            raise InputError(f"loss= must return a scalar, got {type(loss).__name__}{shape}")
-        if not loss.requires_grad:
-            raise InputError("loss= returns a number without a gradient: compute it with torch")
+        _check_loss(loss)
         with user_code("the backward of loss="):
             loss.backward()
-        _measure(problem, model.eval())
+        _measure(problem, model.eval(), has_test=has_test)
     return tuple(places)
 
 
-def _measure(problem: Problem, model: nn.Module) -> None:
-    tally = Tally(problem.score)
+def _check_loss(loss: Any) -> None:
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        shape = f" of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else ""
+        raise InputError(f"loss= must return a scalar, got {type(loss).__name__}{shape}")
+    if not loss.requires_grad:
+        raise InputError("loss= returns a number without a gradient: compute it with torch")
+    if loss.is_complex():
+        raise InputError("loss= must return a real number, got a complex one")
+    if not math.isfinite(loss.item()):
+        raise InputError(
+            f"loss= is {loss.item():g} before the training: look for NaN or inf in train="
+        )
+
+
+def _measure(problem: Problem, model: nn.Module, *, has_test: bool) -> None:
+    """Run the model on all batches, of which a later one may not fit, and compute the score."""
+    tally, learning = Tally(problem.score), problem.learning
     try:
         with torch.no_grad():
             for batch in problem.validation.in_order():
                 with user_code("the model on validation="):
-                    loss, prediction = problem.learning.both(model, batch)
+                    loss, prediction = learning.both(model, batch)
                 tally.add(batch, loss, prediction)
+            for batch in problem.train.in_order():
+                with user_code("the model on train="):
+                    learning.predict(model, batch)
+            for batch in problem.test.in_order() if has_test else ():
+                with user_code("the model on test="):
+                    learning.both(model, batch)
         with user_code("score="):
             tally.compute()
     except Diverged:

@@ -78,6 +78,7 @@ class UserSource:
     ) -> None:
         self.argument, self.batches = argument, batches
         self.split, self.device = split, device
+        self._structure: str | None = None  # of the first batch that was ever read
 
     def shuffled(self, order: torch.Generator) -> Iterator[Batch]:
         """All batches once, in an order that depends on the generator alone."""
@@ -97,17 +98,20 @@ class UserSource:
         return self._checked(self.batches)
 
     def _checked(self, batches: Iterable[Any]) -> Iterator[Batch]:
-        first = None
+        number = 0
         for number, raw in enumerate(batches, 1):
             structure = structure_of(raw)
-            if first is None:
-                first = structure
-            elif structure != first:
+            self._structure = self._structure or structure
+            if structure != self._structure:
                 raise InputError(
-                    f"batch {number} of {self.argument} is {structure}, but the first is {first}"
+                    f"batch {number} of {self.argument} is {structure}, but the first is "
+                    f"{self._structure}"
                 )
-            yield self.split(on_device(raw, self.device))
-        if first is None:
+            batch = self.split(on_device(raw, self.device))
+            if batch.samples == 0:
+                raise InputError(f"batch {number} of {self.argument} has no samples")
+            yield batch
+        if number == 0:
             raise InputError(f"{self.argument} has no batches")
 
 

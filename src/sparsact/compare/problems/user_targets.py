@@ -46,6 +46,14 @@ def targets_of(source: UserSource, kind: Kind | None) -> Targets:
     return Targets(samples, joined, classes)
 
 
+def is_constant(targets: Tensor | None) -> bool:
+    """Whether all targets that count are the same; negative labels do not count."""
+    if targets is None:
+        return False
+    counted = targets[targets >= 0]
+    return len(counted) == 0 or bool((counted == counted[0]).all())
+
+
 def score_for(score: Any, kind: Kind | None, targets: Tensor | None) -> Score:
     """The user's score, by name or as a function, or the usual one of the kind of task."""
     allowed = {"classify": OF_CLASSES, "regress": OF_VALUES, None: ()}[kind]

@@ -80,8 +80,13 @@ def _of_user(optimizer: Callable[..., Any]) -> UpdatesMaker:
         with user_code("optimizer="):
             made = optimizer(model.parameters())
         try:
-            return updates_of(made)
+            updates = updates_of(made)
         except InputError as error:
             raise InputError(f"optimizer= {error}") from error
+        own = set(map(id, model.parameters()))
+        groups = updates.optimizer.param_groups
+        if not all(id(p) in own for group in groups for p in group["params"]):
+            raise InputError("optimizer= must take the parameters that it is given, no others")
+        return updates
 
     return make

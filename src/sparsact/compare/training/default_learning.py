@@ -53,6 +53,7 @@ def find_learning(
     raise InputError(
         f"loss= is needed: the model returns {_described(prediction)}, the target is "
         f"{_described(batch.target)}"
+        + (" (the inputs themselves: no target is there)" if batch.target is batch.inputs else "")
     )
 
 

@@ -36,11 +36,12 @@ ol.contexts li > span {{ color: var(--muted); text-align: right;
                         font-variant-numeric: tabular-nums; }}
 ol.contexts p {{ margin: 0; white-space: pre-wrap; overflow-wrap: anywhere;
                 unicode-bidi: isolate; }}
-ol.contexts p span {{ background: rgb({POSITIVE} / var(--a)); }}
-ol.contexts p span.minus {{ background: rgb({NEGATIVE} / var(--a)); }}
-ol.contexts mark {{ color: inherit; background: rgb({POSITIVE} / var(--a)); font-weight: 700;
+ol.contexts p span {{ background: rgb({POSITIVE} / calc(var(--a) * var(--shade))); }}
+ol.contexts p span.minus {{ background: rgb({NEGATIVE} / calc(var(--a) * var(--shade))); }}
+ol.contexts mark {{ color: inherit; background: rgb({POSITIVE} / calc(var(--a) * var(--shade)));
+                   font-weight: 700;
                    box-shadow: 0 2px var(--front); }}
-ol.contexts mark.minus {{ background: rgb({NEGATIVE} / var(--a)); }}
+ol.contexts mark.minus {{ background: rgb({NEGATIVE} / calc(var(--a) * var(--shade))); }}
 ol.contexts i {{ color: var(--faint); font-style: normal; }}
 p.silent {{ color: var(--front); }}
 """

@@ -20,7 +20,8 @@ def histograms(report: ComparisonReport) -> str:
     """Distribution of the non-zero activations: the choice and ReLU, and others when opened."""
     layers = spread_out(list(dict.fromkeys(trace.layer for trace in report.histograms)))
     first = {row.label for row in report.rows if row.picked or row.activation == "relu"}
-    traces = [trace for trace in report.histograms if trace.layer in layers]
+    labels = report.trained() | first
+    traces = [t for t in report.histograms if t.layer in layers and t.label in labels]
     rest = grid(_histograms(report, (t for t in traces if t.label not in first)))
     more = f"<details><summary>other settings</summary>{rest}</details>"
     shown = grid(_histograms(report, (t for t in traces if t.label in first)))

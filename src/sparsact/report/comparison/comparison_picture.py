@@ -13,9 +13,10 @@ from sparsact.report.comparison.frontier_figure import (
     errors_of,
     front_points,
     is_hollow,
+    label_of,
+    lines,
     measured,
     point_of,
-    sweeps,
 )
 from sparsact.report.palette import FRONT, INK, MUTED, colours
 
@@ -32,8 +33,9 @@ def save_frontier(report: ComparisonReport, path: Path) -> None:
     front = front_points(rows)
     if front:
         axes.plot(*zip(*front, strict=True), ":", color=FRONT, zorder=1)
-    for points in sweeps(rows):
-        axes.plot(*zip(*points, strict=True), color=MUTED, linewidth=0.6, zorder=1)
+    for joined in lines(rows):
+        points = zip(*map(point_of, joined), strict=True)
+        axes.plot(*points, color=palette[joined[0].label], linewidth=0.6, zorder=1)
     for row in rows:
         _point(axes, row, palette[row.label])
     axes.margins(0.08)
@@ -83,17 +85,17 @@ def _write_labels(axes: Any, rows: Sequence[SettingRow], palette: dict[str, str]
     places = _places(axes, points)
     boxes = place_labels(
         places,
-        [row.label for row in rows],
+        [label_of(row) for row in rows],
         Box(left, top, right, bottom),
         FONT,
         [box for ends in _segments(rows) for box in along(*_places(axes, ends))],
     )
     for row, point, place, box in zip(rows, points, places, boxes, strict=True):
-        if box is None:
+        if box is None or not label_of(row):
             continue
         arrow = {"arrowstyle": "-", "color": palette[row.label], "lw": 0.5, "shrinkA": 0}
         axes.annotate(
-            row.label,
+            label_of(row),
             point,
             xytext=(box.left - place[0], place[1] - (box.top + box.bottom) / 2),
             textcoords="offset points",

@@ -153,6 +153,10 @@ class ComparisonReport:
     learning: tuple[LearningTrace, ...] = ()
     lambdas: tuple[LambdaTrace, ...] = ()
 
+    def trained(self) -> set[str]:
+        """The labels without the later points of annealed trainings, which go on from the first."""
+        return {row.label for row in self.rows if row.annealed in (None, 1)}
+
     def classes(self) -> dict[str, str]:
         """The class of the page's style sheet that colours each setting: one for a family."""
         of_family = classes(row.family for row in self.rows if row.family)

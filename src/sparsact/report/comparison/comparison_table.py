@@ -1,7 +1,8 @@
 """The table of a comparison, for the terminal and the page."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from sparsact.report.comparison.comparison_records import (
     Baseline,
@@ -43,22 +44,18 @@ def header(score_name: str) -> Cells:
     )
 
 
-def cells(row: SettingRow, spreads: bool = True) -> Cells:
-    """One row, with ± standard deviations or without; ``–`` where there is nothing to show."""
-
-    def show(value: Spread | None, form: str) -> str:
-        return _spread(value, form) if spreads or value is None else format(value.mean, form)
-
+def cells(row: SettingRow) -> Cells:
+    """One row, with ± standard deviations; ``–`` where there is nothing to show."""
     note = f" ({row.diverged} of {row.trainings} diverged)" if row.diverged else ""
     return (
         row.label + note,
-        show(row.score, ".3f"),
-        show(row.density, ".1%"),
-        show(row.dead, ".1%"),
-        show(row.zero_gradient, ".1%"),
-        show(row.epochs_to_reference, ".1f"),
+        _spread(row.score, ".3f"),
+        _spread(row.density, ".1%"),
+        _spread(row.dead, ".1%"),
+        _spread(row.zero_gradient, ".1%"),
+        _spread(row.epochs_to_reference, ".1f"),
         "–" if row.step_ratio is None else f"{row.step_ratio:.2f}",
-        show(row.learned_lambda, ".3f"),
+        _spread(row.learned_lambda, ".3f"),
         _milliseconds(row.batch_ms),
         _milliseconds(row.sample_ms)
         + ("" if row.sparse_sample_ms is None else f", sparse {row.sparse_sample_ms:.3g}"),
@@ -72,9 +69,9 @@ def baseline_cells(baseline: Baseline) -> Cells:
     return (baseline.label, f"{baseline.score:.3f}", *("–" for _ in range(gaps)))
 
 
-def all_cells(report: ComparisonReport, spreads: bool = True) -> list[Cells]:
+def all_cells(report: ComparisonReport) -> list[Cells]:
     """The rows of the settings, and that of the constant prediction below them."""
-    rows = [cells(row, spreads) for row in report.rows]
+    rows = [cells(row) for row in report.rows]
     return rows if report.baseline is None else [*rows, baseline_cells(report.baseline)]
 
 
@@ -90,21 +87,39 @@ def _spread(value: Spread | None, form: str) -> str:
     return f"{format(value.mean, form).rstrip('%')} ± {format(value.sd, form)}"
 
 
+@dataclass(frozen=True)
+class FittingTable:
+    """The columns of a table that fit, and the names of the others."""
+
+    header: Cells
+    rows: list[Cells]
+    left_out: tuple[str, ...]
+
+
+def fitting_table(report: ComparisonReport, width: int) -> FittingTable:
+    """As much of the table as so many letters hold; empty and little needed columns go first."""
+    names = header(report.score_name)
+    columns = dict(zip(names, zip(names, *all_cells(report), strict=True), strict=True))
+    for name in sorted(LEAST_NEEDED, key=lambda name: any(c != "–" for c in columns[name][1:])):
+        if _total_width(columns.values()) <= width:
+            break
+        del columns[name]
+    first, *rows = zip(*columns.values(), strict=True)
+    return FittingTable(first, rows, tuple(name for name in names if name not in columns))
+
+
 def text_table(report: ComparisonReport, width: int) -> str:
     """The table in plain text, as wide as allowed; a last line names columns that are left out."""
-    columns = list(zip(header(report.score_name), *all_cells(report), strict=True))
-    names = [column[0] for column in columns]
-    left_out = []
-    for name in LEAST_NEEDED:
-        if _total_width(columns) <= width:
-            break
-        left_out.append(name)
-        columns = [column for column in columns if column[0] != name]
-    lines = [*_text_rows(columns)]
-    if left_out:
-        missing = ", ".join(name for name in names if name in left_out)
-        lines += ["", *textwrap.wrap(f"not shown: {missing}", width)]
+    table = fitting_table(report, width)
+    lines = _text_rows([*zip(table.header, *table.rows, strict=True)])
+    if table.left_out:
+        lines += ["", *textwrap.wrap(not_shown(table), width)]
     return "\n".join(lines)
+
+
+def not_shown(table: FittingTable) -> str:
+    """A line that names the columns that are left out."""
+    return f"not shown: {', '.join(table.left_out)}"
 
 
 def _text_rows(columns: Sequence[Cells]) -> list[str]:
@@ -118,5 +133,5 @@ def _text_rows(columns: Sequence[Cells]) -> list[str]:
     ]
 
 
-def _total_width(columns: Sequence[Cells]) -> int:
+def _total_width(columns: Iterable[Cells]) -> int:
     return sum(max(map(len, column)) + len(GAP) for column in columns) - len(GAP)

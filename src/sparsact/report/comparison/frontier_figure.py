@@ -46,11 +46,28 @@ def front_points(rows: Iterable[SettingRow]) -> list[tuple[float, float]]:
     return sorted(point_of(row) for row in measured(rows) if row.on_front)
 
 
-def sweeps(rows: Iterable[SettingRow]) -> list[list[tuple[float, float]]]:
-    """The points of each activation that has three settings or more, from sparse to dense."""
-    ordered = sorted(measured(rows), key=lambda row: row.activation)
-    groups = (list(group) for _, group in groupby(ordered, key=lambda row: row.activation))
-    return [sorted(map(point_of, group)) for group in groups if len(group) > 2]
+def lines(rows: Iterable[SettingRow]) -> list[list[SettingRow]]:
+    """The settings that a line joins, from sparse to dense.
+
+    These are the points of one annealed training, or three settings or more of one activation.
+    """
+
+    def key(row: SettingRow) -> tuple[str, bool]:
+        return row.activation, row.annealed is not None
+
+    groups = (list(group) for _, group in groupby(sorted(measured(rows), key=key), key=key))
+    return [
+        sorted(group, key=point_of)
+        for group in groups
+        if len(group) > (2 if group[0].annealed is None else 1)
+    ]
+
+
+def label_of(row: SettingRow) -> str:
+    """What is written beside a point; an annealed training is named at its first point."""
+    if row.annealed is None or row.picked:
+        return row.label
+    return f"{row.activation}, annealed" if row.annealed == 1 else ""
 
 
 def close_up(rows: Sequence[SettingRow]) -> list[SettingRow]:
@@ -90,10 +107,9 @@ def _chart(
     y = linear_axis(spans, f"{report.score_name} (test part)", most=7)
     chart = Chart(x, y, width, height, f"{report.score_name} against density")
     colours = report.classes()
-    for points in sweeps(rows):
-        colour = next(colours[row.label] for row in rows if point_of(row) == points[0])
-        xs, ys = zip(*points, strict=True)
-        chart.line(xs, ys, colour, style="thin")
+    for joined in lines(rows):
+        xs, ys = zip(*map(point_of, joined), strict=True)
+        chart.line(xs, ys, colours[joined[0].label], style="thin")
     front = front_points(rows)
     if len(front) > 1:
         xs, ys = zip(*front, strict=True)
@@ -107,7 +123,7 @@ def _chart(
             colours[row.label],
             errors=errors_of(row),
             style="star" * row.picked + " hollow" * is_hollow(row),
-            label=row.label if row.label in named else "",
+            label=label_of(row) if row.label in named else "",
             hint=_hint(row, report.score_name),
         )
     return chart, chart.write_labels()
@@ -142,6 +158,8 @@ def _key(report: ComparisonReport) -> str:
         if row.family and row.activation != "relu"
     }
     words = ["★ the choice", "dotted: the Pareto front", "bars: standard deviation over seeds"]
+    if any(row.annealed is not None for row in report.rows):
+        words.append("a line: the points of one annealed training")
     if any(row.p_value is not None for row in report.rows):
         words.append("hollow: the score cannot be told from ReLU's (p ≥ 0.05)")
     return key_line(families, words)

@@ -7,19 +7,19 @@ from itertools import takewhile
 from sparsact.report.comparison.comparison_records import DensityTrace
 from sparsact.report.palette import NEGATIVE
 
-DEEP = 0.6
-"""Cells with a higher density have bright text."""
 STYLE = f"""
 table.heat {{ width: auto; font-size: 12px; }}
 .heat th, .heat td {{ padding: 0 .3rem; border: 1px solid var(--paper); text-align: center;
                      min-width: 1.5rem; line-height: 1.5; }}
-.heat thead th {{ writing-mode: vertical-rl; rotate: 180deg; text-align: left; font-weight: 400;
+.heat thead th {{ white-space: nowrap; writing-mode: vertical-rl; rotate: 180deg;
+                 text-align: left; font-weight: 400;
                  vertical-align: top; padding: .3rem 0; }}
 .heat thead th:first-child {{ visibility: hidden; }}
 .heat tbody th {{ position: sticky; left: 0; background: var(--paper); text-align: left;
                  font-weight: 400; max-width: 16rem; overflow: hidden; text-overflow: ellipsis; }}
 .heat td, .heat td:first-child {{ text-align: center;
-                                 background: rgb({NEGATIVE} / calc(var(--d) * .9 + .04)); }}
+                                 background: rgb({NEGATIVE} /
+                                     calc((var(--d) * .9 + .04) * var(--shade))); }}
 .heat tr.picked td {{ font-weight: 400; }}
 """
 

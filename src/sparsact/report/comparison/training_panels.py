@@ -18,12 +18,13 @@ MOST_LINES = 6
 
 def learning_curves(report: ComparisonReport) -> str:
     """Validation score over the epochs; the band is the standard deviation over the seeds."""
-    values = sorted(value for trace in report.learning for value in trace.score)
+    traces = [trace for trace in report.learning if trace.label in report.trained()]
+    values = sorted(value for trace in traces for value in trace.score)
     y = linear_axis(values[len(values) // 20 :], most=5)  # a bad start would flatten the rest
     colours = report.classes()
-    reference = next((t for t in report.learning if _is_relu(report, t.label)), None)
+    reference = next((t for t in traces if _is_relu(report, t.label)), None)
     figures = []
-    for trace in report.learning:
+    for trace in traces:
         epochs = _epochs(trace.score)
         chart = Chart(_epoch_axis(epochs), y, *SIZE, f"{report.score_name} of {trace.label}")
         if trace.sd is not None:
@@ -42,7 +43,7 @@ def density_curves(report: ComparisonReport) -> str:
     """Density of each layer over the epochs."""
     traces = {
         label: {trace.layer: trace.density for trace in report.densities if trace.label == label}
-        for label in _labels(report.densities)
+        for label in _labels(report, report.densities)
     }
     y = linear_axis((0.0, 1.0), percent=True, zero=True, padding=0.0, most=4)
     return _by_layer(report, traces, y)
@@ -52,7 +53,7 @@ def lambda_curves(report: ComparisonReport) -> str:
     """The learned λ of each layer over the epochs."""
     traces = {
         label: {trace.layer: trace.lambd for trace in report.lambdas if trace.label == label}
-        for label in _labels(report.lambdas)
+        for label in _labels(report, report.lambdas)
     }
     values = (value for trace in report.lambdas for value in trace.lambd)
     return _by_layer(report, traces, linear_axis(values, most=5))
@@ -79,8 +80,9 @@ def _by_layer(
     return grid(figures)
 
 
-def _labels(traces: Sequence[DensityTrace | LambdaTrace]) -> list[str]:
-    return list(dict.fromkeys(trace.label for trace in traces))
+def _labels(report: ComparisonReport, traces: Sequence[DensityTrace | LambdaTrace]) -> list[str]:
+    labels = dict.fromkeys(trace.label for trace in traces)
+    return [label for label in labels if label in report.trained()]
 
 
 def _is_relu(report: ComparisonReport, label: str) -> bool:
