@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from sparsact import functional, integrations, nn, optim
 from sparsact._common.tested_versions import warn_if_untested
 from sparsact._version import __version__
+from sparsact.control import TargetDensity
 from sparsact.hooks import CallSite, CallSites, activations, swap
 from sparsact.meters import LayerStats, SparsityMeter
 from sparsact.penalties import (
@@ -73,6 +74,7 @@ __all__ = [
     "SparseAutoencoder",
     "SparseGroupLasso",
     "SparsityMeter",
+    "TargetDensity",
     "ThresholdPlan",
     "WeightPenalty",
     "__version__",
