@@ -31,6 +31,7 @@ ROOMS: dict[str, set[str]] = {
     "text": {"_common"},
     "report": {"_common"},
     "coding": {"penalties", "nn", "kernels", "_common"},
+    "selection": {"control", "nn", "penalties", "_common"},
     "calibration": {"text", "thresholds", "hooks", "_common"},
     "inference": {"calibration", "kernels", "hooks", "_common"},
     "evaluation": {"inference", "calibration", "text", "hooks", "report", "_common"},

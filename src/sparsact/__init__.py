@@ -36,12 +36,13 @@ from sparsact.penalties import (
 from sparsact.pruning import PruningReport, prune_zero_units
 
 if TYPE_CHECKING:
-    from sparsact import calibration, coding, compare, denoise, inference, sae
+    from sparsact import calibration, coding, compare, denoise, inference, sae, selection
     from sparsact.calibration import ThresholdPlan, calibrate, compensate, tune
     from sparsact.compare import compare_activations
     from sparsact.denoise import denoise_wavelet
     from sparsact.inference import sparsify
     from sparsact.sae import SAEConfig, SAETrainConfig, SAETrainer, SparseAutoencoder
+    from sparsact.selection import FeatureSelector
 
 __all__ = [
     "L0",
@@ -56,6 +57,7 @@ __all__ = [
     "CallSites",
     "CosineSchedule",
     "ElasticNet",
+    "FeatureSelector",
     "GroupLasso",
     "Hoyer",
     "HoyerSquare",
@@ -94,12 +96,14 @@ __all__ = [
     "optim",
     "prune_zero_units",
     "sae",
+    "selection",
     "sparsify",
     "swap",
     "tune",
 ]
 
 _LAZY = {  # loaded when first asked for
+    "FeatureSelector": "sparsact.selection",
     "SAEConfig": "sparsact.sae",
     "SAETrainConfig": "sparsact.sae",
     "SAETrainer": "sparsact.sae",
@@ -112,7 +116,7 @@ _LAZY = {  # loaded when first asked for
     "sparsify": "sparsact.inference",
     "tune": "sparsact.calibration",
 }
-_LAZY_ROOMS = ("calibration", "coding", "compare", "denoise", "inference", "sae")
+_LAZY_ROOMS = ("calibration", "coding", "compare", "denoise", "inference", "sae", "selection")
 
 warn_if_untested("torch")
 
