@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 PARTS = {
     "denoise": {"denoise_quality", "denoise_starts", "denoise_photon", "denoise_speed"},
+    "feature_selection": {"feature_selection"},
     "first_calls": {"first_calls"},
     "gather_linear": {
         "gather_linear_4096x14336",
