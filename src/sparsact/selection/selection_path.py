@@ -99,7 +99,7 @@ def selection_path(
 
 def stability(kept: Any) -> Any:
     """Nogueira's index of selections, (…, resamples, features) boolean: (…)."""
-    resamples, features = kept.shape[-2:]
+    resamples = kept.shape[-2]
     frequency = kept.mean(-2)
     spread = resamples / (resamples - 1) * (frequency * (1 - frequency)).mean(-1)
     share = kept.mean((-2, -1))
