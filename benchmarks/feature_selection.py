@@ -82,7 +82,7 @@ def lassonet(steps: int) -> Select:
 
 def compare(run: Run, name: str, data: Data, methods: dict[str, Select]) -> dict[str, Any]:
     x, y = data
-    parts = StratifiedShuffleSplit(run.size(5, 1), test_size=0.3, random_state=0).split(x, y)
+    parts = StratifiedShuffleSplit(run.size(3, 1), test_size=0.3, random_state=0).split(x, y)
     splits = list(parts)
     result: dict[str, Any] = {}
     for method, select in methods.items():
