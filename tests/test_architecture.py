@@ -14,7 +14,7 @@ ROOT = Path(sparsact.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 
 _PARTS = {"_common", "hooks", "kernels", "thresholds", "nn", "functional"}
-_PARTS |= {"penalties", "optim", "meters", "text", "report"}
+_PARTS |= {"penalties", "optim", "control", "meters", "text", "report"}
 ROOMS: dict[str, set[str]] = {
     "_version": set(),
     "_common": {"_version"},
@@ -24,12 +24,14 @@ ROOMS: dict[str, set[str]] = {
     "functional": {"thresholds"},
     "penalties": {"pruning", "thresholds", "hooks", "_common"},
     "nn": {"thresholds", "penalties"},
+    "control": {"penalties", "thresholds", "hooks", "_common"},
     "optim": {"penalties", "thresholds", "hooks", "_common"},
     "meters": {"hooks", "_common"},
     "pruning": {"thresholds", "hooks", "_common"},
     "text": {"_common"},
     "report": {"_common"},
     "coding": {"penalties", "nn", "kernels", "_common"},
+    "selection": {"control", "nn", "penalties", "_common"},
     "calibration": {"text", "thresholds", "hooks", "_common"},
     "inference": {"calibration", "kernels", "hooks", "_common"},
     "evaluation": {"inference", "calibration", "text", "hooks", "report", "_common"},

@@ -15,6 +15,7 @@ BENCHMARKS = ROOT / "benchmarks"
 PARTS = {
     "compare": {"compare_frontier", "compare_rates", "compare_jobs", "compare_kills"},
     "denoise": {"denoise_quality", "denoise_starts", "denoise_photon", "denoise_speed"},
+    "feature_selection": {"feature_selection"},
     "first_calls": {"first_calls"},
     "gather_linear": {
         "gather_linear_4096x14336",

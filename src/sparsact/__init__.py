@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from sparsact import functional, integrations, nn, optim
 from sparsact._common.tested_versions import warn_if_untested
 from sparsact._version import __version__
+from sparsact.control import TargetDensity
 from sparsact.hooks import CallSite, CallSites, activations, swap
 from sparsact.meters import LayerStats, SparsityMeter
 from sparsact.penalties import (
@@ -37,12 +38,13 @@ from sparsact.penalties import (
 from sparsact.pruning import PruningReport, prune_zero_units
 
 if TYPE_CHECKING:
-    from sparsact import calibration, coding, compare, denoise, inference, sae
+    from sparsact import calibration, coding, compare, denoise, inference, sae, selection
     from sparsact.calibration import ThresholdPlan, calibrate, compensate, tune
     from sparsact.compare import compare_activations
     from sparsact.denoise import denoise_wavelet
     from sparsact.inference import generate, sparsify
     from sparsact.sae import SAEConfig, SAETrainConfig, SAETrainer, SparseAutoencoder
+    from sparsact.selection import FeatureSelector
 
 __all__ = [
     "L0",
@@ -57,6 +59,7 @@ __all__ = [
     "CallSites",
     "CosineSchedule",
     "ElasticNet",
+    "FeatureSelector",
     "GroupLasso",
     "Hoyer",
     "HoyerSquare",
@@ -76,6 +79,7 @@ __all__ = [
     "SparseAutoencoder",
     "SparseGroupLasso",
     "SparsityMeter",
+    "TargetDensity",
     "ThresholdPlan",
     "TotalVariation",
     "WeightPenalty",
@@ -97,12 +101,14 @@ __all__ = [
     "optim",
     "prune_zero_units",
     "sae",
+    "selection",
     "sparsify",
     "swap",
     "tune",
 ]
 
 _LAZY = {  # loaded when first asked for
+    "FeatureSelector": "sparsact.selection",
     "SAEConfig": "sparsact.sae",
     "SAETrainConfig": "sparsact.sae",
     "SAETrainer": "sparsact.sae",
@@ -116,7 +122,7 @@ _LAZY = {  # loaded when first asked for
     "sparsify": "sparsact.inference",
     "tune": "sparsact.calibration",
 }
-_LAZY_ROOMS = ("calibration", "coding", "compare", "denoise", "inference", "sae")
+_LAZY_ROOMS = ("calibration", "coding", "compare", "denoise", "inference", "sae", "selection")
 
 warn_if_untested("torch")
 

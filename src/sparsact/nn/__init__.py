@@ -2,6 +2,7 @@
 
 from sparsact.penalties.activity_layer import ActivityPenalty
 from sparsact.thresholds.batch_topk import BatchTopK
+from sparsact.thresholds.channel_gate import ChannelGate
 from sparsact.thresholds.clip import Clip
 from sparsact.thresholds.entmax import Entmax, Sparsemax
 from sparsact.thresholds.firmshrink import Firmshrink
@@ -12,6 +13,7 @@ from sparsact.thresholds.halfshrink import Halfshrink
 from sparsact.thresholds.hard_concrete import HardConcrete
 from sparsact.thresholds.hardshrink import Hardshrink
 from sparsact.thresholds.jumprelu import JumpReLU
+from sparsact.thresholds.relu_gate import ReluGate
 from sparsact.thresholds.scad import SCAD
 from sparsact.thresholds.sigmoid_gate import SigmoidGate
 from sparsact.thresholds.softplus import Softplus
@@ -26,6 +28,7 @@ __all__ = [
     "ActivityPenalty",
     "BandModule",
     "BatchTopK",
+    "ChannelGate",
     "Clip",
     "Entmax",
     "Firmshrink",
@@ -36,6 +39,7 @@ __all__ = [
     "HardConcrete",
     "Hardshrink",
     "JumpReLU",
+    "ReluGate",
     "SigmoidGate",
     "Softplus",
     "Softshrink",

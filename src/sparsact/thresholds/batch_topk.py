@@ -8,6 +8,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sparsact._common.errors import InputError
+from sparsact._common.processes import several_processes
 from sparsact.thresholds.arguments import as_integer, check_input
 from sparsact.thresholds.complex_modulus import is_complex
 from sparsact.thresholds.hardshrink import hardshrink
@@ -69,7 +70,7 @@ def batch_topk(
     per_row = entries_kept(check_selection(k, by), x.shape[dim] if x.ndim else 1)
     values, score = ranked(x, by, mask)
     rows = None if mask is None else mask.expand(x.shape).any(dim).sum()
-    if joined and _several_processes():
+    if joined and several_processes():
         keep = _largest_of_all_processes(
             score, per_row * (_rows(x, dim) if rows is None else int(rows))
         )
@@ -164,7 +165,7 @@ class BatchTopK(Unscriptable):
         magnitude = result.abs().flatten().to(self.running_threshold)
         kept = torch.where(magnitude > 0, magnitude, torch.inf)
         smallest = kept.min() if len(kept) else kept.new_tensor(torch.inf)
-        if self.joined and _several_processes():
+        if self.joined and several_processes():
             dist.all_reduce(smallest, dist.ReduceOp.MIN)
         any_kept = smallest < torch.inf
         weight = torch.where(self.num_batches_tracked == 0, 1.0, self.momentum)
@@ -226,8 +227,3 @@ def _level_reached_by(candidates: Tensor, total: Tensor) -> Tensor:
         dist.all_reduce(counts)
         level = edges[((counts >= total).sum() - 1).clamp(min=0)]
     return level.to(integer).view(candidates.dtype)
-
-
-def _several_processes() -> bool:
-    """Whether this is one of several processes of ``torch.distributed``."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

@@ -61,6 +61,7 @@ class HardConcrete(StochasticGate):
         logit = math.log(open_probability / (1 - open_probability))
         super().__init__(num_parameters, channel_dim, logit + shift)
         self.temperature, self.stretch, self._shift = temperature, stretch, shift
+        self.closed_up_to = math.log(-low / high)
 
     def gates(self) -> Tensor:
         """The gates, (num_parameters,): a new draw in training, the fixed gates in evaluation."""

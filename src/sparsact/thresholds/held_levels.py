@@ -61,6 +61,21 @@ class LevelModule(Unscriptable):
         else:
             setattr(self, name, float(value))
 
+    def hold_as_tensors(self, device: torch.device | None = None) -> None:
+        """Hold fixed levels that are floats as buffers, which can change without a new program.
+
+        Raises:
+            ValueError: the number of levels is not known yet.
+        """
+        if self.num_parameters is None:
+            raise InputError("num_parameters=None: run one forward first, which finds the number")
+        for name in self.level_names:
+            value = getattr(self, name)
+            if not isinstance(value, Tensor):
+                delattr(self, name)
+                self.register_buffer(name, torch.full((1,), float(value), device=device))
+        self._from_data = frozenset()
+
     def _set(self, name: str, value: Tensor) -> None:
         """Change a held level in place, to a value that came from data."""
         held = getattr(self, name)

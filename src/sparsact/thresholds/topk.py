@@ -8,6 +8,12 @@ from torch import Tensor
 from sparsact._common.errors import InputError
 from sparsact.thresholds.arguments import as_integer, check_input, check_mask
 from sparsact.thresholds.complex_modulus import is_complex
+from sparsact.thresholds.topk_gradients import (
+    SelectionGradient,
+    check_gradient,
+    select_perturbed,
+    select_straight_through,
+)
 from sparsact.thresholds.tracing import Unscriptable, leaf, one_node
 
 By = Literal["value", "magnitude"]
@@ -22,6 +28,9 @@ def topk(
     by: By = "value",
     mask: Tensor | None = None,
     zero_other: bool = False,
+    gradient: SelectionGradient = "exact",
+    sigma: float = 0.1,
+    samples: int = 64,
 ) -> Tensor:
     """Keep the k largest entries along `dim`, set the others to zero.
 
@@ -35,18 +44,28 @@ def topk(
             the k largest ``|x|`` with their sign.
         mask: boolean, broadcasts to `x`; only entries where it is True compete.
         zero_other: entries outside `mask` become 0 instead of passing unchanged.
+        gradient: ``"exact"``, ``"straight_through"`` or ``"perturbed"``; see below.
+        sigma: σ > 0 of the perturbed gradient, in the units of `x`.
+        samples: the number of draws of the perturbed gradient, ≥ 1. Each draw is one more
+            selection in backward.
 
     Returns:
         a tensor of the shape and dtype of `x`. At most k entries of a row are kept; among equal
         entries, ``torch.topk`` chooses. NaN stays NaN, and counts among the k.
 
     Gradient:
-        exact: ``∂x = 1`` on the kept entries (with ``by="value"`` on those above 0).
+        ``"exact"``: ``∂x = 1`` on the kept entries (with ``by="value"`` on those above 0), 0 on the
+        others. It ignores that a change of `x` can change the choice.
+        ``"straight_through"``: ``∂x = 1`` on every entry that competes, a pseudo-gradient.
+        ``"perturbed"``: the exact gradient, plus a Monte-Carlo estimate of how the choice changes:
+        that of ``x·E[1(chosen from x + σz)]`` with z normal. It is random, and the gradient of a
+        smoothed function, not of this one. It has no forward mode.
 
     Raises:
         TypeError: `x` is neither floating point nor complex, or k is neither an integer nor a
             share in (0, 1).
-        ValueError: k is negative, or `by` is unknown.
+        ValueError: k or `samples` is too small, σ is not positive, `by` or `gradient` is unknown,
+            or the perturbed gradient of a complex input is requested.
 
     Example:
         >>> topk(torch.tensor([3.0, -5.0, 1.0, 2.0]), 2)
@@ -56,22 +75,32 @@ def topk(
 
     Source:
         Makhzani & Frey, "k-Sparse Autoencoders" (2014); Gao et al., "Scaling and evaluating
-        sparse autoencoders" (2024), sec. 2.3.
+        sparse autoencoders" (2024), sec. 2.3. For the perturbed gradient Berthet et al., "Learning
+        with differentiable perturbed optimizers" (2020), proposition 3.1.
     """
     if not is_complex(x):
         check_input(x, "topk")
     k = check_selection(k, by)
+    check_gradient(gradient, sigma, samples)
     values, score = ranked(x, by, mask)
     size = x.shape[dim] if x.ndim else 1
     chosen = score.topk(min(entries_kept(k, size), size), dim=dim, sorted=False).indices
     keep = torch.zeros_like(x, dtype=torch.bool).scatter(dim, chosen, 1)
-    return select(x, values, keep, mask, zero_other)
+    if gradient == "exact":
+        return select(x, values, keep, mask, zero_other)
+    live = x.isnan() | (keep & (values != 0))
+    if gradient == "straight_through":
+        result = select_straight_through(x, live)
+    else:
+        competing = torch.where(score < 0, -torch.inf, x if by == "value" else score)
+        result = select_perturbed(x, live, competing, chosen.shape[dim], dim, by, sigma, samples)
+    return result if mask is None else torch.where(mask, result, 0.0 if zero_other else x)
 
 
 class TopK(Unscriptable):
     """Keep the k largest entries along a dim; see :func:`sparsact.functional.topk`.
 
-    `k`, `dim` and `by` are those of the function.
+    The arguments are those of the function.
 
     Shape:
         any, returned unchanged.
@@ -83,20 +112,43 @@ class TopK(Unscriptable):
                 [2., 0.]])
     """
 
-    def __init__(self, k: int | float, dim: int = -1, *, by: By = "value") -> None:
+    def __init__(
+        self,
+        k: int | float,
+        dim: int = -1,
+        *,
+        by: By = "value",
+        gradient: SelectionGradient = "exact",
+        sigma: float = 0.1,
+        samples: int = 64,
+    ) -> None:
         super().__init__()
         self.k: Any = check_selection(k, by)  # an integer or a share
         self.dim = as_integer(dim, "dim")
         self.by: By = by
+        check_gradient(gradient, sigma, samples)
+        self.gradient: SelectionGradient = gradient
+        self.sigma = sigma
+        self.samples = samples
 
     @leaf
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function to `x`; only entries where `mask` is True compete."""
-        return topk(x, self.k, self.dim, by=self.by, mask=mask)
+        return topk(
+            x,
+            self.k,
+            self.dim,
+            by=self.by,
+            mask=mask,
+            gradient=self.gradient,
+            sigma=self.sigma,
+            samples=self.samples,
+        )
 
     def extra_repr(self) -> str:
-        """k, the dim and the ranking."""
-        return f"k={self.k}, dim={self.dim}, by={self.by!r}"
+        """k, the dim, the ranking and, unless it is exact, the gradient."""
+        text = f"k={self.k}, dim={self.dim}, by={self.by!r}"
+        return text if self.gradient == "exact" else f"{text}, gradient={self.gradient!r}"
 
 
 def check_selection(k: Any, by: str) -> int | float:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sparsact._common.errors import InputError
+from sparsact.control import CoefficientController
 from sparsact.penalties import Penalty
 from sparsact.sae.data.activation_batches import Batch, as_pair
 from sparsact.sae.kinds import KINDS, SparsityTerm, sparsity_term
@@ -38,7 +39,7 @@ from sparsact.sae.training.sharding import (
 )
 from sparsact.sae.training.starting_point import start_
 from sparsact.sae.training.step_stats import SAEStats
-from sparsact.sae.training.target_l0 import CoefficientController, check_target, set_l0_
+from sparsact.sae.training.target_l0 import check_target, set_l0_
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
