@@ -76,15 +76,14 @@ def check_format(settings: Mapping[str, Any]) -> None:
     found = settings.get("format")
     if not isinstance(found, int) or not 1 <= found <= FORMAT:
         raise InputError(
-            f"the sparse model is of format {found!r} and was written by sparsact "
-            f"{settings.get('version')}; this version reads formats up to {FORMAT}: install a newer "
-            "sparsact"
+            f"the sparse model is of format {found!r} (sparsact {settings.get('version')}), and "
+            f"this version reads formats up to {FORMAT}: install a newer sparsact"
         )
 
 
 def plan_tensors(files: list[Path]) -> dict[str, Tensor]:
     """The plan's tensors among the weights of a saved sparse model."""
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for file in files:
         with safe_open(file, framework="pt") as weights:
             names = [name for name in weights.keys() if name.startswith(PREFIX)]  # noqa: SIM118
