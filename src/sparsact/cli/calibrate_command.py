@@ -197,7 +197,8 @@ def _export(
     """Save the sparse model with its tokenizer, and the dense one beside it."""
     dense = folder / "dense" if flags.keep_dense else None
     with output_directory(folder):
-        sparsify(model.cpu(), plan, flags.dtype, keep_dense=dense).save_pretrained(folder)
+        sparse: Any = sparsify(model.cpu(), plan, flags.dtype, keep_dense=dense)
+        sparse.save_pretrained(folder)
         for place in (folder, dense):
             if place is not None:
                 tokenizer.save_pretrained(place)

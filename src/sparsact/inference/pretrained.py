@@ -30,15 +30,18 @@ def own_config(model: nn.Module) -> None:
 
 
 def untie(model: nn.Module, head: str | None) -> None:
-    """Let ``tie_weights`` leave an output head alone that has a weight of its own."""
-    own = set() if head is None else {head, f"{head}.weight"}
+    """Let ``tie_weights`` leave an output head alone that has a weight and bias of its own."""
+    if head is None:
+        return
     for name, module in model.named_modules():
         prefix = f"{name}." if name else ""
         for attribute in ("_tied_weights_keys", "all_tied_weights_keys"):
             keys = getattr(module, attribute, None)
             if isinstance(keys, dict):
-                left = {key: value for key, value in keys.items() if prefix + key not in own}
-                if len(left) < len(keys):
+                full = {key: f"{prefix}{key}." for key in keys}
+                own = {key for key, path in full.items() if path.startswith(f"{head}.")}
+                if own:
+                    left = {key: value for key, value in keys.items() if key not in own}
                     setattr(module, attribute, left)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.quantizers.auto import register_quantization_config, register_quantizer
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
@@ -105,13 +105,13 @@ class SparseModelQuantizer(HfQuantizer):
         unexpected: Any = getattr(model, "_keys_to_ignore_on_load_unexpected", None)
         model._keys_to_ignore_on_load_unexpected = {*(unexpected or ()), f"^{PREFIX}"}
 
-    def _process_model_after_weight_loading(self, model: Any, **_: object) -> nn.Module:
+    def _process_model_after_weight_loading(self, model: Any, **_: object) -> Any:
         model.is_quantized = False  # of what transformers refuses to quantised models, all works
         finish(model, self.plan)
         allow_resizing(model)
         return model
 
-    def _dequantize(self, model: Any, dtype: torch.dtype | None = None) -> nn.Module:
+    def _dequantize(self, model: Any, dtype: torch.dtype | None = None) -> Any:
         places = module_places(model)
         for module in list(model.modules()):
             if isinstance(module, SparseLinear):
