@@ -111,11 +111,12 @@ class SparseModelQuantizer(HfQuantizer):
         allow_resizing(model)
         return model
 
-    def _dequantize(self, model: Any, dtype: torch.dtype | None = None) -> Any:
+    def _dequantize(self, model: Any, dtype: torch.dtype | str | None = None) -> Any:
+        wide = getattr(torch, dtype) if isinstance(dtype, str) else dtype  # a saved config's is str
         places = module_places(model)
         for module in list(model.modules()):
             if isinstance(module, SparseLinear):
-                put(as_dense(module).to(dtype), places[id(module)])
+                put(as_dense(module).to(wide), places[id(module)])
         vars(model).pop("resize_token_embeddings", None)
         return model
 
