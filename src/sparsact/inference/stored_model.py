@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
+from sparsact.calibration.linear_layers import weight_t
 from sparsact.calibration.plan import ThresholdPlan
 from sparsact.calibration.plan_files import PREFIX
 from sparsact.inference.connect import connect, find_first_positions
@@ -78,13 +79,19 @@ def prepare(
     for name in [*inputs, *([] if head is None else [head])]:
         try:
             linear = model.get_submodule(name)
-            width = torch.zeros(inputs.get(name, ()), device="meta")
-            layer = SparseLinear(linear, width, dtype=dtype)
+            width = weight_t(linear).shape[0]
         except AttributeError as error:
             raise InputError(
                 f"the checkpoint's sparse layer {name!r} does not fit a {type(model).__name__}: "
                 "load it with the class that was saved"
             ) from error
+        if width != inputs.get(name, width):
+            raise InputError(
+                f"the checkpoint does not fit its config: {name!r} has {inputs[name]} inputs in "
+                f"the plan, and {width} by the config"
+            )
+        threshold = torch.zeros((width,) if name in inputs else (), device="meta")
+        layer = SparseLinear(linear, threshold, dtype=dtype)
         put(StoredLinear(layer), places[id(linear)])
     _check(model, _kinds(files))
 
