@@ -24,6 +24,7 @@ PARTS = {
         "gather_linear_small_576x1536",
     },
     "language": {"language_decode", "language_step", "language_llama1b", "language_quality_50"},
+    "language_peers": {"language_peers"},
     "learned_thresholds": {"learned_thresholds"},
     "penalties": {"penalties"},
     "penalty_memory": {"penalty_memory"},

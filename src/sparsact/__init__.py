@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from sparsact import functional, integrations, nn, optim
+from sparsact._common.after_import import after_import
 from sparsact._common.tested_versions import warn_if_untested
 from sparsact._version import __version__
 from sparsact.control import TargetDensity
@@ -125,6 +126,8 @@ _LAZY = {  # loaded when first asked for
 _LAZY_ROOMS = ("calibration", "coding", "compare", "denoise", "inference", "sae", "selection")
 
 warn_if_untested("torch")
+# transformers then loads saved sparse models
+after_import("transformers.quantizers.auto", "sparsact.inference.quantizer")
 
 
 def __getattr__(name: str) -> Any:

@@ -28,6 +28,8 @@ _STATE = "a sparse layer saves and loads the state of the dense one"
 _MODES = "functions called in a forward are seen, but not those called in its children"
 _VMAP = "a meter counts all examples of torch.func.vmap"
 _UNITS = "units are followed through the operations of a forward"
+_HEAD = "an output head with a weight of its own is not tied again"
+_SAVED = "a saved sparse model is loaded by transformers' own functions"
 _TREES = "tensors are found and replaced in nested outputs"
 
 PRIVATE_NAMES = (
@@ -97,6 +99,23 @@ PRIVATE_NAMES = (
         "histograms go to the trainer's run",
         _TRANSFORMERS,
     ),
+    # marks on instances, `_is_hf_initialized` and `_weight_conversions`, cannot be looked up here;
+    # the tests of saved models need them
+    PrivateName("transformers.PreTrainedModel._tied_weights_keys", _HEAD, _TRANSFORMERS),
+    PrivateName(
+        "transformers.PreTrainedModel._keys_to_ignore_on_load_unexpected", _SAVED, _TRANSFORMERS
+    ),
+    PrivateName(
+        "transformers.quantizers.HfQuantizer._process_model_before_weight_loading",
+        _SAVED,
+        _TRANSFORMERS,
+    ),
+    PrivateName(
+        "transformers.quantizers.HfQuantizer._process_model_after_weight_loading",
+        _SAVED,
+        _TRANSFORMERS,
+    ),
+    PrivateName("transformers.quantizers.HfQuantizer._dequantize", _SAVED, _TRANSFORMERS),
     # not documented as public, though their names have no underscore
     PrivateName(
         "transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",

@@ -8,15 +8,17 @@ from torch import Tensor, nn, zeros_like
 from sparsact._common.errors import InputError
 from sparsact._common.progress import Progress, ProgressCounter
 from sparsact.calibration.allocations import ALLOCATIONS, Allocation
-from sparsact.calibration.allocations.allocation import Levels, thresholds_at
+from sparsact.calibration.allocations.allocation import LevelRule, Levels, thresholds_at
 from sparsact.calibration.batches import Batch, LossFunction, first_batch, reusable_batches
 from sparsact.calibration.calibration_run import CalibrationRun, Thresholds
+from sparsact.calibration.measured_sparsity import byte_sparsity
 from sparsact.calibration.model_forward import unchanged
 from sparsact.calibration.parameter_samples import other_samples, weight_sample
 from sparsact.calibration.plan import ThresholdPlan
-from sparsact.calibration.score_histogram import score_histograms
+from sparsact.calibration.score_histogram import Histograms, score_histograms
 from sparsact.calibration.scores import SCORES, Score
 from sparsact.calibration.simulate import check_dense
+from sparsact.calibration.site_shares import site_shares
 from sparsact.calibration.sites import find_sites
 from sparsact.calibration.token_masks import no_token_counts
 
@@ -28,7 +30,7 @@ batch, then on all."""
 def calibrate(
     model: nn.Module,
     batches: Iterable[Batch],
-    sparsity: float = 0.5,
+    sparsity: float | Mapping[str, float] = 0.5,
     *,
     score: str = "loss",
     allocate: str = "global",
@@ -51,7 +53,10 @@ def calibrate(
             positional inputs. Tokens whose ``attention_mask`` (rows, length) is 0 do not count.
             The batches are read several times; an iterator is read into a list.
         sparsity: share of the weight bytes of all sites that is not read, in [0, 1). 0 skips only
-            exact zeros and changes nothing.
+            exact zeros and changes nothing. Or shares by globs on the names of layers,
+            ``{"*.mlp.*": 0.6, "*.self_attn.*": 0.3}``: the first glob that matches a site counts,
+            each share is reached by the sites of its glob together, and sites without a glob have
+            0.
         score: ``"loss"``: c_i is the mean absolute gradient of the loss at channel i, divided by
             the square root of the bytes that a zero saves; ``"weight"``: ``‖W_:,i‖`` (WINA);
             ``"magnitude"``: 1 (TEAL).
@@ -72,9 +77,9 @@ def calibrate(
         the plan.
 
     Raises:
-        InputError: sparsity outside [0, 1), unknown names, no batches, a model without linear
-            layers or with quantised ones, activations or weights that are NaN (the message says
-            where), or no loss for the score ``"loss"``.
+        InputError: sparsity outside [0, 1), unknown names, a glob of `sparsity` that decides for no
+            layer, no batches, a model without linear layers or with quantised ones, activations or
+            weights that are NaN (the message says where), or no loss for the score ``"loss"``.
         RuntimeError: a plan is applied to the model.
 
     Example:
@@ -96,18 +101,19 @@ def calibrate(
     measured = run.batches if held_out is None else reusable_batches(held_out)
     first_batch(measured, "measure")
     run = run.at(find_sites(model, first, include=include, exclude=exclude))
-    strides = _STRIDES if sparsity else ()
+    shares = site_shares(run.sites, sparsity)
+    strides = _STRIDES if any(shares.values()) else ()
     total = _number_of_steps(run, measured, SCORES[score], ALLOCATIONS[allocate], strides)
     run.counter = ProgressCounter(total, progress, "gradients")
     with unchanged(model):
-        run, thresholds = _thresholds(run, sparsity, SCORES[score], ALLOCATIONS[allocate], strides)
+        run, thresholds = _thresholds(run, shares, SCORES[score], ALLOCATIONS[allocate], strides)
     readers = [reader for site in run.sites for reader in site.readers]
     plan = ThresholdPlan(
         sites=tuple(run.sites),
         thresholds=thresholds,
         samples={reader: weight_sample(model.get_submodule(reader)) for reader in readers},
         others=other_samples(model, readers),
-        sparsity=sparsity,
+        sparsity=byte_sparsity(run.sites, shares) if isinstance(sparsity, Mapping) else sparsity,
         score=score,
         allocate=allocate,
         keep_first=keep_first,
@@ -116,8 +122,11 @@ def calibrate(
     return replace(plan, achieved=plan.measure(model, run.counter.through(measured)))
 
 
-def _check(sparsity: float, score: str, allocate: str, keep_first: int) -> None:
-    check_sparsity(sparsity)
+def _check(
+    sparsity: float | Mapping[str, float], score: str, allocate: str, keep_first: int
+) -> None:
+    for share in sparsity.values() if isinstance(sparsity, Mapping) else [sparsity]:
+        check_sparsity(share)
     if score not in SCORES:
         raise InputError(f"score= must be one of {', '.join(SCORES)}; got {score!r}")
     if allocate not in ALLOCATIONS:
@@ -149,7 +158,7 @@ def _number_of_steps(
 
 def _thresholds(
     run: CalibrationRun,
-    sparsity: float,
+    shares: Mapping[str, float],
     score: Score,
     allocation: Allocation,
     strides: Iterable[int],
@@ -162,17 +171,43 @@ def _thresholds(
     if not run.sites:
         raise no_token_counts(run.keep_first)
     scales = {site.name: scales[site.name] for site in run.sites}
-    levels_of = allocation.rule(run, scales, histograms, sparsity)
+    levels_of = _level_rule(run, scales, histograms, shares, allocation)
     levels = levels_of(histograms)
     run.counter.label = "correction"
     for stride in strides:
         current = score_histograms(run, scales, _from_levels(levels, scales), stride=stride)
         histograms |= {name: scores for name, scores in current.items() if scores.counts.any()}
         levels = levels_of(histograms)
-    if sparsity:
-        return run, _from_levels(levels, scales)
-    # only exact zeros are skipped, even at channels whose score is always zero
-    return run, {name: zeros_like(scale) for name, scale in scales.items()}
+    thresholds = _from_levels(levels, scales)
+    # at 0 only exact zeros are skipped, even at channels whose score is always zero
+    zeros = {
+        site.name: zeros_like(scales[site.name]) for site in run.sites if not shares[site.name]
+    }
+    return run, thresholds | zeros
+
+
+def _level_rule(
+    run: CalibrationRun,
+    scales: Mapping[str, Tensor],
+    histograms: Histograms,
+    shares: Mapping[str, float],
+    allocation: Allocation,
+) -> LevelRule:
+    """The allocation's rule, for the sites of each sparsity by themselves."""
+    rules: list[tuple[set[str], LevelRule]] = []
+    for share in sorted({shares[site.name] for site in run.sites}):
+        sites = [site for site in run.sites if shares[site.name] == share]
+        names = {site.name for site in sites}
+        own = {name: histograms[name] for name in names}
+        rules.append((names, allocation.rule(run.at(sites), scales, own, share)))
+
+    def levels_of(current: Histograms) -> Levels:
+        levels: Levels = {}
+        for names, rule in rules:
+            levels |= rule({name: current[name] for name in names})
+        return levels
+
+    return levels_of
 
 
 def _from_levels(levels: Levels, scales: Mapping[str, Tensor]) -> Thresholds:

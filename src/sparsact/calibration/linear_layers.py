@@ -1,8 +1,12 @@
 """The linear layers of a model, and whether their weights can be read."""
 
+import inspect
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sparsact._common.errors import InputError
 from sparsact.calibration.model_forward import output_head
@@ -15,9 +19,44 @@ def weight_t(linear: nn.Module) -> Tensor:
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Whether a module is a linear layer with the forward of its class."""
-    plain = isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
-    return plain or is_conv1d(module)
+    """Whether a module computes what ``nn.Linear`` does, or is GPT-2's ``Conv1D``."""
+    if not isinstance(module, nn.Linear):
+        return is_conv1d(module)
+    return type(module).forward is nn.Linear.forward or _computes_the_same(module)
+
+
+def _computes_the_same(linear: nn.Linear) -> bool:
+    """Whether a layer with its own forward, such as Falcon's, gives what ``nn.Linear`` gives.
+
+    It is run once, on two rows, and the outputs are compared.
+    """
+    if linear not in _SAME:
+        _SAME[linear] = _gives_the_same(linear)
+    return _SAME[linear]
+
+
+_SAME: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+def _gives_the_same(linear: nn.Linear) -> bool:
+    weight, forward = linear.weight.detach(), type(linear).forward
+    names = {name for name, _ in [*linear.named_parameters(), *linear.named_buffers()]}
+    takes_one = len(inspect.signature(forward).parameters) == 2  # self, too
+    if names - {"weight", "bias"} or not takes_one or weight.is_meta or weight.ndim != 2:
+        return False
+    x = torch.linspace(-1, 3, 2 * weight.shape[1], device=weight.device).view(2, -1)
+    x = x.to(weight.dtype)
+    with torch.no_grad():
+        expected = F.linear(x, weight, linear.bias)
+        try:
+            output = forward(linear, x)
+        except Exception:  # of any kind: it is not called as a linear layer is
+            return False
+    if not isinstance(output, Tensor) or output.shape != expected.shape:
+        return False
+    size = float(expected.float().abs().max()) if expected.numel() else 0.0
+    tolerance = 8 * torch.finfo(weight.dtype).eps * size
+    return torch.allclose(output.float(), expected.float(), rtol=0.0, atol=tolerance)
 
 
 def is_conv1d(module: nn.Module) -> bool:

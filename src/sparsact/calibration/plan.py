@@ -1,28 +1,25 @@
 """The result of calibration: a threshold for every input channel of every site."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sparsact._common.atomic import write_tensors, write_text, writing
-from sparsact._common.errors import InputError, MissingInputError
+from sparsact._common.errors import InputError
 from sparsact.calibration.batches import Batch
 from sparsact.calibration.calibration_run import CalibrationRun
 from sparsact.calibration.measured_sparsity import byte_sparsity, measured_sparsity
 from sparsact.calibration.parameter_samples import check_layers, check_others
+from sparsact.calibration.plan_files import DESCRIPTION, TENSORS, read_plan
 from sparsact.calibration.simulate import Simulation, below, check_dense
 from sparsact.calibration.sites import InputSite
 from sparsact.calibration.weight_updates import Updates
 from sparsact.hooks import Removable
-
-_TENSORS, _DESCRIPTION = "plan.safetensors", "plan.json"
 
 
 @dataclass(frozen=True)
@@ -118,12 +115,13 @@ class ThresholdPlan:
         folder = Path(path)
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        tensors = {f"threshold.{name}": threshold for name, threshold in self.thresholds.items()}
-        tensors |= {f"sample.{name}": sample for name, sample in self.samples.items()}
-        tensors |= {f"other.{name}": sample for name, sample in self.others.items()}
-        tensors |= self.updates.tensors()
-        write_tensors(folder / _TENSORS, tensors)
-        description = {
+        write_tensors(folder / TENSORS, self.tensors())
+        write_text(folder / DESCRIPTION, json.dumps(self.description(), indent=2) + "\n")
+        return folder
+
+    def description(self) -> dict[str, Any]:
+        """Everything but the tensors, for JSON."""
+        return {
             "sparsity": self.sparsity,
             "score": self.score,
             "allocate": self.allocate,
@@ -131,35 +129,41 @@ class ThresholdPlan:
             "achieved": self.achieved,
             "sites": [asdict(site) for site in self.sites],
         }
-        write_text(folder / _DESCRIPTION, json.dumps(description, indent=2) + "\n")
-        return folder
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by a name of their own, for a file."""
+        tensors = {f"threshold.{name}": threshold for name, threshold in self.thresholds.items()}
+        tensors |= {f"sample.{name}": sample for name, sample in self.samples.items()}
+        tensors |= {f"other.{name}": sample for name, sample in self.others.items()}
+        return tensors | self.updates.tensors()
 
     @classmethod
-    def load(cls, path: str | Path) -> "ThresholdPlan":
-        """Read a plan that :meth:`save` wrote.
+    def load(cls, path: str | Path, *, revision: str | None = None) -> "ThresholdPlan":
+        """Read a plan that :meth:`save` wrote, or the plan of a saved sparse model.
+
+        Args:
+            path: a directory, or ``owner/name`` on the Hugging Face hub.
+            revision: branch, tag or commit of a name on the hub.
 
         Raises:
             MissingInputError: there is no plan.
-            InputError: its files are damaged.
+            InputError: its files are damaged, or of a newer format.
         """
-        folder = Path(path)
-        for name in (_DESCRIPTION, _TENSORS):
-            if not (folder / name).is_file():
-                raise MissingInputError(f"{folder} holds no {name}")
-        try:
-            description = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
-            return cls._from(description, load_file(folder / _TENSORS))
-        except (ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise InputError(
-                f"{folder} holds no threshold plan that can be read ({type(error).__name__}: "
-                f"{error}); sparsact calibrate writes one"
-            ) from error
+        return read_plan(path, revision, cls.from_parts)
 
     @classmethod
-    def _from(cls, description: dict[str, Any], tensors: dict[str, Tensor]) -> "ThresholdPlan":
+    def from_parts(
+        cls, description: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    ) -> "ThresholdPlan":
+        """The plan of such a description and such tensors.
+
+        Raises:
+            InputError: thresholds are not finite, negative, or too few.
+        """
+        settings = dict(description)
         sites = [
             InputSite(site["name"], tuple(site["readers"]), site["inputs"], site["outputs"])
-            for site in description.pop("sites")
+            for site in settings.pop("sites")
         ]
         thresholds = {site.name: tensors[f"threshold.{site.name}"] for site in sites}
         _check_thresholds(sites, thresholds)
@@ -175,7 +179,7 @@ class ThresholdPlan:
                 if name.startswith("other.")
             },
             updates=Updates.from_tensors(tensors),
-            **description,
+            **settings,
         )
 
 

@@ -55,7 +55,8 @@ def find_sites(
     """Find the input sites of a model: run it once and note which layers read which tensor.
 
     Layers are ``nn.Linear`` and the ``Conv1D`` of GPT-2. The output head of a language model is
-    left out, and so is a layer that the forward does not call or that has its own forward.
+    left out, and so is a layer that the forward does not call, or whose own forward computes
+    something else.
 
     Args:
         model: run once, in eval mode and without gradients.

@@ -1,6 +1,6 @@
 """What compensation and tuning change in a model's parameters, stored apart from the model."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -70,7 +70,7 @@ class Updates:
         return tensors
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor]) -> "Updates":
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Updates":
         """The updates that `tensors` returned; other names are ignored."""
 
         def with_prefix(prefix: str) -> dict[str, Tensor]:

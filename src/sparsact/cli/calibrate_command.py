@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import tyro
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparsact import calibration
 from sparsact._common.errors import InputError
@@ -19,8 +19,11 @@ from sparsact.calibration.scores import SCORES
 from sparsact.cli.progress_bar import progress
 from sparsact.cli.tables import say, show
 from sparsact.evaluation.site_kinds import TOTAL, kind_rows, site_rows
+from sparsact.evaluation.weight_bytes import coverage_line
+from sparsact.inference import sparsify
+from sparsact.inference.sparse_linear import DTYPES
 from sparsact.report.language.language_tables import KINDS, kind_cells
-from sparsact.text import load_language_model
+from sparsact.text import DatasetPart, load_language_model
 from sparsact.text.windows import as_batches, choose, read_rows, split
 
 PLAN = "plan.json"
@@ -30,9 +33,11 @@ _COMPENSATION_ROWS = 4  # for each calibration row
 if TYPE_CHECKING:
     ScoreName = str
     AllocationName = str
+    DtypeName = str
 else:
     ScoreName = tyro.extras.literal_type_from_choices(tuple(SCORES))
     AllocationName = tyro.extras.literal_type_from_choices(tuple(ALLOCATIONS))
+    DtypeName = tyro.extras.literal_type_from_choices(tuple(DTYPES))
 
 
 class _Described(Protocol):
@@ -51,11 +56,27 @@ class CalibrateFlags:
     model: str
     """A Hugging Face model: a directory, or a name on the hub."""
     text: tuple[str, ...]
-    """Text files to calibrate on."""
+    """Text to calibrate on: text files, files of JSON lines (.jsonl), or datasets as hf:NAME (on
+    the hub, or a directory)."""
+    text_config: str | None = None
+    """Configuration of the dataset, if it has several."""
+    text_split: str = "train"
+    """Split of the dataset."""
+    text_column: str = "text"
+    """Column of the dataset, or field of the JSON lines, that holds the text."""
     gguf: str | None = None
     """File of the model, if its weights are in that format."""
+    revision: str | None = None
+    """Branch, tag or commit of a model on the hub."""
+    trust_remote_code: bool = False
+    """Run the model's own code, if it comes with some."""
+    device: str = "cpu"
+    """Where the model is calibrated, such as cuda."""
     sparsity: float = 0.5
     """Share of the weight bytes that is not read, at least 0 and below 1."""
+    sparsity_of: tuple[str, ...] = ()
+    """Shares for patterns of layers' names instead, as '*.mlp.*=0.6' '*.self_attn.*=0.3'. The first
+    pattern that matches counts; other layers stay dense."""
     out: str = "plan"
     """Directory of the plan."""
     score: Annotated[
@@ -84,13 +105,21 @@ class CalibrateFlags:
     exclude: tuple[str, ...] = ()
     """Globs on the names of layers that stay dense. The output head always stays dense."""
     force: bool = False
-    """Overwrite an existing plan."""
+    """Overwrite an existing plan or exported model."""
+    export: str | None = None
+    """Directory for the sparse model, with its plan and tokenizer: transformers loads it after
+    import sparsact, and sparsact bench measures it."""
+    dtype: DtypeName = "int8"
+    """Stored dtype of the exported model's weights."""
+    keep_dense: bool = False
+    """Also save the dense model, in the directory dense of the exported one."""
 
     def check(self) -> None:
         """Raise InputError for flags that are out of range, before the work."""
         if self.rows < 1:
             raise InputError(f"rows= must be at least 1 row, got {self.rows}")
-        check_sparsity(self.sparsity)
+        for share in self.shares.values() if isinstance(self.shares, dict) else [self.shares]:
+            check_sparsity(share)
         if self.compensate < 0:
             raise InputError(f"compensate= takes a rank, or 0 for none; got {self.compensate}")
         if self.tune < 0:
@@ -104,6 +133,34 @@ class CalibrateFlags:
             raise InputError(
                 f"{folder} holds a plan: choose another out=, or overwrite it with force="
             )
+        if self.keep_dense and self.export is None:
+            raise InputError("keep_dense= needs export=")
+        if self.export is not None and Path(self.export).exists() and not self.force:
+            raise InputError(
+                f"{self.export} exists already: choose another export=, or overwrite it with force="
+            )
+
+    @property
+    def shares(self) -> float | dict[str, float]:
+        """The sparsity, or those of the patterns.
+
+        Raises:
+            InputError: a pattern has no share.
+        """
+        if not self.sparsity_of:
+            return self.sparsity
+        shares = {}
+        for pair in self.sparsity_of:
+            glob, _, share = pair.rpartition("=")
+            try:
+                shares[glob] = float(share)
+            except ValueError:
+                glob = ""
+            if not glob:
+                raise InputError(
+                    f"sparsity_of= takes PATTERN=SHARE, such as '*.mlp.*=0.6'; got {pair!r}"
+                )
+        return shares
 
 
 def calibrate(config: tyro.conf.OmitArgPrefixes[CalibrateFlags]) -> int:
@@ -111,29 +168,57 @@ def calibrate(config: tyro.conf.OmitArgPrefixes[CalibrateFlags]) -> int:
     console = Console()
     config.check()
     with progress(console) as update, output_directory(Path(config.out)):
-        plan, held_out = _make_plan(config, update)
+        update(0, 1, "loading the model")
+        model, tokenizer = load_language_model(
+            config.model,
+            config.gguf,
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
+            device=config.device,
+        )
+        plan, held_out = _make_plan(config, model, tokenizer, update)
         plan.save(config.out)
+        coverage = coverage_line(model, plan.sites)
+        if config.export is not None:
+            update(0, 1, "exporting the sparse model")
+            _export(config, model, tokenizer, plan, Path(config.export))
     kinds = kind_rows(site_rows(plan.sites, plan.achieved))
     show(console, KINDS, map(kind_cells, kinds), picked=TOTAL)
-    say(console, f"sparsity measured on {held_out} other rows of the text")
+    say(console, f"sparsity measured on {held_out} other rows of the text; {coverage}")
     say(console, f"plan: {config.out}")
+    if config.export is not None:
+        say(console, f"sparse model, {config.dtype}: {config.export}")
     return 0
 
 
-def _make_plan(flags: CalibrateFlags, update: Progress) -> tuple[calibration.ThresholdPlan, int]:
+def _export(
+    flags: CalibrateFlags, model: Any, tokenizer: Any, plan: calibration.ThresholdPlan, folder: Path
+) -> None:
+    """Save the sparse model with its tokenizer, and the dense one beside it."""
+    dense = folder / "dense" if flags.keep_dense else None
+    with output_directory(folder):
+        sparse: Any = sparsify(model.cpu(), plan, flags.dtype, keep_dense=dense)
+        sparse.save_pretrained(folder)
+        for place in (folder, dense):
+            if place is not None:
+                tokenizer.save_pretrained(place)
+
+
+def _make_plan(
+    flags: CalibrateFlags, model: nn.Module, tokenizer: Any, update: Progress
+) -> tuple[calibration.ThresholdPlan, int]:
     """The plan, and the number of held-out rows on which its sparsity was measured."""
-    update(0, 1, "loading the model")
-    model, tokenizer = load_language_model(flags.model, flags.gguf)
     held_out_count = max(1, flags.rows // _HELD_OUT)
     count = flags.rows + held_out_count
+    part = DatasetPart(flags.text_config, flags.text_split, flags.text_column)
     rows, held_out_rows = split(
-        read_rows(model, tokenizer, flags.text, flags.length, count), held_out_count
+        read_rows(model, tokenizer, flags.text, flags.length, count, part), held_out_count
     )
     held_out = as_batches(held_out_rows)
     plan = calibration.calibrate(
         model,
         _batches(rows, flags.rows),
-        flags.sparsity,
+        flags.shares,
         score=flags.score,
         allocate=flags.allocate,
         include=flags.include,

@@ -14,15 +14,32 @@ Dense = Literal["float32", "bfloat16"]
 class BenchConfig:
     """Measure a plan: perplexity, sparsity and time per token, compared with the dense model."""
 
-    model: str
-    """The model that was calibrated: a directory, or a name on the Hugging Face hub."""
-    plan: str
-    """Directory that sparsact calibrate wrote."""
+    model: str = ""
+    """The model that was calibrated: a directory, or a name on the Hugging Face hub. Without a
+    plan, a sparse model that sparsact calibrate exported."""
+    plan: str | None = None
+    """Directory that sparsact calibrate wrote, or a name on the hub."""
+    dense_model: str | None = None
+    """The dense model of an exported sparse one. The default is the one kept beside it, or the one
+    it was made from."""
     gguf: str | None = None
-    """File of the model, if its weights are in that format."""
+    """File of the dense model, if its weights are in that format."""
+    revision: str | None = None
+    """Branch, tag or commit of a model on the hub."""
+    trust_remote_code: bool = False
+    """Run the model's own code, if it comes with some."""
+    device: str = "cpu"
+    """Where the models run. Skipping saves time on a CPU only."""
     text: tuple[str, ...] = ()
-    """Text files to measure on, other than those of the calibration. The default is half of the
-    paragraphs of Python's own reference."""
+    """Text to measure on, other than that of the calibration: text files, files of JSON lines
+    (.jsonl), or datasets as hf:NAME. The default is half of the paragraphs of Python's own
+    reference."""
+    text_config: str | None = None
+    """Configuration of the dataset, if it has several."""
+    text_split: str = "test"
+    """Split of the dataset."""
+    text_column: str = "text"
+    """Column of the dataset, or field of the JSON lines, that holds the text."""
     dtype: Literal["bfloat16", "float32", "int8", "int4"] = "bfloat16"
     """Stored dtype of the weights of the sparse layers."""
     dense: tuple[Dense, ...] = ("float32", "bfloat16")
@@ -45,11 +62,22 @@ class BenchConfig:
     """Text files for the calibrations of the curve."""
     calibration_rows: int = 6
     """Rows of tokens for each calibration of the curve."""
+    tasks: tuple[str, ...] = ()
+    """Tasks of lm-evaluation-harness, such as hellaswag, for the dense and the sparse model. Needs
+    the extra eval."""
+    task_limit: int | None = None
+    """Examples of each task; the default is all."""
     out: str | None = None
     """Directory of the report. The default is runs/bench-MODEL-TIME."""
 
     def check(self) -> None:
         """Raise InputError unless the settings fit together."""
+        if not self.model:
+            raise InputError(
+                "model= is needed: a model with its plan=, or an exported sparse model"
+            )
+        if self.dense_model is not None and self.plan is not None:
+            raise InputError("dense_model= is for an exported sparse model, without plan=")
         for name, least in (
             ("windows", 1), ("prompt", 1), ("tokens", 3), ("rounds", 1), ("calibration_rows", 1),
         ):  # fmt: skip
@@ -72,3 +100,10 @@ class BenchConfig:
             check_sparsity(sparsity)
         if bool(self.curve) != bool(self.calibration_text):
             raise InputError("curve= and calibration_text= need each other")
+        if self.task_limit is not None and (self.task_limit < 1 or not self.tasks):
+            raise InputError("task_limit= is a number of examples of each of tasks=")
+
+    @property
+    def is_exported(self) -> bool:
+        """Whether the sparse model itself was saved, and is its own plan."""
+        return self.plan == self.model

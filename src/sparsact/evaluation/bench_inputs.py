@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparsact._common.errors import InputError
+from sparsact._common.errors import InputError, MissingInputError
 from sparsact._common.extras import require
 from sparsact.calibration import ThresholdPlan
 from sparsact.evaluation.bench_config import BenchConfig
 from sparsact.evaluation.decoding_time import check_cache
-from sparsact.text import load_language_model
+from sparsact.inference import sparsify
+from sparsact.text import DatasetPart, load_language_model
 from sparsact.text.windows import choose, read_rows, reference_rows
 
 _BYTES = {"float32": 4, "bfloat16": 2}
@@ -29,6 +30,7 @@ class BenchInputs:
         windows: held-out text, (windows, length).
         calibration: text for the curve, (rows, length).
         prompt: start of the decoded passage, (1, length).
+        tokenizer: of the model.
     """
 
     plan: ThresholdPlan
@@ -36,6 +38,7 @@ class BenchInputs:
     windows: Tensor
     calibration: Tensor | None
     prompt: Tensor
+    tokenizer: Any
 
 
 def read_inputs(config: BenchConfig) -> BenchInputs:
@@ -45,7 +48,8 @@ def read_inputs(config: BenchConfig) -> BenchInputs:
         MissingInputError: there is no such plan, model or text.
         InputError: they do not fit together, or memory is too small.
     """
-    plan = ThresholdPlan.load(config.plan)
+    assert config.plan is not None
+    plan = ThresholdPlan.load(config.plan, revision=config.revision)
     if plan.keep_first >= config.length:
         raise InputError(
             f"the plan leaves the first {plan.keep_first} tokens dense, and there are "
@@ -55,10 +59,11 @@ def read_inputs(config: BenchConfig) -> BenchInputs:
     plan.check(reference)
     _check_memory(config, reference)
     if config.text:
-        rows = read_rows(reference, tokenizer, config.text, config.length, config.windows)
+        part = DatasetPart(config.text_config, config.text_split, config.text_column)
+        rows = read_rows(reference, tokenizer, config.text, config.length, config.windows, part)
     else:
         rows = reference_rows(reference, tokenizer, config.length, config.windows)
-    windows = choose(rows, config.windows)
+    windows = choose(rows, config.windows).to(config.device)
     calibration = None
     if config.calibration_text:
         count = config.calibration_rows
@@ -67,13 +72,38 @@ def read_inputs(config: BenchConfig) -> BenchInputs:
     _check_positions(config, reference)
     prompt = windows[len(windows) // 2 : len(windows) // 2 + 1, : config.prompt]
     check_cache(reference, prompt)
-    return BenchInputs(plan, reference, windows, calibration, prompt)
+    return BenchInputs(plan, reference, windows, calibration, prompt, tokenizer)
 
 
 def load_dense(config: BenchConfig, dtype: str) -> tuple[nn.Module, Any]:
     """The dense model in a dtype, and its tokenizer."""
-    model, tokenizer = load_language_model(config.model, config.gguf)
+    try:
+        model, tokenizer = _load(config, config.dense_model or config.model, config.gguf)
+    except MissingInputError as error:
+        if not config.is_exported:
+            raise
+        raise MissingInputError(
+            f"the dense model of {config.model} is not there ({error}): give it as dense_model="
+        ) from error
     return model.to(getattr(torch, dtype)).requires_grad_(False), tokenizer
+
+
+def load_sparse(config: BenchConfig, plan: ThresholdPlan) -> nn.Module:
+    """The sparse model, from its own files or from the dense one."""
+    if not config.is_exported:
+        return sparsify(load_dense(config, config.dense[0])[0], plan, config.dtype)
+    model, _ = _load(config, config.model)
+    return model.to(getattr(torch, config.dense[0]))
+
+
+def _load(config: BenchConfig, model: str, gguf: str | None = None) -> tuple[nn.Module, Any]:
+    return load_language_model(
+        model,
+        gguf,
+        revision=config.revision if model == config.model else None,
+        trust_remote_code=config.trust_remote_code,
+        device=config.device,
+    )
 
 
 def new_folder(config: BenchConfig) -> Path:

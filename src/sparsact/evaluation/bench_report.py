@@ -39,6 +39,7 @@ class Findings:
         share_of_sites: share of the bytes read for a dense token that the plan's sites hold.
         dense_layers: layers of the sparse model that are dense, by their place in a block.
         has_experts: whether the model has experts, some of which process a token.
+        tasks: lines about the scores on tasks.
     """
 
     dense: Tensor
@@ -51,6 +52,7 @@ class Findings:
     share_of_sites: float
     dense_layers: tuple[str, ...]
     has_experts: bool
+    tasks: Sequence[str] = ()
 
 
 def make_report(
@@ -72,7 +74,7 @@ def make_report(
         title=f"{Path(config.model).name}: {measured.achieved_sparsity:.0%} of the weights of "
         "its sites not read",
         facts=_facts(config, plan, findings),
-        conclusion=_conclusion(sparse, quality, decode),
+        conclusion=_conclusion(sparse, quality, decode, findings.share_of_sites),
         quality=quality,
         decode=decode,
         kinds=kind_rows(sites),
@@ -147,7 +149,7 @@ def _facts(config: BenchConfig, plan: ThresholdPlan, findings: Findings) -> tupl
             "other sparsities are simulated in the dense model, recalibrated on "
             f"{', '.join(config.calibration_text)}"
         )
-    return tuple(facts)
+    return (*facts, *findings.tasks)
 
 
 def _plan_fact(config: BenchConfig, plan: ThresholdPlan) -> str:
@@ -164,12 +166,15 @@ def _count(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _conclusion(sparse: str, quality: Sequence[QualityRow], decode: Sequence[DecodeRow]) -> str:
+def _conclusion(
+    sparse: str, quality: Sequence[QualityRow], decode: Sequence[DecodeRow], share: float
+) -> str:
     cost = next(row for row in quality if row.label == sparse)
     gain = next(row for row in decode if row.label == sparse)
     assert cost.ratio is not None
     return (
         f"With {cost.sparsity:.1%} of its sites' weights skipped, a token takes {gain.ms:.1f} ms, "
         f"{gain.speed:.2f} times as fast as the best dense model, and perplexity is "
-        f"{cost.ratio.value:.3f} times that of the dense model."
+        f"{cost.ratio.value:.3f} times that of the dense model. Its sites are {share:.0%} of what "
+        "a dense token reads."
     )

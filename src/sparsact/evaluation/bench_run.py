@@ -13,17 +13,18 @@ from sparsact._common.progress import Progress, ProgressCounter
 from sparsact._common.run_directory import output_directory, versions
 from sparsact.calibration import ThresholdPlan, calibrate
 from sparsact.evaluation.bench_config import BenchConfig
-from sparsact.evaluation.bench_inputs import load_dense, new_folder, read_inputs
+from sparsact.evaluation.bench_inputs import load_dense, load_sparse, new_folder, read_inputs
 from sparsact.evaluation.bench_report import Findings, Level, make_report
 from sparsact.evaluation.decoding_time import decode_in_turn, greedy_passage, layers_apart
+from sparsact.evaluation.exported_model import with_exported_model
 from sparsact.evaluation.perplexity import window_losses
+from sparsact.evaluation.task_scores import Scores, task_lines, task_scores
 from sparsact.evaluation.weight_bytes import (
     dense_layers,
     has_experts,
     share_of_sites,
     weight_bytes,
 )
-from sparsact.inference import sparsify
 from sparsact.report.language.language_page import save_language
 from sparsact.report.language.language_picture import save_sparsity
 from sparsact.report.language.language_records import LanguageReport
@@ -60,7 +61,7 @@ class Bench:
 
     def __init__(self, config: BenchConfig, progress: Progress | None = None) -> None:
         config.check()
-        self.config = config
+        self.config = config = with_exported_model(config)
         self._path = new_folder(config)
         self._counter = ProgressCounter(_number_of_steps(config), progress)
         self._begin("loading the model")
@@ -87,6 +88,7 @@ class Bench:
 
     def _measure(self) -> LanguageReport:
         plan, reference = self._inputs.plan, self._inputs.reference
+        task_scores_dense = self._task_scores(reference)
         self._begin("perplexity, dense")
         dense = self._losses(reference)
         achieved = self._achieved(plan)
@@ -113,8 +115,16 @@ class Bench:
             share_of_sites=share_of_sites(reference, plan.sites),
             dense_layers=dense_layers(sparse),
             has_experts=has_experts(reference),
+            tasks=task_lines(task_scores_dense, self._task_scores(sparse)),
         )
         return make_report(self.config, plan, self.sparse_label, findings)
+
+    def _task_scores(self, model: nn.Module) -> Scores:
+        config = self.config
+        if not config.tasks:
+            return {}
+        self._begin("tasks")
+        return task_scores(model, self._inputs.tokenizer, config.tasks, config.task_limit)
 
     def _achieved(self, plan: ThresholdPlan) -> dict[str, float]:
         """The plan's sparsity at each site, on some of the windows."""
@@ -149,8 +159,7 @@ class Bench:
         first, *others = self.config.dense
         models = {f"dense {first}": self._inputs.reference}
         self._begin("making the sparse model")
-        fresh, _ = load_dense(self.config, first)
-        models[self.sparse_label] = sparsify(fresh, self._inputs.plan, self.config.dtype)
+        models[self.sparse_label] = load_sparse(self.config, self._inputs.plan)
         for dtype in others:
             models[f"dense {dtype}"], _ = load_dense(self.config, dtype)
         gc.collect()

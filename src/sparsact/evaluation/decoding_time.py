@@ -87,7 +87,7 @@ def decode(
             start = time.perf_counter()
             output = model(input_ids=token, use_cache=True, **cache)
             logits = output.logits[:, -1]
-            logits.argmax(-1)
+            logits.argmax(-1).cpu()  # waits for another device
             times.append(1e3 * (time.perf_counter() - start))
             keep(logits)
     return times

@@ -47,3 +47,11 @@ def dense_layers(model: nn.Module) -> tuple[str, ...]:
 def has_experts(model: nn.Module) -> bool:
     """Whether the model has experts, some of which process a token."""
     return any("experts" in name.split(".") for name, _ in model.named_modules())
+
+
+def coverage_line(model: nn.Module, sites: Iterable[InputSite]) -> str:
+    """How much of a dense token's weights a plan can skip some of, for people to read."""
+    line = f"its sites are {share_of_sites(model, sites):.0%} of what a dense token reads"
+    if has_experts(model):
+        return f"{line} (all experts count, and those stored as one tensor are no sites)"
+    return line

@@ -121,6 +121,11 @@ class SparseLinear(nn.Module):
         return 0 if first_positions is None else first_positions.keep_first
 
     @property
+    def is_transposed(self) -> bool:
+        """Whether `weight` is (in, out), as in GPT-2's ``Conv1D``."""
+        return self._transposed
+
+    @property
     def dense_above(self) -> dict[int, float]:
         """For 1, 2 (to 3), 4 (to 7), … rows: the measured density above which dense is faster."""
         return {
@@ -169,7 +174,7 @@ def _as_threshold(threshold: float | Tensor, weight: Tensor) -> Tensor:
             f"threshold= must be a number or of shape ({weight.shape[0]},), one for each input; "
             f"got {tuple(own.shape)}"
         )
-    if not ((own >= 0) & own.isfinite()).all():
+    if not own.is_meta and not ((own >= 0) & own.isfinite()).all():
         raise InputError("threshold= must be finite and at least 0")
     return own
 

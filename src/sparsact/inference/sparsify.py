@@ -1,32 +1,40 @@
 """Making a model sparse: its linear layers skip the inputs that a plan makes zero."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
-from sparsact.calibration.first_positions import FirstPositions
 from sparsact.calibration.model_forward import output_head
 from sparsact.calibration.plan import ThresholdPlan
-from sparsact.calibration.token_positions import sequence_readers
-from sparsact.hooks import around_forward, check_hookable, shared_parameters
-from sparsact.inference.rms_norm import as_rms_norm
+from sparsact.hooks import check_hookable, shared_parameters
+from sparsact.inference.connect import connect, find_first_positions
+from sparsact.inference.module_places import Place, module_places, put
+from sparsact.inference.pretrained import allow_resizing, is_pretrained, own_config, untie
 from sparsact.inference.sparse_linear import DTYPES, SparseLinear
-
-_Place = tuple[Any, str]  # a parent module and the name of the child
 
 
 def sparsify(
-    model: nn.Module, plan: ThresholdPlan, dtype: str = "bfloat16", *, head: bool = True
+    model: nn.Module,
+    plan: ThresholdPlan,
+    dtype: str = "bfloat16",
+    *,
+    head: bool = True,
+    keep_dense: str | Path | None = None,
 ) -> nn.Module:
     """Replace every linear layer of a plan by a `SparseLinear`.
 
     Layers that read the same tensor compute together, and root mean square norms take one call,
     because operations between the layers take nearly half of a small model's time. Old weights are
     freed one by one, so memory never holds both models. ``generate``, caches, batches and padding
-    work as before. ``state_dict`` and ``save_pretrained`` give the dense model's weights, rounded
-    to `dtype`.
+    work as before. ``state_dict`` gives the dense model's weights, rounded to `dtype`.
+
+    ``save_pretrained`` and ``push_to_hub`` of a transformers model write the sparse model: its
+    weights at their stored size, its plan and its config. After ``import sparsact``,
+    ``AutoModelForCausalLM.from_pretrained`` loads it, without calibration. ``model.dequantize()``
+    makes the model dense, with the rounded weights.
 
     Args:
         model: the model that was calibrated. It is changed, for inference only: it is put into eval
@@ -40,13 +48,16 @@ def sparsify(
             which costs memory, unless the weight already has this dtype: then it stays shared.
             With a `dtype` no wider than the model's, the model becomes larger only from float16 to
             bfloat16 (SmolLM2-135M: 1.21 times).
+        keep_dense: a directory in which a transformers model is saved first, as it is. The config
+            of the saved sparse model names it.
 
     Returns:
         the model.
 
     Raises:
         TypeError: `plan` is not a plan but, for example, its path.
-        InputError: the plan is for another model, or the dtype is unknown. The model is unchanged.
+        InputError: the plan is for another model, the dtype is unknown, or the model has no
+            ``save_pretrained`` for `keep_dense`. The model is unchanged.
 
     Example:
         >>> import sparsact as sa
@@ -68,34 +79,50 @@ def sparsify(
         )
     check_hookable(model)
     plan.check(model)
-    places = _places(model)
+    places = module_places(model)
     if any(id(model.get_submodule(reader)) not in places for reader in plan.samples):
         raise InputError(
             "the model itself is a linear layer, which no parent holds: wrap it in nn.Sequential"
         )
-    first_positions = _first_positions(model, plan.keep_first)
+    first_positions = find_first_positions(model, plan.keep_first)
+    dense = _kept(model, keep_dense)
     last = output_head(model)
     plan.updates.write(model, low_rank=False)
     for site in plan.sites:
-        layers = []
         for reader in site.readers:
             linear: Any = model.get_submodule(reader)
             linear.weight.data = plan.updates.weight(reader, linear)
-            layers.append(_swap(linear, plan.thresholds[site.name], dtype, places))
-        SparseLinear.share(layers, first_positions)
-    for module in model.modules():
-        if isinstance(module, nn.TransformerEncoder):
-            module.use_nested_tensor = False  # it reads weights without calling the layers
+            _swap(linear, plan.thresholds[site.name], dtype, places)
     head_stays = dtype == "float32" or (
         last is not None and _is_shared_as(last, DTYPES[dtype], model)
     )
+    head_name = None
     if head and isinstance(last, nn.Linear) and not head_stays:
+        head_name = next(name for name, module in model.named_modules() if module is last)
         _swap(last, torch.zeros(()), dtype, places)
-    for old in list(model.modules()):
-        norm = as_rms_norm(old) if id(old) in places else None
-        if norm is not None:
-            _put(norm, places[id(old)])
-    return model.eval().requires_grad_(False)
+    connect(model, plan, first_positions)
+    if is_pretrained(model):
+        from sparsact.inference.quantizer import attach
+
+        own_config(model)
+        untie(model, head_name)
+        attach(model, plan, dtype, head_name, dense)
+        allow_resizing(model)
+    return model
+
+
+def _kept(model: Any, keep_dense: str | Path | None) -> str:
+    """Where the dense model is: it is saved, or comes from there."""
+    if not is_pretrained(model):
+        if keep_dense is not None:
+            raise InputError(
+                f"keep_dense= needs a model of transformers, and this is a {type(model).__name__}"
+            )
+        return ""
+    if keep_dense is None:
+        return str(model.config.name_or_path)
+    model.save_pretrained(keep_dense)
+    return str(keep_dense)
 
 
 def _is_shared_as(head: nn.Module, dtype: torch.dtype, model: nn.Module) -> bool:
@@ -104,34 +131,8 @@ def _is_shared_as(head: nn.Module, dtype: torch.dtype, model: nn.Module) -> bool
 
 
 def _swap(
-    old: nn.Module, threshold: Tensor, dtype: str, places: dict[int, list[_Place]]
+    old: nn.Module, threshold: Tensor, dtype: str, places: dict[int, list[Place]]
 ) -> SparseLinear:
     new = SparseLinear(old, threshold, dtype=dtype)
-    _put(new, places[id(old)])
+    put(new, places[id(old)])
     return new
-
-
-def _put(new: nn.Module, places: list[_Place]) -> None:
-    for parent, child in places:
-        setattr(parent, child, new)
-        if isinstance(parent, nn.TransformerEncoderLayer):
-            parent.activation_relu_or_gelu = 0  # no fast path: it reads weights without the layers
-
-
-def _places(model: nn.Module) -> dict[int, list[_Place]]:
-    """The places of each module by its id; a module that is used twice has two."""
-    places: dict[int, list[_Place]] = {}
-    for parent in model.modules():
-        for child, module in parent._modules.items():  # named_children omits second names
-            places.setdefault(id(module), []).append((parent, child))
-    return places
-
-
-def _first_positions(model: nn.Module, keep_first: int) -> FirstPositions | None:
-    if keep_first == 0:
-        return None
-    first_positions = FirstPositions(keep_first)
-    # bound methods as hooks: a copy of the model gets a copy of `first_positions`
-    for reader in sequence_readers(model):
-        around_forward(reader, first_positions.start, first_positions.end)
-    return first_positions

@@ -13,7 +13,12 @@ from sparsact._common.extras import require
 
 
 def load_language_model(
-    model: str, gguf: str | None = None, *, revision: str | None = None
+    model: str,
+    gguf: str | None = None,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    device: str = "cpu",
 ) -> tuple[nn.Module, Any]:
     """Load a causal language model, in eval mode, and its tokenizer.
 
@@ -21,22 +26,34 @@ def load_language_model(
         model: a directory, or a name on the Hugging Face hub.
         gguf: file of the model, if its weights are in that format.
         revision: of a model on the hub.
+        trust_remote_code: run the model's own code, if it comes with some.
+        device: where the model goes.
 
     Raises:
         MissingInputError: there is no such model or file.
-        InputError: it is not a causal language model, or its files are damaged.
+        InputError: it is not a causal language model, its files are damaged, it has code of its
+            own and `trust_remote_code` is False, or there is no such device.
         ImportError: transformers (extra ``transformers``) or gguf (extra ``llm``) is missing.
     """
     transformers = require("transformers", "transformers")
     if gguf is not None:
         require("gguf", "llm")
     _check_files(model, gguf)
-    options = {"revision": revision, **({"gguf_file": gguf} if gguf else {})}
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    options |= {"gguf_file": gguf} if gguf else {}
     with _without_progress_bars(transformers):
         _check_kind(transformers, model, _load(transformers.AutoConfig, model, options))
         tokenizer = _load(transformers.AutoTokenizer, model, options)
         loaded: nn.Module = _load(transformers.AutoModelForCausalLM, model, options)
-    return loaded.eval(), tokenizer
+    return _on(loaded, device).eval(), tokenizer
+
+
+def _on(model: nn.Module, device: str) -> nn.Module:
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"device={device} cannot be used here ({reason})") from error
 
 
 def _check_files(model: str, gguf: str | None) -> None:
@@ -73,6 +90,8 @@ def _check_kind(transformers: Any, model: str, config: Any) -> None:
     """Raise InputError unless the configuration is that of a causal language model."""
     known = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     stored = config.architectures or []
+    if "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {}):
+        return  # a class of the model's own
     if type(config) not in transformers.AutoModelForCausalLM._model_mapping or (
         stored and not set(stored) & set(known.values())
     ):

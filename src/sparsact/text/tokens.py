@@ -1,6 +1,7 @@
 """Rows of tokens from text files and datasets."""
 
 import hashlib
+import json
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from sparsact._common.extras import require
 
 DATASET = "hf:"
 """The prefix of a source of text that is a dataset."""
+_JSON_LINES = (".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,11 @@ def read_tokens(
 
     Args:
         tokenizer: a Hugging Face tokenizer.
-        sources: text files in UTF-8, and datasets as ``hf:`` with a name on the hub or a local
-            directory; datasets are streamed and not stored on disk.
+        sources: text files in UTF-8, files of JSON lines (``.jsonl``, ``.ndjson``), and datasets as
+            ``hf:`` with a name on the hub or a local directory; datasets are streamed and not
+            stored on disk.
         length: tokens in a row.
-        part: which part of every dataset is read.
+        part: which part of every dataset is read, and the column of datasets and JSON lines.
         max_tokens: where reading stops. A token takes 9 bytes of memory, so datasets need a limit.
 
     Raises:
@@ -101,12 +104,20 @@ def read_tokens(
 
 
 def _texts(source: str, part: DatasetPart) -> Iterator[str]:
-    """The texts of a dataset, or the single text of a file."""
+    """The texts of a dataset or of JSON lines, or the single text of a file."""
     if source.startswith(DATASET):
         yield from _rows(source.removeprefix(DATASET), part)
         return
+    text = _content(source)
+    if Path(source).suffix.lower() in _JSON_LINES:
+        yield from _json_lines(text, source, part.column)
+    else:
+        yield text
+
+
+def _content(source: str) -> str:
     try:
-        yield Path(source).read_text(encoding="utf-8")
+        return Path(source).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{source} is not a text file in UTF-8: {error.reason}") from error
     except FileNotFoundError as error:
@@ -115,22 +126,42 @@ def _texts(source: str, part: DatasetPart) -> Iterator[str]:
         raise InputError(f"{source} cannot be read: {error.strerror}") from error
 
 
+def _json_lines(lines: str, source: str, column: str) -> Iterator[str]:
+    """The text in each line, which is a JSON object; empty lines are left out."""
+    for number, line in enumerate(lines.split("\n"), 1):  # other line breaks may be in a text
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"line {number} of {source} is no JSON ({error})") from error
+        yield _text_of(row, column, f"line {number} of {source}")
+
+
 def _rows(name: str, part: DatasetPart) -> Iterator[str]:
     datasets = require("datasets", "sae")
     try:
-        rows = datasets.load_dataset(name, part.config, split=part.split, streaming=True)
+        for row in datasets.load_dataset(name, part.config, split=part.split, streaming=True):
+            yield _text_of(row, part.column, name)
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise MissingInputError(f"there is no dataset {name}: {error}") from error
+    except ConnectionError as error:
+        raise InputError(
+            f"the dataset {name} cannot be read, because the hub cannot be reached ({error}): give "
+            f"text files, or a dataset on this machine as {DATASET}DIRECTORY"
+        ) from error
     except (OSError, ValueError) as error:
         raise InputError(f"the dataset {name} cannot be read: {error}") from error
-    for row in rows:
-        text = row.get(part.column)
-        if not isinstance(text, str):
-            raise InputError(
-                f"the column {part.column!r} of {name} holds no text; the columns are "
-                f"{', '.join(map(repr, row))}"
-            )
-        yield text
+
+
+def _text_of(row: Any, column: str, place: str) -> str:
+    text = row.get(column) if isinstance(row, dict) else None
+    if isinstance(text, str):
+        return text
+    columns = ", ".join(map(repr, row)) if isinstance(row, dict) else f"none, it is {row!r:.40}"
+    raise InputError(f"the column {column!r} of {place} holds no text; the columns are {columns}")
 
 
 def pack_tokens(

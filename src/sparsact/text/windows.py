@@ -10,20 +10,28 @@ from torch import Tensor, nn
 
 from sparsact._common.errors import InputError, MissingInputError
 from sparsact.text.python_reference import reference_text
-from sparsact.text.tokens import read_tokens
+from sparsact.text.tokens import DATASET, DatasetPart, read_tokens
+
+_STREAMED = 8  # times the rows that are needed: what is read of a dataset, which has no end
 
 
 def read_rows(
-    model: nn.Module, tokenizer: Any, files: Sequence[str], length: int, count: int
+    model: nn.Module,
+    tokenizer: Any,
+    files: Sequence[str],
+    length: int,
+    count: int,
+    part: DatasetPart | None = None,
 ) -> Tensor:
     """All complete rows of a text, (rows, length) int64; see `sparsact.text.read_tokens`.
 
     Args:
         model: the language model that will read the rows.
         tokenizer: its tokenizer.
-        files: text files.
+        files: sources of text. Of datasets, eight times the rows that are needed are read.
         length: tokens in a row.
         count: the least number of rows.
+        part: which part of every dataset is read, and the column of datasets and JSON lines.
 
     Raises:
         MissingInputError: a file is missing.
@@ -33,8 +41,10 @@ def read_rows(
     _check_length(model, length)
     room = length - (tokenizer.bos_token_id is not None)
     needed = f"{count} rows of {length} need {count * room} tokens of text"
+    has_datasets = any(str(file).startswith(DATASET) for file in files)
+    limit = _STREAMED * count * room if has_datasets else None
     try:
-        tokens = read_tokens(tokenizer, files, length)
+        tokens = read_tokens(tokenizer, files, length, part=part, max_tokens=limit)
     except MissingInputError:
         raise
     except InputError as error:

@@ -9,8 +9,8 @@ from typing import Any
 from sparsact._common.atomic import write_text
 from sparsact._common.errors import InputError, OutputError
 from sparsact._common.extras import require
+from sparsact._common.hub import NAME
 from sparsact.sae.evaluation.reconstruction_metrics import SAEMetrics
-from sparsact.sae.interchange.hub import NAME
 from sparsact.sae.sae_files import save_sae
 from sparsact.sae.sae_model import SparseAutoencoder
 

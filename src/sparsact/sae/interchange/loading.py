@@ -6,11 +6,11 @@ from pathlib import Path
 from torch import nn
 
 from sparsact._common.errors import InputError, MissingInputError
+from sparsact._common.hub import NAME, fetched
 from sparsact.sae.interchange.dictionary_learning_import import WEIGHTS as DICTIONARY
 from sparsact.sae.interchange.dictionary_learning_import import load_dictionary_learning
 from sparsact.sae.interchange.formats import FORMATS, format_of, known_files
 from sparsact.sae.interchange.gemma_scope_import import ARRAYS, load_gemma_scope
-from sparsact.sae.interchange.hub import NAME, fetched
 from sparsact.sae.interchange.openai_import import load_openai
 from sparsact.sae.sae_files import load_sae
 from sparsact.sae.sae_model import SparseAutoencoder
@@ -90,7 +90,7 @@ def _on_the_hub(path: str, subfolder: str | None, revision: str | None) -> Path:
     if not NAME.fullmatch(path) or path.startswith("."):
         inside = f"/{subfolder}" if subfolder else ""
         raise MissingInputError(f"{path}{inside} does not exist, and is no name on the hub")
-    return fetched(path, revision, subfolder, known_files())
+    return fetched(path, revision, subfolder, known_files(), what="autoencoder", extra="sae")
 
 
 def _load_file(file: Path) -> SparseAutoencoder:

@@ -1,4 +1,4 @@
-"""Files of an autoencoder on the Hugging Face hub, or in its cache on this machine."""
+"""Files on the Hugging Face hub, or in its cache on this machine."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,15 @@ NAME = re.compile(r"[\w.-]+/[\w.-]+(?:/[\w.-]+)*")
 """``owner/repository``, and possibly a directory or file in it."""
 
 
-def fetched(name: str, revision: str | None, subfolder: str | None, files: list[str]) -> Path:
+def fetched(
+    name: str,
+    revision: str | None,
+    subfolder: str | None,
+    files: list[str],
+    *,
+    what: str,
+    extra: str,
+) -> Path:
     """The place on this machine of a directory or file on the hub, downloaded if needed.
 
     Args:
@@ -19,13 +27,15 @@ def fetched(name: str, revision: str | None, subfolder: str | None, files: list[
         revision: branch, tag or commit.
         subfolder: directory in the repository.
         files: patterns of the files that are needed, relative to that directory.
+        what: what they hold, for the messages.
+        extra: the extra of sparsact that brings huggingface_hub.
 
     Raises:
         MissingInputError: there is no such repository, revision or directory; or the hub cannot
             be reached and the cache does not hold it; or it needs a login.
-        ImportError: huggingface_hub is not installed (extra ``sae``).
+        ImportError: huggingface_hub is not installed.
     """
-    hub: Any = require("huggingface_hub", "sae")
+    hub: Any = require("huggingface_hub", extra)
     owner, repository, *inside = name.split("/")
     place = "/".join([*inside, *([subfolder] if subfolder else [])]).strip("/")
     prefix = f"{place}/" if place else ""
@@ -38,12 +48,12 @@ def fetched(name: str, revision: str | None, subfolder: str | None, files: list[
         at = f" at revision {revision!r}" if revision else ""
         reason = str(error).strip().partition("\n")[0]
         raise MissingInputError(
-            f"there is no autoencoder {name!r}{at}: no such directory or file, and the hub gave "
-            f"none ({reason})"
+            f"there is no {what} {name!r}{at}: no such directory or file, and the hub gave none "
+            f"({reason})"
         ) from error
     if not (folder / place).exists():
         raise MissingInputError(
-            f"{owner}/{repository} has no {place}, or no autoencoder there: name the directory of "
-            "one autoencoder as subfolder="
+            f"{owner}/{repository} has no {place}, or no {what} there: name the directory of one "
+            f"{what} as subfolder="
         )
     return folder / place
