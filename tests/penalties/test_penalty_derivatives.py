@@ -11,7 +11,7 @@ from sparsact.penalties.activity_layer import ActivityPenalty
 pytestmark = [
     pytest.mark.versions,
     # raised by torch.func, about its own code
-    pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated"),
+    pytest.mark.filterwarnings("ignore:.torch.jit.script. is"),
     pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node"),
 ]
 penalties = pytest.mark.parametrize("case", PENALTIES, ids=by_name)

@@ -17,7 +17,7 @@ from sparsact.thresholds.fused_dispatch import fuse_from
 pytestmark = [
     pytest.mark.versions,
     # raised by torch.func, about its own code
-    pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated"),
+    pytest.mark.filterwarnings("ignore:.torch.jit.script. is"),
     pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node"),
 ]
 thresholds = pytest.mark.parametrize("case", THRESHOLDS, ids=by_name)

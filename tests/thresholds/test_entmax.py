@@ -14,7 +14,7 @@ import sparsact.functional as SF
 ALPHAS = [1.2, 1.5, 1.7, 2.0, 3.0]
 alphas = pytest.mark.parametrize("alpha", ALPHAS)
 # raised by torch.func, about its own code
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is")
 
 
 def reference(row: np.ndarray, alpha: float) -> np.ndarray:

@@ -8,7 +8,7 @@ import sparsact as sa
 import sparsact.functional as SF
 
 # raised by torch.func, about its own code
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is")
 
 
 @pytest.mark.parametrize("alpha", [1.00005, 1.001, 1.2, 1.5, 1.7, 2.0, 3.0])

@@ -12,7 +12,7 @@ from torch import fx, nn
 import sparsact as sa
 
 # raised by torch.func, about its own code
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is")
 KINDS = [sa.nn.HardConcrete, sa.nn.GaussianGate]
 kinds = pytest.mark.parametrize("kind", KINDS)
 

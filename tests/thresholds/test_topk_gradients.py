@@ -8,7 +8,7 @@ import sparsact as sa
 import sparsact.functional as SF
 
 # raised by torch.func, about its own code
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is")
 GRADIENTS = ["exact", "straight_through", "perturbed"]
 ways = pytest.mark.parametrize("by", ["value", "magnitude"])
 

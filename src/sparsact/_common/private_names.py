@@ -21,7 +21,7 @@ class PrivateName(NamedTuple):
     seen: tuple[str, str]
 
 
-_TORCH, _TRANSFORMERS = ("2.8", "2.14"), ("5.0", "5.24")
+_TORCH, _TRANSFORMERS = ("2.8", "2.15"), ("5.0", "5.24")
 _HOOKS = "copies of a hooked module leave its hooks out"
 _TABLES = "a module is replaced, or shared parameters are found, under every name"
 _STATE = "a sparse layer saves and loads the state of the dense one"
@@ -61,7 +61,7 @@ PRIVATE_NAMES = (
     PrivateName(
         "torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint",
         "a docstring names it: users set it",
-        ("2.13", "2.14"),
+        ("2.13", "2.15"),
     ),
     PrivateName("torch.nn.Module()._call_impl", "a call in a checkpoint is recognised", _TORCH),
     PrivateName("torch.overrides._get_current_function_mode_stack", _MODES, _TORCH),

@@ -6,7 +6,7 @@ import re
 import warnings
 
 TESTED = {
-    "torch": "2.14",
+    "torch": "2.15",
     "transformers": "5.24",
     "lightning": "2.6",
 }
