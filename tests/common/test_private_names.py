@@ -90,7 +90,7 @@ def names_of(tree: ast.AST) -> set[str]:
 
 
 OWN = set().union(*map(names_of, TREES.values())) | {file.split("/")[-1][:-3] for file in TREES}
-STANDARD = {"_replace", "_make", "_fields", "_asdict", "_getframe"}  # documented, in Python
+STANDARD = {"_replace", "_make", "_fields", "_asdict", "_getframe", "_exit"}  # of Python
 
 
 def private_uses(tree: ast.AST) -> set[str]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import lsq_linear, minimize
-from skimage.data import camera
+from sklearn.datasets import load_sample_image
 
 import sparsact as sa
 from sparsact.coding import sparse_code
@@ -103,7 +103,7 @@ def test_one_row_of_a_plane_is_the_exact_case():
 
 
 def test_it_denoises_a_photograph():
-    clean = torch.tensor(camera()[100:164, 200:264]) / 255
+    clean = torch.tensor(load_sample_image("flower.jpg")[150:214, 230:294]).float().mean(-1) / 255
     noisy = clean + 0.1 * torch.randn(64, 64)
     smooth = sa.TotalVariation(0.08, dim=(0, 1), tol=1e-4).prox(noisy, 1.0)
     assert (smooth - clean).square().mean() < 0.3 * (noisy - clean).square().mean()

@@ -136,13 +136,17 @@ class _Overlap:
 
     def __init__(self, lines: Tensor, groups: IndexLists) -> None:
         self.size, self.count = lines.shape[1], len(groups)
-        places = [index for group in groups for index in group] if lines.numel() else []
-        self.places = torch.tensor(places, dtype=torch.long, device=lines.device)
-        lengths = torch.tensor([len(group) for group in groups], device=lines.device)
-        self.labels = torch.arange(self.count, device=lines.device).repeat_interleave(lengths)
-        self.labels = self.labels[: len(places)]
-        copies = torch.bincount(self.places) if len(places) else lines.new_ones(1)
-        self.bound = float(copies.max())
+        places, labels = [], []
+        for label, group in enumerate(groups if lines.numel() else ()):
+            places += group
+            labels += [label] * len(group)
+        self.places, self.labels = (
+            torch.tensor(each, dtype=torch.long, device=lines.device) for each in (places, labels)
+        )
+        copies = [0] * (1 + max(places, default=0))
+        for place in places:
+            copies[place] += 1
+        self.bound = float(max(1, *copies))
 
     def apply(self, u: Tensor) -> Tensor:
         return u.index_select(1, self.places)

@@ -21,7 +21,7 @@ from sparsact.thresholds.arguments import (
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
 from sparsact.thresholds.complex_modulus import by_modulus, is_complex
-from sparsact.thresholds.forward_mode import DifferentiableFunction
+from sparsact.thresholds.forward_mode import BandFunction
 from sparsact.thresholds.softshrink import soft_part
 from sparsact.thresholds.threshold_module import BandModule, mean_text
 from sparsact.thresholds.tracing import leaf, one_node
@@ -183,7 +183,7 @@ def _upper_below_lambd(upper: float | Tensor, lambd: float | Tensor) -> InputErr
     )
 
 
-class _Firmshrink(DifferentiableFunction):
+class _Firmshrink(BandFunction):
     @staticmethod
     def forward(x: Tensor, lambd: float | Tensor, upper: float | Tensor) -> Tensor:
         wide = widen(x)

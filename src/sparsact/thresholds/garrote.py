@@ -16,7 +16,7 @@ from sparsact.thresholds.arguments import (
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
 from sparsact.thresholds.complex_modulus import by_modulus, is_complex
-from sparsact.thresholds.forward_mode import DifferentiableFunction
+from sparsact.thresholds.forward_mode import BandFunction
 from sparsact.thresholds.softshrink import soft_part
 from sparsact.thresholds.threshold_module import BandModule
 from sparsact.thresholds.tracing import leaf, one_node
@@ -94,7 +94,7 @@ class Garrote(BandModule):
         )
 
 
-class _Garrote(DifferentiableFunction):
+class _Garrote(BandFunction):
     @staticmethod
     def forward(x: Tensor, lambd: float | Tensor) -> Tensor:
         wide = widen(x)

@@ -17,7 +17,7 @@ from sparsact.thresholds.arguments import (
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
 from sparsact.thresholds.complex_modulus import by_modulus, is_complex
-from sparsact.thresholds.forward_mode import DifferentiableFunction
+from sparsact.thresholds.forward_mode import BandFunction
 from sparsact.thresholds.garrote import lambd_share
 from sparsact.thresholds.threshold_module import BandModule
 from sparsact.thresholds.tracing import leaf, one_node
@@ -99,7 +99,7 @@ class Halfshrink(BandModule):
         )
 
 
-class _Halfshrink(DifferentiableFunction):
+class _Halfshrink(BandFunction):
     @staticmethod
     def forward(x: Tensor, lambd: float | Tensor) -> Tensor:
         wide = widen(x)

@@ -18,7 +18,7 @@ from sparsact.thresholds.arguments import (
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
 from sparsact.thresholds.complex_modulus import by_modulus, is_complex
-from sparsact.thresholds.forward_mode import DifferentiableFunction
+from sparsact.thresholds.forward_mode import BandFunction
 from sparsact.thresholds.softshrink import soft_part
 from sparsact.thresholds.threshold_module import BandModule
 from sparsact.thresholds.tracing import leaf, one_node
@@ -137,7 +137,7 @@ def check_a(a: float) -> None:
         raise InputError(f"a= must be above 2 and finite, got {a}")
 
 
-class _Scad(DifferentiableFunction):
+class _Scad(BandFunction):
     @staticmethod
     def forward(x: Tensor, lambd: float | Tensor, a: float) -> Tensor:
         wide = widen(x)

@@ -17,7 +17,7 @@ from sparsact.thresholds.arguments import (
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
 from sparsact.thresholds.complex_modulus import by_modulus, is_complex
-from sparsact.thresholds.forward_mode import DifferentiableFunction
+from sparsact.thresholds.forward_mode import BandFunction
 from sparsact.thresholds.fused_dispatch import as_tensor, backward_is_fused, forward_is_fused
 from sparsact.thresholds.threshold_module import BandModule
 from sparsact.thresholds.tracing import leaf, one_node
@@ -101,7 +101,7 @@ class Softshrink(BandModule):
         )
 
 
-class _Softshrink(DifferentiableFunction):
+class _Softshrink(BandFunction):
     @staticmethod
     def forward(x: Tensor, lambd: float | Tensor) -> Tensor:
         learned, half = isinstance(lambd, Tensor), x.dtype in (torch.bfloat16, torch.float16)
