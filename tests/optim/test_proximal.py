@@ -108,7 +108,8 @@ def test_group_lasso_is_optimal(build):
     assert residual.abs().max() <= 1e-6
 
 
-JOINT = (sa.SLOPE, sa.OSCAR)  # their prox takes one step for all entries
+JOINT = (sa.SLOPE, sa.OSCAR, sa.TotalVariation, sa.OverlappingGroupLasso)
+"""Their prox takes one step for all entries."""
 
 
 @pytest.mark.parametrize("case", [c for c in PENALTIES if c.proximal], ids=by_name)
