@@ -185,7 +185,7 @@ def test_workers_take_over_the_settings_of_torch() -> None:
     before.set()
     try:
         assert TorchState.now(1) == before != changed
-        assert _in_worker(changed, "dask", 3, torch.get_default_dtype) == (3, torch.float64)
+        assert _in_worker(changed, 3, torch.get_default_dtype) == (3, torch.float64)
         assert TorchState.now(1) == changed
     finally:
         before.set()

@@ -122,6 +122,7 @@ def compare_activations(
         ValueError: something cannot be used; an exception of your own code is its cause.
 
     Example:
+        >>> import torch
         >>> import sparsact as sa
         >>> x = torch.randn(80, 4)
         >>> y = (x[:, 0] > 0).long()

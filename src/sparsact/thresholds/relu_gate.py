@@ -29,6 +29,7 @@ class ReluGate(ChannelGate):
         any, returned unchanged.
 
     Example:
+        >>> import torch
         >>> gate = ReluGate(3)
         >>> with torch.no_grad():
         ...     _ = gate.location.copy_(torch.tensor([-0.5, 0.0, 2.0]))

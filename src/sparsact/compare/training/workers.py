@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -10,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -55,10 +56,10 @@ def in_processes(jobs: Iterable[Job], count: int, backend: Backend, kept: Path) 
     state = TorchState.now(count)
     joblib = require("joblib", "compare")
     calls = (
-        joblib.delayed(partial(_in_worker, state, backend, place, job))()
-        for place, job in enumerate(jobs)
+        joblib.delayed(partial(_in_worker, state, place, job))() for place, job in enumerate(jobs)
     )
-    with _cluster(backend, count), joblib.parallel_config(backend, n_jobs=count):
+    options = {"initializer": _start_here} if backend == "loky" else {}
+    with _cluster(backend, count), joblib.parallel_config(backend, n_jobs=count, **options):
         results = _grouped(calls, count) if backend == "ray" else _as_they_end(calls)
         try:
             yield from results
@@ -115,23 +116,21 @@ class TorchState:
         torch.set_float32_matmul_precision(self.matmul_precision)
 
 
-@cache
-def _end_with_parent() -> None:
-    """End this process if its parent is killed; else it would wait for more jobs forever."""
+def _start_here() -> None:
+    """Leave Ctrl-C to the parent, which ends its workers, and end if the parent is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)
-        os._exit(1)
+        os._exit(1)  # it would wait for more jobs forever
 
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _in_worker(state: TorchState, backend: Backend, place: int, job: Job) -> tuple[int, Any]:
+def _in_worker(state: TorchState, place: int, job: Job) -> tuple[int, Any]:
     with _ONE_AT_A_TIME:
-        if backend == "loky":
-            _end_with_parent()
         state.set()
         return place, job()
 
