@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 KERNELS := $(wildcard csrc/*) # compiled at installation
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-models test-newest lint docs bench bench-peers clean
+.PHONY: demo test test-models test-architectures test-newest lint docs bench bench-peers clean
 
 # digits in an MLP, and as images in a small conv net that a task file defines; about a minute
 FEW := gelu,softshrink,jumprelu,learned_jumprelu,topk
@@ -29,6 +29,11 @@ test-models: $(VENV)/.dev
 	$(BIN)/python scripts/fetch_models.py "$${SPARSACT_MODELS:-models}"
 	$(BIN)/python scripts/gather_text.py "$${SPARSACT_MODELS:-models}/docstrings"
 	$(BIN)/python -m pytest tests -m models
+
+# 56 small language models of transformers, sparse in every dtype; not a part of .ci/run
+test-architectures: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 \
+	    tests/inference/test_sparse_architectures.py -m 'architectures or not architectures'
 
 # what depends on versions, on the newest of everything that pip finds today
 test-newest:

@@ -1,6 +1,6 @@
 """Causal language models of transformers, small: the sparse model computes the simulated one.
 
-Some run in the suite, the others with `make test-models`.
+Some run in the suite, all with `make test-architectures`.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ OTHERS = [
 MARKED = [(kind, dtype) for kind in OTHERS for dtype in ("float32", "bfloat16", "int8")]
 MARKED += [(kind, "bfloat16") for kind in IN_SUITE]
 CASES = [(kind, dtype) for kind in IN_SUITE for dtype in ("float32", "int8")]
-CASES += [pytest.param(*case, marks=pytest.mark.models) for case in MARKED]
+CASES += [pytest.param(*case, marks=pytest.mark.architectures) for case in MARKED]
 
 
 def small(kind):
