@@ -136,7 +136,8 @@ class _Overlap:
 
     def __init__(self, lines: Tensor, groups: IndexLists) -> None:
         self.size, self.count = lines.shape[1], len(groups)
-        places, labels = [], []
+        places: list[int] = []
+        labels: list[int] = []
         for label, group in enumerate(groups if lines.numel() else ()):
             places += group
             labels += [label] * len(group)
