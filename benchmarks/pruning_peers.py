@@ -32,7 +32,10 @@ from harness import Run, main
 
 LR, LAST_LR = 0.05, 0.005
 SHARES = (0.5, 0.25)
-GRIDS = {"ours": (2.5e-4, 5e-4, 1e-3, 2e-3), "torch-pruning": (1e-4, 1e-3, 1e-2, 5e-2)}
+GRIDS = {
+    "ours": (2.5e-4, 5e-4, 1e-3, 1.4e-3, 2e-3),
+    "torch-pruning": (1e-4, 1e-3, 5e-3, 1e-2, 5e-2),
+}
 """The coefficients: of our penalty, and ``reg`` of `GroupNormPruner`."""
 
 Split = tuple[Tensor, Tensor]
