@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
-from sparsact.coding.operators import CONVOLUTIONS, largest_eigenvalue
+from sparsact.coding.operators import CONVOLUTIONS, check_stride, largest_eigenvalue
 from sparsact.coding.proximal_gradient import fista_momenta
 from sparsact.coding.unfolded import ThresholdFactory, check_noise, shrink
 from sparsact.nn import Softshrink
@@ -218,7 +218,4 @@ def _check_atoms(atoms: list[Tensor], strides: list[int]) -> None:
                 "the atoms of all scales must have the same number of channels and of sizes, got "
                 f"shapes {tuple(atoms[0].shape)} and {tuple(each.shape)}"
             )
-        if not 1 <= stride <= min(each.shape[2:]):
-            raise InputError(
-                f"stride= must be between 1 and the atom's size {min(each.shape[2:])}, got {stride}"
-            )
+        check_stride(stride, each)

@@ -99,11 +99,7 @@ class ConvDictionary(nn.Module):
                 "atoms= must be (atoms, channels, size) with one to three sizes, got shape "
                 f"{tuple(atoms.shape)}"
             )
-        if not 1 <= stride <= min(atoms.shape[2:]):
-            raise InputError(
-                f"stride= must be between 1 and the atom's size {min(atoms.shape[2:])}, "
-                f"got {stride}"
-            )
+        check_stride(stride, atoms)
         self.atoms = nn.Parameter(atoms)
         self.stride = stride
 
@@ -130,6 +126,13 @@ class ConvDictionary(nn.Module):
     def extra_repr(self) -> str:
         """Atoms and stride."""
         return f"atoms={tuple(self.atoms.shape)}, stride={self.stride}"
+
+
+def check_stride(stride: int, atoms: Tensor) -> None:
+    """Raise InputError if the step between the positions of atoms leaves gaps between them."""
+    size = min(atoms.shape[2:])
+    if not 1 <= stride <= size:
+        raise InputError(f"stride= must be between 1 and the atom's size {size}, got {stride}")
 
 
 @torch.no_grad()
