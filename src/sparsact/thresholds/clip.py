@@ -198,11 +198,7 @@ class _Clip(DifferentiableFunction):
         step = zero_with_slope(wide, (~(below | above)).to(wide.dtype))
         step = step + zero_with_slope(lo, below.to(wide.dtype))
         step = step + zero_with_slope(hi, above.to(wide.dtype))
-        return _clamp(x.detach(), _still(lo), _still(hi)) + step.to(x.dtype)
-
-
-def _still(level: float | Tensor) -> float | Tensor:
-    return level.detach() if isinstance(level, Tensor) else level
+        return _clamp(x, lo, hi).detach() + step.to(x.dtype)
 
 
 def _clamp(x: Tensor, lo: float | Tensor, hi: float | Tensor) -> Tensor:
