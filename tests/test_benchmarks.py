@@ -24,7 +24,7 @@ PARTS = {
         "gather_linear_small_576x1536",
     },
     "language": {"language_decode", "language_step", "language_llama1b", "language_quality_50"},
-    "language_peers": {"language_peers"},
+    "language_peers": {"language_peers", "language_peers_llama1b"},
     "learned_thresholds": {"learned_thresholds"},
     "penalties": {"penalties"},
     "penalty_memory": {"penalty_memory"},
@@ -43,7 +43,7 @@ PARTS = {
     "thresholds": {"thresholds_eager", "thresholds_compiled"},
 }
 """Script → the result files of all its parts."""
-WITHOUT_PARTS = {"harness", "sae_sides", "table", "token_step"}
+WITHOUT_PARTS = {"gguf_files", "harness", "language_sides", "sae_sides", "table", "token_step"}
 
 
 def run(script, *arguments):
