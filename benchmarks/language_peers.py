@@ -49,6 +49,9 @@ from sparsact.text.windows import as_batches
 ENVIRONMENT = ROOT / "build" / "peers-language" / "bin" / "python"
 SPARSITIES = (0.0, 0.4, 0.5, 0.6)
 TUNED_ON, TUNING_STEPS = 80, 140  # rows, steps
+FASTER = "times faster than llama.cpp"
+INT8, INT4 = "ours int8, sa.generate", "ours int4, sa.generate"
+SAME_BITS = {INT8: "Q8_0", INT4: "Q4_1"}
 Rows = Callable[[str, int, int], Tensor]
 
 
@@ -174,7 +177,24 @@ def compare(run: Run, python: str = str(ENVIRONMENT)) -> None:
     for sentence in left_out:
         print(sentence, file=sys.stderr)
     draw(points, run.results / "language_peers.png")
-    run.write("language_peers", {"points": points, "left out": left_out})
+    results = {"points": points, "left out": left_out}
+    run.write("language_peers", results | {FASTER: times_faster(sides, times, SAME_BITS)})
+
+
+def times_faster(
+    sides: list[Side], times: list[float], same_bits: dict[str, str]
+) -> dict[str, float]:
+    """The speed of `sa.generate` against the file of llama.cpp that has as many bits."""
+    theirs = {
+        side.label: ms for side, ms in zip(sides, times, strict=True) if side.method == "llama.cpp"
+    }
+    return {
+        f"{side.method}, {side.label} / {same_bits[side.method]}": round(
+            theirs[same_bits[side.method]] / ms, 2
+        )
+        for side, ms in zip(sides, times, strict=True)
+        if same_bits.get(side.method) in theirs
+    }
 
 
 def decoded_in_turn(sides: list[Side], prompt: list[int], count: int, rounds: int) -> list[float]:
@@ -211,7 +231,8 @@ def llama_1b(run: Run, python: str = str(ENVIRONMENT)) -> None:
         }
         for side, ms in zip(sides, times, strict=True)
     }
-    run.write("language_peers_llama1b", results | {"left out": left_out})
+    faster = times_faster(sides, times, {INT8: "Q8_0", INT4: "Q4_0"})
+    run.write("language_peers_llama1b", results | {"left out": left_out, FASTER: faster})
 
 
 def random_llama_sides(
