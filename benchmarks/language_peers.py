@@ -37,6 +37,7 @@ from language import COMPENSATED_ON, copied, llama, smollm2
 from language_sides import Side, is_installed, llama_side, peer_sides
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM
 
 import sparsact as sa
 from harness import ROOT, Run, main
@@ -113,11 +114,28 @@ def tuned_plan(run: Run, dense: nn.Module, rows: Rows, sparsity: float) -> Thres
     return plan
 
 
+def sparse_model(
+    run: Run, dense: nn.Module, rows: Rows, plan: ThresholdPlan, dtype: str
+) -> nn.Module:
+    """The sparse model of a plan. That of 4 bits is rounded on text, and kept beside the plan."""
+    if dtype != "int4":
+        return sa.sparsify(copied(dense), plan, dtype)
+    folder = run.models / "plans" / f"smollm2_{100 * plan.sparsity:.0f}_{dtype}"
+    if not run.tiny and folder.exists():
+        return AutoModelForCausalLM.from_pretrained(folder).eval()
+    batches = as_batches(rows("calibrate.txt", run.size(512, 32), run.size(COMPENSATED_ON, 4)))
+    model = sa.sparsify(copied(dense), plan, dtype, batches=batches)
+    if not run.tiny:
+        model.save_pretrained(folder)
+    return model
+
+
 def plans(run: Run) -> None:
-    """Make the plans that `compare` uses."""
+    """Make the plans, and the models of 4 bits, that `compare` uses."""
     dense, rows = smollm2(run)
     for sparsity in run.size(SPARSITIES, (0.5,)):
         plan = tuned_plan(run, dense, rows, sparsity)
+        sparse_model(run, dense, rows, plan, "int4")
         print(f"{sparsity:.0%}: {len(plan.sites)} sites", flush=True)
 
 
@@ -130,7 +148,7 @@ def our_sides(run: Run, dense: nn.Module, rows: Rows) -> list[Side]:
     for sparsity in run.size(SPARSITIES, (0.5,)):
         plan = tuned_plan(run, dense, rows, sparsity)
         for dtype in run.size([name for name in DTYPES if name != "float32"], ["int8"]):
-            model = sa.sparsify(copied(dense), plan, dtype)
+            model = sparse_model(run, dense, rows, plan, dtype)
             size = weight_bytes(model, skipped_shares(plan))
             sides += own_sides(f"ours {dtype}", f"{sparsity:.0%}", model, size)
     return sides
