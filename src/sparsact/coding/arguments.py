@@ -13,20 +13,20 @@ from sparsact.coding.sparse_dictionary import SparseDictionary, sparse_matrix
 from sparsact.penalties import (
     GroupLasso,
     NuclearNorm,
-    OverlappingGroupLasso,
     Penalty,
     SparseGroupLasso,
     TotalVariation,
 )
 from sparsact.penalties.base_penalty import has_prox
 from sparsact.penalties.group_lasso import split_groups
+from sparsact.penalties.shared_groups import SharedGroups
 from sparsact.penalties.sorted_l1 import SortedL1
 
 Method = Literal["admm", "auto", "cd", "fista", "ista"]
 Gradient = Literal["implicit", "unrolled"]
 
 _DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
-_GROUPED = (GroupLasso, OverlappingGroupLasso, SparseGroupLasso)  # one weight per group
+_GROUPED = (GroupLasso, SharedGroups, SparseGroupLasso)  # one weight per group
 
 
 def check_options(
@@ -142,7 +142,7 @@ def check_groups(penalty: Penalty, codes: Tensor) -> None:
     """Raise InputError if a group of the penalty reaches across signals."""
     if isinstance(penalty, NuclearNorm) and (penalty.flatten or codes.ndim < 3):
         raise InputError("NuclearNorm needs the code of one signal to be a matrix, and no flatten=")
-    if isinstance(penalty, (SortedL1, OverlappingGroupLasso, TotalVariation)):
+    if isinstance(penalty, (SortedL1, SharedGroups, TotalVariation)):
         own_dims = penalty.dim if isinstance(penalty.dim, tuple) else (penalty.dim,)
         if any(dim % codes.ndim == 0 for dim in own_dims):
             name = type(penalty).__name__
