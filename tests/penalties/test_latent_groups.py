@@ -1,4 +1,6 @@
-"""Latent groups against SciPy's solution of the dual, a closed form, brute force and plain groups."""
+"""Latent groups against SciPy on the dual, a closed form, brute force and plain groups."""
+
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -111,7 +113,7 @@ def test_the_code_is_that_of_repeated_atoms_and_a_union_of_groups():
     assert code.converged
     places = [place for group in CHAIN for place in group]
     starts = np.cumsum([0, *map(len, CHAIN)])
-    apart = [list(range(a, b)) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    apart = [list(range(a, b)) for a, b in pairwise(starts)]
     copies = sparse_code(x, atoms[places], sa.GroupLasso(1.0, groups=apart), tol=1e-7)
     together = torch.zeros_like(code.codes).index_add(1, torch.tensor(places), copies)
     torch.testing.assert_close(code.codes, together, atol=1e-3, rtol=0)

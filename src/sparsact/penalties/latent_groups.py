@@ -9,8 +9,8 @@ from torch import Tensor
 
 from sparsact.penalties.base_penalty import fixed
 from sparsact.penalties.dual_prox import DualProx, Norms
-from sparsact.penalties.shared_groups import Overlap, SharedGroups
 from sparsact.penalties.sharded_parameters import gather
+from sparsact.penalties.shared_groups import Overlap, SharedGroups
 from sparsact.thresholds.complex_modulus import moduli
 
 _CHECK_EVERY = 20  # steps between two looks at the gap of the value

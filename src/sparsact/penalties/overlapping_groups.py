@@ -7,8 +7,8 @@ from torch import Tensor
 
 from sparsact.penalties.base_penalty import fixed
 from sparsact.penalties.dual_prox import DualProx
-from sparsact.penalties.shared_groups import Overlap, SharedGroups
 from sparsact.penalties.sharded_parameters import gather
+from sparsact.penalties.shared_groups import Overlap, SharedGroups
 from sparsact.thresholds.arguments import widen
 from sparsact.thresholds.complex_modulus import moduli
 
