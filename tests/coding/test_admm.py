@@ -91,6 +91,7 @@ class Blur(torch.nn.Module):
 @pytest.mark.parametrize(
     "kind", ["convolution", "strided convolution", "sparse matrix", "own operator"]
 )
+@torch.no_grad()
 def test_operators_reach_the_optimum_of_fista(kind, dtype):
     generator = torch.Generator().manual_seed(3)
     sizes = {"convolution": (2, 1, 12), "strided convolution": (2, 1, 12)}

@@ -102,7 +102,9 @@ def as_dictionary(dictionary: Any) -> Tensor | nn.Module:
     return matrix
 
 
-def starting_codes(signals: Tensor, operator: Operator, start: Tensor | None, x: Tensor) -> Tensor:
+def starting_codes(
+    signals: Tensor, operator: Operator, start: Tensor | None, x: Tensor, name: str = "start"
+) -> Tensor:
     """The codes to start from as a batch: `start` if it has the right shape, or zeros."""
     if isinstance(operator, (MatrixDictionary, SparseDictionary)):
         codes = signals.new_zeros(len(signals), len(operator.matrix))
@@ -113,7 +115,7 @@ def starting_codes(signals: Tensor, operator: Operator, start: Tensor | None, x:
         return codes
     expected = (*x.shape[:-1], codes.shape[1]) if codes.ndim == 2 else tuple(codes.shape)
     if tuple(start.shape) != expected:
-        raise InputError(f"start= must have shape {expected}, got {tuple(start.shape)}")
+        raise InputError(f"{name}= must have shape {expected}, got {tuple(start.shape)}")
     return start.to(codes).reshape(codes.shape).detach()
 
 

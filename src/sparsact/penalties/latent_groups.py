@@ -66,7 +66,7 @@ class LatentGroupLasso(SharedGroups):
         lines = self._lines(sizes.double())
         overlap = Overlap(lines, self.groups)
         slopes = self._slopes(lines.detach(), overlap)
-        total: Tensor = _Linear.apply(lines, slopes)
+        total: Tensor = _Linear.apply(lines, slopes)  # type: ignore[no-untyped-call]
         return fixed(self.coef) * total.to(torch.promote_types(sizes.dtype, torch.float32))
 
     def _shrink(self, lines: Tensor, overlap: Overlap, radius: Tensor) -> Tensor:
@@ -109,18 +109,19 @@ class LatentGroupLasso(SharedGroups):
             parts = relaxed + overlap.apply(missing)
             slopes = slopes + missing
             if step % _CHECK_EVERY == 0:
-                inside = slopes * _scale_inside(slopes, overlap, radius)
+                scale = _scale_inside(slopes, overlap, radius)[:, 0]
                 primal = (radius * overlap.norms(parts)).sum(1)
-                gap = float((1 - (x * inside).sum(1) / primal).max())
+                gap = float((1 - scale * (x * slopes).sum(1) / primal).max())
                 if gap <= self.tol:
-                    return inside * levels.mean()
-        inside = slopes * _scale_inside(slopes, overlap, radius)
-        warnings.warn(
-            f"the value of LatentGroupLasso reached a relative gap of {gap:.2g} after {self.steps} "
-            f"steps, above tol={self.tol:.2g}: raise steps=",
-            stacklevel=5,
-        )
-        return inside * levels.mean()
+                    break
+        if gap > self.tol:
+            warnings.warn(
+                f"the value of LatentGroupLasso reached a relative gap of {gap:.2g} after "
+                f"{self.steps} steps, above tol={self.tol:.2g}: raise steps=",
+                stacklevel=5,
+            )
+        scale = _scale_inside(slopes, overlap, radius) * levels.mean()
+        return slopes * scale
 
 
 class LatentProx(DualProx):
@@ -153,7 +154,8 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad * _Slopes.apply(*ctx.saved_tensors), None
+        slopes: Tensor = _Slopes.apply(*ctx.saved_tensors)  # type: ignore[no-untyped-call]
+        return grad * slopes, None
 
 
 class _Slopes(torch.autograd.Function):
