@@ -9,7 +9,7 @@ from sparsact.selection.network_path import UNITS
 from sparsact.selection.problem import Problem
 
 _LR, _DECAY = 0.02, 0.3
-_GATE_LR, _GATE_MOMENTUM = 0.1, 0.9
+_GATE_LR, _GATE_MOMENTUM = 0.03, 0.9  # 0.1 can close a gate before its weight has learned
 
 
 def gate_order(problem: Problem, count: int, steps: int) -> Tensor:
