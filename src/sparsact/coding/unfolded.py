@@ -128,6 +128,9 @@ class LISTA(_Unfolded):
     `momentum`) on the lasso with penalty `lambd`; after training on signals of one kind, its
     few steps do the work of many.
 
+    Encoders and thresholds are `step_size` times as large as atoms and λ. Adam moves all entries by
+    about its rate, so give those a rate that is `step_size` times as large too.
+
     Args:
         dictionary: atoms (atoms, dim), copied into parameters; or a pair (dim, atoms), for random
             atoms of norm 1.
