@@ -268,6 +268,17 @@ def photograph_patches(count: int, held_out: bool) -> Any:
     return np.random.default_rng(0).permutation(patches / patches.std())
 
 
+def with_shifts(digits: Any) -> Any:
+    """Images of 8×8 pixels, and each moved by a pixel in eight directions."""
+    framed = np.pad(digits.reshape(-1, 8, 8), ((0, 0), (1, 1), (1, 1)))
+    moved = [framed[:, i : i + 8, j : j + 8] for i in range(3) for j in range(3)]
+    return np.concatenate(moved).reshape(-1, 64)
+
+
+def without_mean(rows: Any) -> Any:
+    return rows - rows.mean(1, keepdims=True)
+
+
 def mean_objective(x: Tensor, atoms: Tensor, codes: Tensor, level: float) -> float:
     return float((x - codes @ atoms).square().sum() / 2 + level * codes.abs().sum()) / len(x)
 
@@ -305,10 +316,13 @@ def lista(run: Run) -> None:
     torch.manual_seed(0)
     digits = load_digits().data / 16
     digits = digits[np.random.default_rng(0).permutation(len(digits))]
-    digits -= digits.mean(1, keepdims=True)
     many, few = run.size((20_000, 500), (40, 20))
     photographs = photograph_patches(many, False), photograph_patches(few, True)
-    cases = {"digits": (digits[:-few], digits[-few:], 0.1), "photographs": (*photographs, 0.5)}
+    moved = without_mean(np.random.default_rng(0).permutation(with_shifts(digits[:-few])))
+    cases = {
+        "digits": (moved, without_mean(digits[-few:]), 0.1),
+        "photographs": (*photographs, 0.5),
+    }
     results: dict[str, dict[str, float]] = {}
     for name, (train, test, level) in cases.items():
         x, held_out = (torch.tensor(data, dtype=torch.float32) for data in (train, test))
