@@ -34,7 +34,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sparsact.denoise.shrinkage_network import ShrinkageNetwork
+from sparsact.denoise.shrinkage_network import LAYERS, ShrinkageNetwork
 
 PACKAGES = {
     "lomiri-wallpapers-16.04=20.04.0-2": (
@@ -61,7 +61,6 @@ VALIDATION = (
 )
 SCALES = (1400, 800, 480)  # pixels along the longer side: less JPEG, more detail per pixel
 CHANNELS = {"grey": 1, "colour": 3}
-LAYERS = {"grey": 12, "colour": 9}
 STEPS = {"grey": 30_000, "colour": 20_000}
 LUMA = (0.299, 0.587, 0.114)
 SIGMAS = (2 / 255, 75 / 255)
@@ -179,8 +178,9 @@ def train(folder: Path, kind: str, seed: int, minutes: float, resume: bool) -> N
     """Train until the steps are done or the minutes are over; write FOLDER/KIND.pt and .jsonl."""
     torch.set_num_threads(1)
     training, validation = load(folder)
-    batches = Batches(training, CHANNELS[kind], seed)
-    network = ShrinkageNetwork(CHANNELS[kind], LAYERS[kind]).to(memory_format=torch.channels_last)
+    channels = CHANNELS[kind]
+    batches = Batches(training, channels, seed)
+    network = ShrinkageNetwork(channels, LAYERS[channels]).to(memory_format=torch.channels_last)
     average = copy.deepcopy(network)
     optimizer = torch.optim.Adam(network.parameters())
     first, checkpoint, start = 0, folder / f"{kind}.pt", time.monotonic()

@@ -1,6 +1,7 @@
 """Denoise by wavelet shrinkage; thresholds come from a rule, from the user, or are learned."""
 
 from sparsact.denoise.denoiser_fitting import fit_denoiser
+from sparsact.denoise.learned_denoising import denoise_learned
 from sparsact.denoise.multiplicative_noise import MultiplicativeNoise
 from sparsact.denoise.noise_estimate import estimate_sigma
 from sparsact.denoise.poisson_noise import PoissonNoise
@@ -14,6 +15,7 @@ __all__ = [
     "PoissonNoise",
     "RicianNoise",
     "WaveletShrink",
+    "denoise_learned",
     "denoise_tiles",
     "denoise_wavelet",
     "estimate_sigma",

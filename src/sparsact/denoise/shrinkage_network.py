@@ -8,6 +8,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from sparsact.coding import CDLNet
 
+LAYERS = {1: 12, 3: 9}  # of the networks of the package, by channels
 SIDE = 8  # of an atom in pixels
 START = 2.5  # initial thresholds in standard deviations of the noise
 OPPONENT = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (1.0, -2.0, 1.0))  # brightness, two differences
@@ -38,7 +39,7 @@ class ShrinkageNetwork(nn.Module):
         atoms = pixel_unshuffle(_cosines(channels) / (SIDE / 2), 2)  # D·Dᵀ is the identity
         self.channels = channels
         self.net = CDLNet(4 * channels, len(atoms), SIDE // 2, steps)
-        self.reach = SIDE // 2 * 2 - 2 + (SIDE - 2) * steps  # pixels on which one depends
+        self.reach = (SIDE - 2) * (steps + 1)  # pixels on either side on which one depends
         with torch.no_grad():
             for weights in (*self.net.coder.encoders, *self.net.coder.decoders):
                 weights.copy_(atoms)
@@ -47,6 +48,11 @@ class ShrinkageNetwork(nn.Module):
             noise[atoms.sum((1, 2, 3)).abs() > 1] = 0.0  # the mean of a block has no threshold
             for threshold in self.net.coder.thresholds:
                 threshold.lambd.copy_(START * noise)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return self.net.dictionary[0].dtype
 
     def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """Denoised images without a margin of their own.
