@@ -273,6 +273,7 @@ def export(folder: Path) -> None:
         half = {name: weight.half().contiguous() for name, weight in state["average"].items()}
         steps = {"steps": str(state["step"]), "of": str(STEPS[kind])}
         save_file(half, WEIGHTS / f"{kind}.safetensors", metadata=steps)
+        (WEIGHTS / f"{kind}.safetensors").chmod(0o644)
         shutil.copy(folder / f"{kind}.jsonl", WEIGHTS / f"{kind}.jsonl")
         print(f"{kind}: {state['step']} of {STEPS[kind]} steps")
 

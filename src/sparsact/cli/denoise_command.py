@@ -77,6 +77,10 @@ class DenoiseFlags:
     GeoTIFF count as missing without it. Missing values are kept."""
     border: Border = "mirror"
     """How data continue beyond their border."""
+    method: Literal["wavelet", "learned"] = "wavelet"
+    """Wavelets, or for images the network of this package, trained on photographs."""
+    fine_tune: bool = False
+    """Train the network on each noisy file before, without clean data (a minute)."""
     clean: str | None = None
     """The clean original, or a folder of them: PSNR and SSIM are printed."""
     compare: str | None = None
@@ -129,6 +133,8 @@ def _options(config: DenoiseFlags) -> FileOptions:
         noise=_noise(config),
         border=config.border,
         nodata=config.nodata,
+        method=config.method,
+        fine_tune=config.fine_tune,
     )
 
 

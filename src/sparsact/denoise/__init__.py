@@ -1,6 +1,7 @@
 """Denoise by wavelet shrinkage; thresholds come from a rule, from the user, or are learned."""
 
 from sparsact.denoise.denoiser_fitting import fit_denoiser
+from sparsact.denoise.fine_tuning import fine_tune_denoiser
 from sparsact.denoise.learned_denoising import denoise_learned
 from sparsact.denoise.multiplicative_noise import MultiplicativeNoise
 from sparsact.denoise.noise_estimate import estimate_sigma
@@ -19,5 +20,6 @@ __all__ = [
     "denoise_tiles",
     "denoise_wavelet",
     "estimate_sigma",
+    "fine_tune_denoiser",
     "fit_denoiser",
 ]

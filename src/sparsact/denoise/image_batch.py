@@ -10,6 +10,7 @@ from sparsact.denoise.array_kinds import Array, ArrayKind, argument
 from sparsact.denoise.blocks import prepared
 from sparsact.denoise.missing_values import missing_values
 from sparsact.denoise.noise_estimate import estimate_sigma
+from sparsact.denoise.noise_levels import Sigma
 from sparsact.denoise.noise_models import NoiseModel, NoiseName, noise_model
 from sparsact.denoise.transformed_dims import back, channel_axis, last_dims
 from sparsact.thresholds.arguments import broadcasts_to, check_threshold
@@ -38,7 +39,7 @@ class ImageBatch:
         self,
         x: Array,
         function: str,
-        sigma: object,
+        sigma: Sigma,
         channel_dim: int | None,
         noise: NoiseName | NoiseModel,
         mask: Array | None,

@@ -14,14 +14,13 @@ from sparsact.denoise.array_kinds import Array, Numbers
 from sparsact.denoise.filtering import extend
 from sparsact.denoise.image_batch import ImageBatch
 from sparsact.denoise.noise_models import NoiseModel, NoiseName
-from sparsact.denoise.shrinkage_network import LAYERS, ShrinkageNetwork
+from sparsact.denoise.shrinkage_network import EDGE, LAYERS, ShrinkageNetwork
 from sparsact.thresholds.arguments import values_can_be_read
 
 WEIGHTS = Path(__file__).parent / "weights"
-TRAINED = (2 / 255, 75 / 255)  # σ of the training noise, the range of a photograph being 1
+TRAINED = (2 / 255, 75 / 255)  # σ of the training noise; photographs are 0 to 1
 TILE = 1024  # side of what the network sees at once, without the overlap; even
 AT_ONCE = 2**20  # pixels of small images that the network sees at once
-MARGIN = 6  # mirrored pixels around an image, where an atom would be cut
 
 
 def denoise_learned(
@@ -61,8 +60,8 @@ def denoise_learned(
         exact almost everywhere, through the network and the noise estimate.
 
     Warns:
-        UserWarning: σ is outside 2/255 to 75/255 of the range of the values (that of an image of 8
-            bits, otherwise that of the result), for which the network was trained.
+        UserWarning: σ is outside 2/255 to 75/255 of the largest value (255 for 8 bits, otherwise
+            that of the result), for which the network was trained.
 
     Raises:
         TypeError: `x` holds no real numbers.
@@ -92,14 +91,11 @@ def denoise_learned(
 
 def _denoised(images: Tensor, level: Tensor, network: ShrinkageNetwork | None) -> Tensor:
     """Images (…, channels, H, W) without the noise of each."""
-    channels, sizes = images.shape[-3], images.shape[-2:]
-    network = shipped_network(channels, images.device) if network is None else network
-    if network.channels != channels:
-        raise InputError(f"network= is for {network.channels} channels, the images have {channels}")
+    network = network_for(images, network)
     if not images.numel():
         return images
-    flat, levels = images.reshape(-1, channels, *sizes), level.reshape(-1, 1, 1, 1)
-    count = max(1, AT_ONCE // sizes.numel())
+    flat, levels = images.reshape(-1, *images.shape[-3:]), level.reshape(-1, 1, 1, 1)
+    count = max(1, AT_ONCE // images.shape[-2:].numel())
     pieces = zip(flat.split(count), levels.split(count), strict=True)
     return torch.cat([_piece(*piece, network) for piece in pieces]).reshape(images.shape)
 
@@ -124,19 +120,30 @@ def _around(
 ) -> tuple[Tensor, tuple[slice, ...]]:
     """A part with all pixels on which its result depends, and its place among them.
 
-    Beyond the image they are mirrored. Tiles begin at even pixels and have even sizes.
+    Beyond the image, where fewer atoms reach, pixels are mirrored. Tiles begin at even pixels and
+    have even sizes.
     """
     tile, inner = images, []
     reach += reach % 2
     for dim, place in zip((-2, -1), part, strict=True):
         size = images.shape[dim]
         start, stop = max(0, place.start - reach), min(size, place.stop + reach)
-        left = MARGIN if start == 0 else 0
-        right = MARGIN + size % 2 if stop == size else 0
+        left = EDGE if start == 0 else 0
+        right = EDGE + size % 2 if stop == size else 0
         tile = extend(tile.narrow(dim, start, stop - start), dim, left, right)
         first = place.start - start + left
         inner.append(slice(first, first + place.stop - place.start))
     return tile, tuple(inner)
+
+
+def network_for(images: Tensor, network: ShrinkageNetwork | None) -> ShrinkageNetwork:
+    """The argument ``network=``, or the network of the package for (…, channels, H, W)."""
+    channels = images.shape[-3]
+    if network is None:
+        return shipped_network(channels, images.device)
+    if network.channels != channels:
+        raise InputError(f"network= is for {network.channels} channels, the images have {channels}")
+    return network
 
 
 @lru_cache(maxsize=4)
@@ -145,23 +152,22 @@ def shipped_network(channels: int, device: torch.device) -> ShrinkageNetwork:
     network = ShrinkageNetwork(channels, LAYERS[channels])
     weights = load_file(WEIGHTS / f"{'grey' if channels == 1 else 'colour'}.safetensors")
     network.load_state_dict({name: weight.float() for name, weight in weights.items()})
-    network.requires_grad_(False)
-    return network.to(device=device, memory_format=torch.channels_last)
+    return network.requires_grad_(False).to(device)
 
 
 def _warn_outside_training(batch: ImageBatch, clean: Tensor) -> None:
     if not clean.numel() or not values_can_be_read(clean):
         return
     if batch.has_8_bits:
-        spans = torch.full_like(batch.level, 255.0)
+        largest = torch.full_like(batch.level, 255.0)
     else:
-        spans = clean.amax((-3, -2, -1)) - clean.amin((-3, -2, -1))
-    share = batch.level / spans
+        largest = clean.abs().amax((-3, -2, -1))
+    share = batch.level / largest
     outside = (share < 0.99 * TRAINED[0]) | (share > 1.01 * TRAINED[1])
     outside &= batch.level > 0
     if bool(outside.any()):
         warnings.warn(
-            f"denoise_learned: σ is {float(share[outside][0]):.1%} of the range of the values; the "
-            f"network was trained for {TRAINED[0]:.1%} to {TRAINED[1]:.0%}",
+            f"denoise_learned: σ is {float(share[outside][0]):.1%} of the largest value; the network "
+            f"was trained for {TRAINED[0]:.1%} to {TRAINED[1]:.0%}",
             stacklevel=3,
         )

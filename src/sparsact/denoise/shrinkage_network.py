@@ -10,6 +10,7 @@ from sparsact.coding import CDLNet
 
 LAYERS = {1: 12, 3: 9}  # of the networks of the package, by channels
 SIDE = 8  # of an atom in pixels
+EDGE = SIDE - 2  # pixels at the edge of an image that are in fewer atoms than others
 START = 2.5  # initial thresholds in standard deviations of the noise
 OPPONENT = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (1.0, -2.0, 1.0))  # brightness, two differences
 CHROMA = 8  # cosines of each colour difference
@@ -39,7 +40,7 @@ class ShrinkageNetwork(nn.Module):
         atoms = pixel_unshuffle(_cosines(channels) / (SIDE / 2), 2)  # D·Dᵀ is the identity
         self.channels = channels
         self.net = CDLNet(4 * channels, len(atoms), SIDE // 2, steps)
-        self.reach = (SIDE - 2) * (steps + 1)  # pixels on either side on which one depends
+        self.reach = EDGE * (steps + 1)  # pixels on either side on which one depends
         with torch.no_grad():
             for weights in (*self.net.coder.encoders, *self.net.coder.decoders):
                 weights.copy_(atoms)
@@ -47,12 +48,13 @@ class ShrinkageNetwork(nn.Module):
             noise = torch.linalg.vector_norm(atoms.flatten(1), dim=1)
             noise[atoms.sum((1, 2, 3)).abs() > 1] = 0.0  # the mean of a block has no threshold
             for threshold in self.net.coder.thresholds:
-                threshold.lambd.copy_(START * noise)
+                threshold.get_parameter("lambd").copy_(START * noise)
 
     @property
     def dtype(self) -> torch.dtype:
         """Of the weights."""
-        return self.net.dictionary[0].dtype
+        dtype: torch.dtype = self.net.dictionary[0].dtype
+        return dtype
 
     def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """Denoised images without a margin of their own.
