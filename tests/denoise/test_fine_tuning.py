@@ -18,8 +18,8 @@ with warnings.catch_warnings():
 
 
 def cells(peak=10, size=128):
-    """Nuclei, which differ from photographs, and their photon counts."""
-    clean = data.human_mitosis()[:size, :size] / 255 + 0.1
+    """A cell under a microscope, which differs from photographs, and its photon counts."""
+    clean = data.cell()[200 : 200 + size, 200 : 200 + size] / 255
     return clean, np.random.default_rng(0).poisson(peak * clean).astype(float)
 
 

@@ -167,7 +167,7 @@ def _warn_outside_training(batch: ImageBatch, clean: Tensor) -> None:
     outside &= batch.level > 0
     if bool(outside.any()):
         warnings.warn(
-            f"denoise_learned: σ is {float(share[outside][0]):.1%} of the largest value; the network "
-            f"was trained for {TRAINED[0]:.1%} to {TRAINED[1]:.0%}",
+            f"denoise_learned: σ is {float(share[outside][0]):.1%} of the largest value; the "
+            f"network was trained for {TRAINED[0]:.1%} to {TRAINED[1]:.0%}",
             stacklevel=3,
         )
