@@ -164,7 +164,7 @@ def _warn_outside_training(batch: ImageBatch, clean: Tensor) -> None:
         largest = clean.abs().amax((-3, -2, -1))
     share = batch.level / largest
     outside = (share < 0.99 * TRAINED[0]) | (share > 1.01 * TRAINED[1])
-    outside &= batch.level > 0
+    outside &= (batch.level > 0) & (largest > 0)
     if bool(outside.any()):
         warnings.warn(
             f"denoise_learned: σ is {float(share[outside][0]):.1%} of the largest value; the "
