@@ -150,7 +150,7 @@ def fine_tuning(run: Run) -> None:
                 "fine-tuned": learned(network=tuned),
             }
             scores = {
-                method: round(peak_signal_noise_ratio(clean, result / peak, data_range=1), 2)
+                method: round(float(peak_signal_noise_ratio(clean, result / peak, data_range=1)), 2)
                 for method, result in results.items()
             }
             rows.append({"picture": name, "peak": peak} | scores)

@@ -27,7 +27,7 @@ SOME_FAILED = 1
 
 @dataclass(frozen=True)
 class DenoiseFlags:
-    """Remove noise from images, sounds and signals by wavelet shrinkage."""
+    """Remove noise from images, sounds and signals, by wavelets or a trained network."""
 
     input: tyro.conf.Positional[
         Annotated[
@@ -91,7 +91,7 @@ class DenoiseFlags:
 
 
 def denoise(config: tyro.conf.OmitArgPrefixes[DenoiseFlags]) -> int:
-    """Remove noise from images, sounds and signals by wavelet shrinkage."""
+    """Remove noise from images, sounds and signals, by wavelets or a trained network."""
     console = Console()
     failures: list[SparsactError] = []
 

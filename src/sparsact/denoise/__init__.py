@@ -1,4 +1,7 @@
-"""Denoise by wavelet shrinkage; thresholds come from a rule, from the user, or are learned."""
+"""Denoise by wavelet shrinkage, or images by a trained network.
+
+Thresholds of wavelets come from a rule, from the user, or are learned.
+"""
 
 from sparsact.denoise.denoiser_fitting import fit_denoiser
 from sparsact.denoise.fine_tuning import fine_tune_denoiser

@@ -84,6 +84,8 @@ class ImageBatch:
         return level if self.colour is None else level.square().mean(self.colour).sqrt()
 
     def _given(self, sigma: object) -> Tensor:
+        if isinstance(sigma, (str, list, tuple)):
+            raise InputError(f"sigma= must be a number, a tensor or None, got {sigma!r}")
         check_threshold(sigma, "sigma")
         images, batch = self.images, self.images.shape[:-3]
         level = torch.as_tensor(sigma, dtype=images.dtype, device=images.device)
