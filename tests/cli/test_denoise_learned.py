@@ -1,5 +1,6 @@
 """``sparsact denoise --method learned``."""
 
+import warnings
 from functools import partial
 
 import numpy as np
@@ -79,6 +80,15 @@ def test_options_of_the_other_method(tmp_path, flags, message):
     with pytest.raises(InputError, match=message):
         call(source, tmp_path / "out.png", **({"method": "learned"} | flags))
     assert not (tmp_path / "out.png").exists()
+
+
+def test_noise_outside_the_training_is_one_line(tmp_path, capsys):
+    source = saved(tmp_path / "in.png", noisy(scene()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert call(source, tmp_path / "out.png", method="learned", sigma="200") == 0
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("warning: denoise_learned: σ is")
 
 
 def test_signals_and_volumes_are_refused(tmp_path):

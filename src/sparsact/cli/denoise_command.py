@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn
 
 from sparsact._common.errors import InputError, SparsactError
-from sparsact.cli.error_lines import error_line, print_error
+from sparsact.cli.error_lines import error_line, print_error, warnings_on_one_line
 from sparsact.cli.progress_bar import progress
 from sparsact.cli.tables import say
 from sparsact.denoise.file_denoising import Denoised, FileOptions, denoise_files
@@ -104,7 +104,7 @@ def denoise(config: tyro.conf.OmitArgPrefixes[DenoiseFlags]) -> int:
     clean = None if config.clean is None else Path(config.clean)
     picture = None if config.compare is None else Path(config.compare)
     inputs = paths_of(source, target, clean, picture)
-    with progress(console, MofNCompleteColumn()) as update:
+    with warnings_on_one_line(), progress(console, MofNCompleteColumn()) as update:
         results = denoise_files(
             inputs, options, update, on_error if source.is_dir() else None, config.force
         )
