@@ -20,6 +20,7 @@ from sparsact.denoise.file_paths import Paths
 from sparsact.denoise.files import FORMATS, Content, format_of, read
 from sparsact.denoise.files.file_content import Array, cast
 from sparsact.denoise.filtering import Border
+from sparsact.denoise.learned_files import WAVELET_OPTIONS, denoise_numbers
 from sparsact.denoise.noise_models import NoiseModel, NoiseName, noise_model
 from sparsact.denoise.psnr_ssim import Quality, mean_quality, quality
 from sparsact.denoise.wavelet_shrinkage import denoise_wavelet
@@ -43,6 +44,8 @@ class FileOptions:
         noise: as in `denoise_wavelet`.
         border: as in `denoise_wavelet`.
         nodata: the number that stands for a missing value, instead of the file's own.
+        method: ``"learned"`` takes the trained network; the options of wavelets then do not apply.
+        fine_tune: train that network on each file before.
     """
 
     wavelet: str = "db2"
@@ -58,6 +61,8 @@ class FileOptions:
     noise: NoiseName | NoiseModel = "gaussian"
     border: Border = "mirror"
     nodata: float | None = None
+    method: Literal["wavelet", "learned"] = "wavelet"
+    fine_tune: bool = False
 
     def denoise(
         self,
@@ -68,6 +73,10 @@ class FileOptions:
         mask: Tensor | None = None,
     ) -> Tensor:
         """Denoise a tensor with these options; `mask` is False where a value is missing."""
+        if self.method == "learned":
+            return denoise_numbers(
+                x, dims, channel_dim, mask, self.sigma, self.noise, self.fine_tune
+            )
         return denoise_wavelet(
             x,
             self.wavelet,
@@ -87,8 +96,18 @@ class FileOptions:
     def check(self) -> None:
         """Raise InputError if no file could be denoised with these options."""
         noise_model(self.noise, self.sigma)
-        known = replace(self, levels=None, noise="gaussian")
-        known.denoise(torch.zeros(512), 1, None, ycbcr=False)
+        known = replace(self, levels=None, noise="gaussian", fine_tune=False)
+        if self.method == "wavelet":
+            known.denoise(torch.zeros(512), 1, None, ycbcr=False)
+        else:
+            known.denoise(torch.zeros(16, 16), 2, None, ycbcr=False)
+        self._check_method()
+
+    def _check_method(self) -> None:
+        for name in WAVELET_OPTIONS if self.method == "learned" else ("fine_tune",):
+            if getattr(self, name) != getattr(FileOptions, name):
+                other = "wavelet" if self.method == "learned" else "learned"
+                raise InputError(f"{name}= is for method={other}")
 
 
 @dataclass(frozen=True)
