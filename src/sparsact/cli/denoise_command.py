@@ -57,12 +57,13 @@ class DenoiseFlags:
     ycbcr: bool = False
     """Denoise RGB as brightness and two colour differences."""
     column: str | None = None
-    """Column of a CSV: its name, or its number from 1 if there is no header."""
+    """Column of a table: its name, or its number from 1 if there is no header;
+    or the array of an NPZ."""
     dims: int | None = None
-    """Number of dims of an NPY to transform: 1 for signals, 2 for images,
-    3 for volumes. They are the last dims; the other dims are a batch."""
+    """Number of dims to transform: 1 for signals, 2 for images, 3 for volumes and
+    stacks. Of an array they are the last dims; the other dims are a batch."""
     channel_dim: int | None = None
-    """Dim of an NPY that holds colours or tracks; it is not counted in dims."""
+    """Dim of an NPY or NPZ that holds colours or tracks; it is not counted in dims."""
     noise: NoiseName = "gaussian"
     """The kind of noise. That of photons (poisson), magnitudes of MRI (rician) and
     speckle (multiplicative) depends on the brightness."""
@@ -187,4 +188,5 @@ def _text(result: Denoised) -> str:
         notes.append(f"{result.missing} missing values kept")
     if result.unchanged:
         notes.append("no noise found, unchanged")
+    notes.extend(result.notes)
     return f"{result.target}: {'; '.join(notes)}" if notes else str(result.target)

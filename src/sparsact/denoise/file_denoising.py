@@ -37,9 +37,9 @@ class FileOptions:
         sigma: the noise in the file's units; None estimates it, ``"level"`` for each level.
         cycle_spins: number of shifts per dim to average over, or ``"all"``.
         ycbcr: denoise RGB images as Y, Cb, Cr; other files are not affected.
-        column: of a CSV.
-        dims: of an NPY, the number of dims to transform.
-        channel_dim: of an NPY, the dim of the colours or tracks.
+        column: of a table, or the array of an NPZ.
+        dims: the number of dims to transform, of arrays and stacks.
+        channel_dim: of an NPY or NPZ, the dim of the colours or tracks.
         noise: as in `denoise_wavelet`.
         border: as in `denoise_wavelet`.
         nodata: the number that stands for a missing value, instead of the file's own.
@@ -101,6 +101,7 @@ class Denoised:
         after: the quality of the result, if there is a clean original.
         missing: the number of missing values, which were kept.
         unchanged: whether the result equals the input, as without noise.
+        notes: what of the file was not kept, or changed as well.
     """
 
     target: Path
@@ -108,6 +109,7 @@ class Denoised:
     after: Quality | None
     missing: int = 0
     unchanged: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def denoise_file(paths: Paths, options: FileOptions, force: bool = False) -> Denoised:
@@ -151,7 +153,8 @@ def denoise_file(paths: Paths, options: FileOptions, force: bool = False) -> Den
         np.array_equal(cast(new, old.dtype), old, equal_nan=old.dtype.kind == "f")
         for new, old in zip(results, content.blocks, strict=True)
     )
-    return Denoised(paths.target, before, after, sum(map(int, map(np.sum, missing))), unchanged)
+    count = sum(map(int, map(np.sum, missing)))
+    return Denoised(paths.target, before, after, count, unchanged, content.notes)
 
 
 def denoise_files(
@@ -195,26 +198,30 @@ def denoise_files(
 def _check_options(path: Path, options: FileOptions) -> None:
     """Raise InputError for an option that other formats take, not that of this file."""
     own = format_of(path).options
-    for file_format in FORMATS:
-        for name in file_format.options:
-            if getattr(options, name) is not None and name not in own:
-                raise InputError(f"{name}= is for {file_format.name} files, and {path} is none")
+    for name in ("column", "dims", "channel_dim"):
+        if getattr(options, name) is not None and name not in own:
+            takers = ", ".join(known.name for known in FORMATS if name in known.options)
+            raise InputError(f"{name}= is for {takers} files, and {path} is none")
 
 
 def _arranged(content: Content, path: Path, options: FileOptions) -> Content:
-    """Set the dims of an NPY, because the file itself does not say what they mean."""
-    if "channel_dim" not in format_of(path).options:
+    """Set the dims that are transformed, which a file often does not say."""
+    shape, channel_dim, dims = content.blocks[0].shape, options.channel_dim, options.dims
+    if "channel_dim" in format_of(path).options:
+        if dims is None and channel_dim is None and len(shape) > 1 and shape[-1] <= 4:
+            raise InputError(
+                f"{path} has the shape {shape}: does the last dim hold colours or tracks? If so, "
+                "set channel_dim=-1 (for signals also dims=1), otherwise set dims="
+            )
+        if channel_dim is not None and not -len(shape) <= channel_dim < len(shape):
+            raise InputError(f"channel_dim={channel_dim} does not exist in {path} of shape {shape}")
+        content = replace(content, channel_dim=channel_dim)
+    if dims is None:
         return content
-    shape, channel_dim = content.blocks[0].shape, options.channel_dim
-    if options.dims is None and channel_dim is None and len(shape) > 1 and shape[-1] <= 4:
-        raise InputError(
-            f"{path} has the shape {shape}: does the last dim hold colours or tracks? If so, set "
-            "channel_dim=-1 (for signals also dims=1), otherwise set dims="
-        )
-    if channel_dim is not None and not -len(shape) <= channel_dim < len(shape):
-        raise InputError(f"channel_dim={channel_dim} does not exist in {path} of shape {shape}")
-    dims = content.dims if options.dims is None else options.dims
-    return replace(content, dims=dims, channel_dim=channel_dim)
+    is_page = len(shape) - (content.channel_dim is not None) == content.dims == 2
+    if is_page and dims == 3 and "channel_dim" not in format_of(path).options:
+        return content.volume(path)
+    return replace(content, dims=dims)
 
 
 def _read(path: Path, options: FileOptions) -> Content:

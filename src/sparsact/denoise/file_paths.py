@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsact._common.errors import InputError, MissingInputError
-from sparsact.denoise.files import SUFFIXES, format_of
+from sparsact.denoise.files import SUFFIXES, format_of, suffix_of
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Paths:
 
     def check(self, force: bool) -> None:
         """Raise InputError if an output has a wrong suffix, or exists and `force` is not set."""
-        if self.target.suffix.lower() not in format_of(self.source).suffixes:
+        if suffix_of(self.target) not in format_of(self.source).suffixes:
             raise InputError(
                 f"{self.target} must end in {self.source.suffix}, as {self.source} does: "
                 "the format is kept"
@@ -68,7 +68,7 @@ def _paths_of_folder(
     names = [
         path.relative_to(source)
         for path in sorted(source.rglob("*"))
-        if path.suffix.lower() in SUFFIXES and path.is_file()
+        if suffix_of(path) and path.is_file()
     ]
     names = [
         name

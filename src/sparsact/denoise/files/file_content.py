@@ -1,7 +1,7 @@
 """The content of a file to denoise, and the declaration of a file format."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,11 @@ class Content:
         channel_dim: dim of the colours or tracks of a block, or None.
         peak: the difference of the largest and the smallest possible value, for PSNR; None if
             the dtype has no such limits.
-        nodata: the number that stands for a missing value, or None. NaN is missing too.
         write: writes blocks of the same shapes to a path and keeps everything else of the file.
+        nodata: the number that stands for a missing value, or None. NaN is missing too.
+        notes: what is not kept or changes as well, each in a few words.
+        stack: the shape of the stack that the blocks form; None: (number of blocks,).
+        depth: the dim of `stack` that counts the slices of a volume.
     """
 
     blocks: list[Array]
@@ -33,6 +36,29 @@ class Content:
     peak: float | None
     write: Callable[[Path, list[Array]], None]
     nodata: float | None = None
+    notes: tuple[str, ...] = ()
+    stack: tuple[int, ...] | None = None
+    depth: int = -1
+
+    def volume(self, path: Path) -> "Content":
+        """The same with all blocks as one array, whose slices are transformed as well.
+
+        Raises:
+            InputError: it has a single block, or blocks of different shapes.
+        """
+        shape = self.blocks[0].shape
+        if len(self.blocks) == 1 or any(block.shape != shape for block in self.blocks):
+            raise InputError(f"dims={self.dims + 1} needs several images of one shape in {path}")
+        leading = self.stack or (len(self.blocks),)
+        last, depth = len(leading) - 1, self.depth % len(leading)
+        whole = np.moveaxis(np.stack(self.blocks).reshape(*leading, *shape), depth, last)
+
+        def write(target: Path, blocks: list[Array]) -> None:
+            pages = np.moveaxis(blocks[0], last, depth).reshape(-1, *shape)
+            self.write(target, list(pages))
+
+        channel = None if self.channel_dim is None else self.channel_dim % len(shape) + last + 1
+        return replace(self, blocks=[whole], dims=self.dims + 1, channel_dim=channel, write=write)
 
     @property
     def units(self) -> str:
@@ -91,12 +117,20 @@ class FileFormat:
         suffixes: of its files, in lower case.
         read: takes a path (and the column, if that is one of the options), and returns the
             content. Any exception that it raises means that the file is damaged.
+        library: that reads and writes it.
+        extra: that installs the library.
+        keeps: what else of a file is kept, in words.
+        loses: what is not.
         options: the arguments of denoising that only some formats take, this one included.
     """
 
     name: str
     suffixes: tuple[str, ...]
     read: Callable[..., Content]
+    library: str
+    extra: str
+    keeps: str
+    loses: str = "–"
     options: tuple[str, ...] = ()
 
 

@@ -1,0 +1,200 @@
+"""Files of each field: the numbers are denoised, and everything else is kept."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from field_files import CLEAN, IMAGES, SIGNALS, TONE
+from noisy_files import call, error, noisy, scene
+from sparsact._common.errors import InputError, MissingExtraError
+from sparsact.denoise import denoise_wavelet
+from sparsact.denoise.files import FORMATS, SUFFIXES
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+FILES = {**IMAGES, **SIGNALS}
+# and other names of a format that is tested
+TESTED_ELSEWHERE = {".png", ".jpg", ".jpeg", ".tiff", ".wav", ".npy", ".csv", ".fit", ".fts"}
+TESTED_ELSEWHERE |= {".fits.gz", ".dicom", ".rf64", ".bwf", ".oga", ".opus", ".aif", ".ppm", ".pnm"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_keeps_everything_but_its_noise(tmp_path, name):
+    read = FILES[name](tmp_path / name)
+    is_table = name.endswith(("tsv", "xlsx"))
+    flags = {"column": "1"} if is_table else {}
+    if name in SIGNALS:
+        flags |= {"wavelet": "sym8", "levels": 4}
+    target = tmp_path / f"out{name[name.index('.') :]}"
+    assert call(tmp_path / name, target, **flags) == 0
+    (before, head), (after, head_after) = read(tmp_path / name), read(target)
+    np.testing.assert_equal(head_after, head)
+    clean = CLEAN if name in IMAGES else TONE
+    assert error(after, clean) < 0.6 * error(before, clean)
+
+
+def test_the_table_in_the_documentation_names_every_format(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from docs_formats import format_table
+
+    rows = format_table().splitlines()[2:]
+    assert [row.split(" | ")[0] for row in rows] == [f"| {known.name}" for known in FORMATS]
+    assert all(row.count("|") == 7 for row in rows)
+    assert {suffix for suffix in SUFFIXES if suffix not in TESTED_ELSEWHERE} <= {
+        name[name.index(".") :] if not name.endswith(".ome.tif") else ".tif" for name in FILES
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "extra"),
+    [("a.fits", "astropy", "astronomy"), ("a.nii.gz", "nibabel", "medical"),
+     ("a.dcm", "pydicom", "medical"), ("a.xlsx", "openpyxl", "tables"),
+     ("a.flac", "soundfile", "denoise"), ("a.bmp", "PIL", "denoise")],
+)  # fmt: skip
+def test_a_missing_library_is_one_line(tmp_path, monkeypatch, name, module, extra):
+    (tmp_path / name).write_bytes(b"\0" * 9000)
+    for known in [known for known in sys.modules if known.partition(".")[0] == module]:
+        monkeypatch.delitem(sys.modules, known)
+    monkeypatch.setattr(sys, "meta_path", [Without(module), *sys.meta_path])
+    with pytest.raises(MissingExtraError, match=rf"pip install 'sparsact\[{extra}\]'$") as caught:
+        call(tmp_path / name, tmp_path / f"out{name[1:]}")
+    assert "\n" not in str(caught.value)
+
+
+class Without:
+    """A finder that does not find a package."""
+
+    def __init__(self, package):
+        self.package = package
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == self.package:
+            raise ModuleNotFoundError(f"no module {name}", name=name)
+
+
+def hyperstack(path):
+    times = [np.stack([noisy(scene(), 0.1), noisy(scene(), 0.05)])[None] for _ in range(2)]
+    values = np.concatenate([np.stack([t] * 17, 1) for t in times])  # time, z, channel: below
+    values = values.reshape(2, 17, 2, 48, 56)
+    tifffile.imwrite(path, values, imagej=True, metadata={"axes": "TZCYX"})
+    return values
+
+
+def test_a_hyperstack_as_volumes(tmp_path):
+    values = hyperstack(tmp_path / "in.tif")
+    assert call(tmp_path / "in.tif", tmp_path / "out.tif", dims=3, levels=1) == 0
+    volumes = values.transpose(0, 2, 1, 3, 4)  # the slices next to the images
+    expected = denoise_wavelet(volumes, levels=1, dims=3, cycle_spins="all")
+    result = tifffile.imread(tmp_path / "out.tif")
+    np.testing.assert_array_equal(result.transpose(0, 2, 1, 3, 4), expected)
+    for dims in (1, 2):
+        assert call(tmp_path / "in.tif", tmp_path / f"{dims}.tif", dims=dims, levels=1) == 0
+        expected = denoise_wavelet(values, levels=1, dims=dims, cycle_spins="all")
+        np.testing.assert_array_equal(tifffile.imread(tmp_path / f"{dims}.tif"), expected)
+
+
+@pytest.mark.parametrize("name", ["single.tif", "in.gif", "in.ome.tif"])
+def test_a_stack_as_a_volume(tmp_path, name):
+    FILES[name](tmp_path / name)
+    target = tmp_path / f"out{name[name.index('.') :]}"
+    assert call(tmp_path / name, target, dims=3, levels=1, wavelet="haar") == 0
+    if name != "in.gif":
+        stack = tifffile.imread(tmp_path / name)
+        expected = denoise_wavelet(stack, "haar", levels=1, dims=3, cycle_spins="all")
+        np.testing.assert_array_equal(tifffile.imread(target), expected)
+
+
+def test_one_image_is_no_volume(tmp_path):
+    tifffile.imwrite(tmp_path / "in.tif", noisy(scene()))
+    with pytest.raises(InputError, match="dims=3 needs several images of one shape"):
+        call(tmp_path / "in.tif", tmp_path / "out.tif", dims=3)
+
+
+CUT = {
+    "imagej.tif": 0.5, "single.tif": 0.9, "in.ome.tif": 0.6, "in.fits": 0.3, "in.nii": 0.5,
+    "in.nii.gz": 0.5, "in.dcm": 0.5, "in.pgm": 0.5, "in.gif": 0.5, "animated.webp": 0.5,
+    "animated.png": 0.5, "in.mpo": 0.8, "in.flac": 0.5, "in.npz": 0.5, "in.xlsx": 0.5,
+    "text.pgm": 0.5, "in.bmp": 0.5, "in.tga": 0.5, "rf64.wav": 0.5, "in.aiff": 0.5,
+    "in.ogg": 0.7,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_a_file_that_is_cut_off_is_one_line(tmp_path, name):
+    FILES[name](tmp_path / name)
+    raw = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(raw[: int(CUT[name] * len(raw))])
+    with pytest.raises(InputError, match="is not a readable") as caught:
+        call(tmp_path / name, tmp_path / f"out{name[name.index('.') :]}")
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+TABLES = {
+    "names that are numbers": ("3,2,1", "2", 1),
+    "wavelengths": ("400,500,600", "600", 2),
+    "as pandas counts": ("0,1,2", "2", 2),
+    "text and numbers": ("time,2,3", "2", 1),
+    "an index without a name": (",2,3", "3", 2),
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+@pytest.mark.parametrize("separator", [",", "\t"])
+def test_the_header_of_a_table_is_never_data(tmp_path, case, separator):
+    header, column, place = TABLES[case]
+    header = header.replace(",", separator)
+    rng = np.random.default_rng(0)
+    values = np.repeat([0.0, 1.0, 0.5, 2.0], 64)[:, None] + 0.1 * rng.standard_normal((256, 3))
+    lines = [separator.join(map(repr, row)) for row in values.tolist()]
+    (tmp_path / "in.csv").write_text("\n".join([header, *lines]))
+    assert call(tmp_path / "in.csv", tmp_path / "out.csv", column=column) == 0
+    rows = (tmp_path / "out.csv").read_text().splitlines()
+    assert rows[0] == header
+    result = np.array([[float(cell) for cell in row.split(separator)] for row in rows[1:]])
+    changed = [not np.array_equal(result[:, i], values[:, i]) for i in range(3)]
+    assert changed == [i == place for i in range(3)]
+
+
+@pytest.mark.parametrize("header", ["400,500,600", "0,1,2", "time,2,3"])
+def test_a_number_is_no_place_below_a_header(tmp_path, header):
+    rows = [f"{value},{value + 1},{value + 2}" for value in np.arange(99) / 8]
+    (tmp_path / "in.csv").write_text("\n".join([header, *rows]))
+    with pytest.raises(InputError, match="has no column '9'; it has "):
+        call(tmp_path / "in.csv", tmp_path / "out.csv", column="9")
+    with pytest.raises(InputError, match=f"choose a column= from {header.replace(',', ', ')}"):
+        call(tmp_path / "in.csv", tmp_path / "out.csv")
+
+
+def test_empty_cells_are_missing(tmp_path, capsys):
+    values = np.random.default_rng(0).standard_normal(99)
+    cells = [repr(value) for value in values.tolist()]
+    cells[7] = ""
+    (tmp_path / "in.csv").write_text("\n".join(["x,y", *(f"{cell},1" for cell in cells)]))
+    assert call(tmp_path / "in.csv", tmp_path / "out.csv", column="x") == 0
+    assert (tmp_path / "out.csv").read_text().splitlines()[8] == ",1"
+    assert "1 missing values kept" in capsys.readouterr().out
+
+
+def test_several_arrays_need_a_choice(tmp_path):
+    np.savez(tmp_path / "in.npz", a=np.arange(99.0), b=np.arange(99.0))
+    with pytest.raises(InputError, match="choose a column= from a, b"):
+        call(tmp_path / "in.npz", tmp_path / "out.npz")
+    with pytest.raises(InputError, match="has no array 'c'"):
+        call(tmp_path / "in.npz", tmp_path / "out.npz", column="c")
+    assert call(tmp_path / "in.npz", tmp_path / "out.npz", column="b") == 0
+
+
+def test_what_is_lost_is_said(tmp_path, capsys):
+    for name, words in {
+        "in.gif": "not kept: more than 256 colours",
+        "in.ogg": "coded again, which loses detail",
+        "in.mpo": "not kept: the kinds of its images",
+        "in.fits": "left as they are: DQ",
+        "in.dcm": "a new SOPInstanceUID",
+    }.items():
+        FILES[name](tmp_path / name)
+        assert call(tmp_path / name, tmp_path / f"out{name[2:]}") == 0
+        assert words in " ".join(capsys.readouterr().out.split())
