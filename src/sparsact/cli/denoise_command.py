@@ -13,10 +13,11 @@ from sparsact._common.errors import InputError, SparsactError
 from sparsact.cli.error_lines import error_line, print_error
 from sparsact.cli.progress_bar import progress
 from sparsact.cli.tables import say
-from sparsact.denoise.file_denoising import Denoised, FileOptions, denoise_files
+from sparsact.denoise.file_denoising import Denoised, FileOptions
 from sparsact.denoise.file_paths import paths_of
-from sparsact.denoise.files import FORMATS
+from sparsact.denoise.files import FORMATS, suffix_of
 from sparsact.denoise.filtering import Border
+from sparsact.denoise.many_files import denoise_files
 from sparsact.denoise.noise_models import NoiseModel, NoiseName, noise_model
 from sparsact.denoise.poisson_noise import PoissonNoise
 from sparsact.denoise.threshold_rules import RULES
@@ -42,8 +43,8 @@ class DenoiseFlags:
     """The result: a file of the same format, or a folder."""
     sigma: str | None = None
     """Standard deviation of the noise in the file's units (0–255 for 8 bits,
-    −1 to 1 for sound); level estimates it for each level (coloured noise).
-    By default it is estimated once."""
+    −1 to 1 for sound); level estimates it for each level (coloured noise); or a
+    file with the noise of each value. By default it is estimated once."""
     wavelet: str = "db2"
     """A discrete wavelet of PyWavelets."""
     levels: int | None = None
@@ -76,6 +77,9 @@ class DenoiseFlags:
     nodata: float | None = None
     """The number that stands for a missing value; NaN and the nodata tag of a
     GeoTIFF count as missing without it. Missing values are kept."""
+    mask: str | None = None
+    """A file that is 0 where a value is missing, or a folder of them. Missing
+    values are kept."""
     border: Border = "mirror"
     """How data continue beyond their border."""
     clean: str | None = None
@@ -83,6 +87,13 @@ class DenoiseFlags:
     compare: str | None = None
     """Picture of the noisy input, the result and the removed noise: a .png to
     write, or a folder for one picture per file."""
+    tile: int | None = None
+    """Side of the tiles into which large data are cut; by default those of more
+    than 16 million values (sounds: 4 million) are. 0: never."""
+    workers: int = 1
+    """Number of processes for a folder."""
+    resume: bool = False
+    """Go on with a folder after an interruption: leave out what is done."""
     force: bool = False
     """Overwrite outputs that exist."""
 
@@ -100,10 +111,21 @@ def denoise(config: tyro.conf.OmitArgPrefixes[DenoiseFlags]) -> int:
     source, target = Path(config.input), Path(config.output)
     clean = None if config.clean is None else Path(config.clean)
     picture = None if config.compare is None else Path(config.compare)
-    inputs = paths_of(source, target, clean, picture)
+    mask = None if config.mask is None else Path(config.mask)
+    inputs = paths_of(source, target, clean, picture, mask)
+    is_folder = source.is_dir()
+    if config.resume and not is_folder:
+        raise InputError(f"resume= is for folders, and {source} is none")
     with progress(console, MofNCompleteColumn()) as update:
         results = denoise_files(
-            inputs, options, update, on_error if source.is_dir() else None, config.force
+            inputs,
+            options,
+            update,
+            on_error if is_folder else None,
+            config.force,
+            workers=config.workers,
+            record=_record_of(target) if is_folder else None,
+            resume=config.resume,
         )
     for result in results:
         say(console, _text(result))
@@ -112,16 +134,25 @@ def denoise(config: tyro.conf.OmitArgPrefixes[DenoiseFlags]) -> int:
     return SOME_FAILED if failures else 0
 
 
+def _record_of(folder: Path) -> Path:
+    """Where a run notes what is done: beside its output folder."""
+    folder = folder.resolve()
+    return folder.with_name(f"{folder.name}.unfinished")
+
+
 def _options(config: DenoiseFlags) -> FileOptions:
     threshold: str | float = config.threshold
     if not config.threshold.isalpha():
         threshold = _number("--threshold", config.threshold, "a rule or a number")
+    sigma_map = _file(config.sigma)
     return FileOptions(
         wavelet=config.wavelet,
         levels=config.levels,
         threshold=threshold,
         shrink=config.shrink,
-        sigma=_sigma(config.sigma),
+        sigma=None if sigma_map else _sigma(config.sigma),
+        sigma_map=sigma_map,
+        tile=config.tile,
         cycle_spins=_spins(config.spins),
         ycbcr=config.ycbcr,
         column=config.column,
@@ -160,6 +191,12 @@ def _sigma(text: str | None) -> float | Literal["level"] | None:
     if sigma == 0:
         raise InputError(f"--sigma takes {expected}, got 0")
     return sigma
+
+
+def _file(text: str | None) -> Path | None:
+    """The path of a file of numbers, unless the text is a number or a word."""
+    path = None if text is None else Path(text)
+    return path if path is not None and path.suffix and suffix_of(path) else None
 
 
 def _spins(text: str) -> int | Literal["all"]:

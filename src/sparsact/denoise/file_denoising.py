@@ -1,7 +1,6 @@
 """Denoise files."""
 
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,14 +13,17 @@ from torch import Tensor
 
 from sparsact._common.atomic import write_files, writing
 from sparsact._common.errors import InputError, OutputError, SparsactError
-from sparsact._common.progress import Progress, ProgressCounter
+from sparsact._common.progress import Progress
 from sparsact.denoise.before_after_picture import save_before_after
+from sparsact.denoise.file_blocks import Layout, hidden_by, sigma_map_of
 from sparsact.denoise.file_paths import Paths
+from sparsact.denoise.file_quality import as_tensor, file_quality, original, without
+from sparsact.denoise.file_tiles import in_tiles, is_large, obstacle_to_tiles
 from sparsact.denoise.files import FORMATS, Content, format_of, read
-from sparsact.denoise.files.file_content import Array, cast
+from sparsact.denoise.files.file_content import Array, cast, pieces
 from sparsact.denoise.filtering import Border
 from sparsact.denoise.noise_models import NoiseModel, NoiseName, noise_model
-from sparsact.denoise.psnr_ssim import Quality, mean_quality, quality
+from sparsact.denoise.psnr_ssim import Quality
 from sparsact.denoise.wavelet_shrinkage import denoise_wavelet
 
 
@@ -43,13 +45,15 @@ class FileOptions:
         noise: as in `denoise_wavelet`.
         border: as in `denoise_wavelet`.
         nodata: the number that stands for a missing value, instead of the file's own.
+        sigma_map: a file with the noise of each value, instead of `sigma`.
+        tile: side of the tiles of large blocks; None chooses it, 0 denoises blocks as a whole.
     """
 
     wavelet: str = "db2"
     levels: int | None = None
     threshold: str | float = "bayes"
     shrink: str = "soft"
-    sigma: float | Literal["level"] | None = None
+    sigma: float | Tensor | Literal["level"] | None = None
     cycle_spins: int | Literal["all"] = "all"
     ycbcr: bool = False
     column: str | None = None
@@ -58,6 +62,8 @@ class FileOptions:
     noise: NoiseName | NoiseModel = "gaussian"
     border: Border = "mirror"
     nodata: float | None = None
+    sigma_map: Path | None = None
+    tile: int | None = None
 
     def denoise(
         self,
@@ -112,13 +118,16 @@ class Denoised:
     notes: tuple[str, ...] = ()
 
 
-def denoise_file(paths: Paths, options: FileOptions, force: bool = False) -> Denoised:
+def denoise_file(
+    paths: Paths, options: FileOptions, force: bool = False, progress: Progress | None = None
+) -> Denoised:
     """Denoise one file; nothing is written unless all of it succeeds.
 
     Args:
         paths: the files to read and write.
         options: how to denoise.
         force: overwrite outputs that exist.
+        progress: called with the tiles of a large file that are done.
 
     Raises:
         InputError: a file or an option cannot be used.
@@ -126,20 +135,21 @@ def denoise_file(paths: Paths, options: FileOptions, force: bool = False) -> Den
     """
     paths.check(force)
     _check_options(paths.source, options)
-    content = _arranged(_read(paths.source, options), paths.source, options)
-    clean = None if paths.clean is None else _original(paths.clean, content, options)
-    results = [_denoise(block, content, options, paths.source) for block in content.blocks]
+    content = _content(paths, options)
+    clean = None if paths.clean is None else original(paths.clean, content, options.column)
+    notes = list(content.notes)
+    results = _results(content, paths, options, notes, progress)
     before = after = None
     if clean is not None:
-        before = _quality(content.blocks, clean, content)
-        after = _quality(results, clean, content)
+        before = file_quality(content.blocks, clean, content)
+        after = file_quality(results, clean, content)
     writers = {paths.target: _encoder(paths.target, partial(content.save, clean=results))}
-    missing = [content.missing(block) for block in content.blocks]
+    absent = [content.absent(index) for index in range(len(results))]
     if paths.picture is not None:
         draw = partial(
             save_before_after,
-            noisy=_without(missing[0], content.blocks[0]),
-            clean=_without(missing[0], results[0]),
+            noisy=without(absent[0], content.blocks[0]),
+            clean=without(absent[0], results[0]),
             titles=(_title("noisy", before), _title("denoised", after)),
             dims=content.dims,
             channel_dim=content.channel_dim,
@@ -149,50 +159,20 @@ def denoise_file(paths: Paths, options: FileOptions, force: bool = False) -> Den
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
     write_files(writers)
-    unchanged = all(
-        np.array_equal(cast(new, old.dtype), old, equal_nan=old.dtype.kind == "f")
-        for new, old in zip(results, content.blocks, strict=True)
-    )
-    count = sum(map(int, map(np.sum, missing)))
-    return Denoised(paths.target, before, after, count, unchanged, content.notes)
+    missing = sum(int(places.sum()) for places in absent if places is not None)
+    unchanged = all(map(_equal, results, content.blocks))
+    return Denoised(paths.target, before, after, missing, unchanged, tuple(notes))
 
 
-def denoise_files(
-    inputs: Iterable[Paths],
-    options: FileOptions,
-    progress: Progress | None = None,
-    on_error: Callable[[SparsactError], None] | None = None,
-    force: bool = False,
-) -> list[Denoised]:
-    """Denoise several files.
-
-    Args:
-        inputs: the files to read and write, as :func:`paths_of` returns them.
-        options: how to denoise.
-        progress: called with the number of files done, their total, and a name.
-        on_error: called with the error of a file, after which the next file follows; by default
-            the error is raised.
-        force: overwrite outputs that exist.
-
-    Raises:
-        InputError: an option cannot be used, or, without `on_error`, a file.
-        OutputError: without `on_error`: a file cannot be written.
-    """
-    options.check()
-    inputs = list(inputs)
-    counter = ProgressCounter(len(inputs), progress)
-    results = []
-    for paths in inputs:
-        counter.label = paths.source.name
-        counter.advance(0)
-        try:
-            results.append(denoise_file(paths, options, force))
-        except SparsactError as error:
-            if on_error is None:
-                raise
-            on_error(error)
-        counter.advance()
-    return results
+def _content(paths: Paths, options: FileOptions) -> Content:
+    """The numbers of the noisy file, with their dims and mask."""
+    source, mask = paths.source, paths.mask
+    content = read(source, options.column, options.nodata, masked=mask is not None)
+    content = Layout(options.dims, options.channel_dim).arrange(content, source)
+    if mask is not None:
+        content = replace(content, hidden=hidden_by(mask, content))
+        content.check_finite(source)
+    return content
 
 
 def _check_options(path: Path, options: FileOptions) -> None:
@@ -204,80 +184,47 @@ def _check_options(path: Path, options: FileOptions) -> None:
             raise InputError(f"{name}= is for {takers} files, and {path} is none")
 
 
-def _arranged(content: Content, path: Path, options: FileOptions) -> Content:
-    """Set the dims that are transformed, which a file often does not say."""
-    shape, channel_dim, dims = content.blocks[0].shape, options.channel_dim, options.dims
-    if "channel_dim" in format_of(path).options:
-        if dims is None and channel_dim is None and len(shape) > 1 and shape[-1] <= 4:
-            raise InputError(
-                f"{path} has the shape {shape}: does the last dim hold colours or tracks? If so, "
-                "set channel_dim=-1 (for signals also dims=1), otherwise set dims="
-            )
-        if channel_dim is not None and not -len(shape) <= channel_dim < len(shape):
-            raise InputError(f"channel_dim={channel_dim} does not exist in {path} of shape {shape}")
-        content = replace(content, channel_dim=channel_dim)
-    if dims is None:
-        return content
-    is_page = len(shape) - (content.channel_dim is not None) == content.dims == 2
-    if is_page and dims == 3 and "channel_dim" not in format_of(path).options:
-        return content.volume(path)
-    return replace(content, dims=dims)
+def _results(
+    content: Content,
+    paths: Paths,
+    options: FileOptions,
+    notes: list[str],
+    progress: Progress | None,
+) -> list[Array]:
+    """The denoised blocks; `notes` gets what is to be said of them."""
+    maps = None if options.sigma_map is None else sigma_map_of(options.sigma_map, content)
+    results = []
+    for index, block in enumerate(content.blocks):
+        own = options if maps is None else replace(options, sigma=torch.tensor(maps[index]))
+        absent = content.absent(index)
+        try:
+            if is_large(block, content, options.tile):
+                obstacle = obstacle_to_tiles(own, absent)
+                if obstacle is None:
+                    with writing(paths.target):  # the result needs room on a disk
+                        results.append(in_tiles(block, content, own, progress))
+                    continue
+                notes.append(f"denoised as a whole in memory, as tiles take no {obstacle}")
+            results.append(_denoise(block, content, own, absent))
+        except InputError as error:
+            raise InputError(f"{paths.source}: {error}") from error
+    return results
 
 
-def _read(path: Path, options: FileOptions) -> Content:
-    return read(path, options.column, options.nodata)
-
-
-def _denoise(block: Array, content: Content, options: FileOptions, path: Path) -> Array:
+def _denoise(block: Array, content: Content, options: FileOptions, absent: Array | None) -> Array:
     has_colours = content.channel_dim is not None and block.shape[content.channel_dim] == 3
     ycbcr = options.ycbcr and content.dims == 2 and has_colours
-    missing = content.missing(block)
-    mask = torch.from_numpy(~missing) if missing.any() else None
-    try:
-        result = options.denoise(_tensor(block), content.dims, content.channel_dim, ycbcr, mask)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    mask = None if absent is None else torch.from_numpy(~absent)
+    result = options.denoise(as_tensor(block), content.dims, content.channel_dim, ycbcr, mask)
     array: Array = result.numpy()
     return array
 
 
-def _without(missing: Array, block: Array) -> Array:
-    """A block for pictures and measures, whose missing values are the mean of the others."""
-    if not missing.any():
-        return block
-    level = 0.0 if missing.all() else block[~missing].mean()
-    return np.where(missing, level, block)
-
-
-def _tensor(block: Array) -> Tensor:
-    """A tensor in float32 if that represents the dtype exactly, else in float64."""
-    exact = np.can_cast(block.dtype, np.float32)
-    return torch.from_numpy(block.astype(np.float32 if exact else np.float64))
-
-
-def _original(path: Path, noisy: Content, options: FileOptions) -> Content:
-    clean = _read(path, options)
-    shapes = [block.shape for block in clean.blocks], [block.shape for block in noisy.blocks]
-    if shapes[0] != shapes[1]:
-        raise InputError(f"{path} has the shape {shapes[0]}, the noisy file {shapes[1]}")
-    if clean.peak != noisy.peak:
-        raise InputError(
-            f"{path} holds {clean.units}, the noisy file {noisy.units}; no quality can be "
-            "measured between them"
-        )
-    return clean
-
-
-def _quality(blocks: list[Array], clean: Content, content: Content) -> Quality:
-    pages = []
-    for block, noisy, original in zip(blocks, content.blocks, clean.blocks, strict=True):
-        missing = content.missing(noisy) | clean.missing(original)
-        known = _tensor(_without(missing, original))
-        values = torch.where(torch.from_numpy(missing), known, _tensor(block))
-        page = quality(values, known, content.dims, content.channel_dim, content.peak)
-        share = max(1, missing.size - int(missing.sum())) / missing.size
-        pages.append(replace(page, psnr=page.psnr + 10 * math.log10(share)))
-    return mean_quality(pages)
+def _equal(new: Array, old: Array) -> bool:
+    return all(
+        np.array_equal(cast(a, old.dtype), b, equal_nan=old.dtype.kind == "f")
+        for a, b in zip(pieces(new), pieces(old), strict=True)
+    )
 
 
 def _title(text: str, measured: Quality | None) -> str:

@@ -46,13 +46,16 @@ def suffix_of(path: Path) -> str:
     return max((suffix for suffix in SUFFIXES if name.endswith(suffix)), key=len, default="")
 
 
-def read(path: Path, column: str | None = None, nodata: float | None = None) -> Content:
+def read(
+    path: Path, column: str | None = None, nodata: float | None = None, masked: bool = False
+) -> Content:
     """The numbers of a file, and a function that writes other numbers in their place.
 
     Args:
         path: of one of `FORMATS`.
         column: of a table, the column to read; of an NPZ, the array.
         nodata: the number that stands for a missing value, instead of the file's own.
+        masked: infinite numbers are allowed, because a mask follows.
 
     Raises:
         MissingInputError: the file does not exist.
@@ -74,5 +77,6 @@ def read(path: Path, column: str | None = None, nodata: float | None = None) -> 
         reason = str(error) or type(error).__name__
         raise InputError(f"{path} is not a readable {file_format.name}: {reason}") from error
     content = content if nodata is None else replace(content, nodata=nodata)
-    content.check_finite(path)
+    if not masked:
+        content.check_finite(path)
     return content

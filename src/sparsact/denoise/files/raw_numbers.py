@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsact.denoise.files.disk_array import release
+
 Array = NDArray[Any]
 ROWS_AT_ONCE = 2**22  # numbers that are converted at once
 
@@ -64,3 +66,4 @@ def replace_numbers(
             flat = array.reshape(-1)
             for start in range(0, flat.size, ROWS_AT_ONCE):
                 file.write(flat[start : start + ROWS_AT_ONCE].astype(place.dtype).tobytes())
+                release(array)

@@ -9,7 +9,7 @@ import numpy as np
 from sparsact._common.errors import InputError
 from sparsact._common.extras import require
 from sparsact.denoise.files.disk_array import LARGE, new_array, release
-from sparsact.denoise.files.file_content import Array, Content, FileFormat
+from sparsact.denoise.files.file_content import Array, Content, FileFormat, pieces
 from sparsact.denoise.files.raw_numbers import bytes_of
 
 PEAK = 2.0  # samples lie between −1 and 1
@@ -43,8 +43,9 @@ def read_wav(path: Path) -> Content:
             if not 0 <= place.stop - stop < raw.itemsize * 32:
                 raise InputError(f"{path} is coded as {coding['subtype']}; convert it to PCM")
             with target.open("wb") as out:
-                for part in (raw[: place.start], sound, raw[stop:]):
-                    part.tofile(out)
+                for bytes_ in (raw[: place.start], sound, raw[stop:]):
+                    for part in pieces(bytes_):
+                        part.tofile(out)
         finally:
             encoded.unlink(missing_ok=True)
 

@@ -1,0 +1,62 @@
+"""PSNR and SSIM of a file against its clean original."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparsact._common.errors import InputError
+from sparsact.denoise.files import Content, read
+from sparsact.denoise.files.file_content import Array
+from sparsact.denoise.psnr_ssim import Quality, mean_quality, quality
+
+
+def original(path: Path, noisy: Content, column: str | None) -> Content:
+    """The clean original of a file.
+
+    Raises:
+        InputError: it has another shape, or other units.
+    """
+    clean = read(path, column, noisy.nodata)
+    if len(clean.blocks) > len(noisy.blocks):
+        clean = clean.volume(path)
+    shapes = [block.shape for block in clean.blocks], [block.shape for block in noisy.blocks]
+    if shapes[0] != shapes[1]:
+        raise InputError(f"{path} has the shape {shapes[0]}, the noisy file {shapes[1]}")
+    if clean.peak != noisy.peak:
+        raise InputError(
+            f"{path} holds {clean.units}, the noisy file {noisy.units}; no quality can be "
+            "measured between them"
+        )
+    return clean
+
+
+def file_quality(blocks: list[Array], clean: Content, content: Content) -> Quality:
+    """The mean quality of blocks, without the values that are missing."""
+    pages = []
+    for index, (block, known) in enumerate(zip(blocks, clean.blocks, strict=True)):
+        absent = [places for c in (content, clean) if (places := c.absent(index)) is not None]
+        missing = np.logical_or.reduce(absent) if absent else np.zeros(block.shape, bool)
+        target = as_tensor(without(missing, known))
+        values = torch.where(torch.from_numpy(missing), target, as_tensor(block))
+        page = quality(values, target, content.dims, content.channel_dim, content.peak)
+        share = max(1, missing.size - int(missing.sum())) / missing.size
+        pages.append(replace(page, psnr=page.psnr + 10 * math.log10(share)))
+    return mean_quality(pages)
+
+
+def without(missing: Array | None, block: Array) -> Array:
+    """A block for pictures and measures, whose missing values are the mean of the others."""
+    if missing is None or not missing.any():
+        return block
+    level = 0.0 if missing.all() else block[~missing].mean()
+    return np.where(missing, level, block)
+
+
+def as_tensor(block: Array) -> Tensor:
+    """A tensor in float32 if that represents the dtype exactly, else in float64."""
+    exact = np.can_cast(block.dtype, np.float32)
+    return torch.from_numpy(block.astype(np.float32 if exact else np.float64))
