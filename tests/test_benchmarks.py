@@ -14,7 +14,13 @@ ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 PARTS = {
     "compare": {"compare_frontier", "compare_rates", "compare_jobs", "compare_kills"},
-    "denoise": {"denoise_quality", "denoise_starts", "denoise_photon", "denoise_speed"},
+    "denoise": {
+        "denoise_quality",
+        "denoise_starts",
+        "denoise_photon",
+        "denoise_speed",
+        "denoise_memory",
+    },
     "feature_selection": {"feature_selection"},
     "first_calls": {"first_calls"},
     "gather_linear": {

@@ -20,8 +20,8 @@ from sparsact.denoise.filtering import Border
 from sparsact.denoise.many_files import denoise_files
 from sparsact.denoise.noise_models import NoiseModel, NoiseName, noise_model
 from sparsact.denoise.poisson_noise import PoissonNoise
+from sparsact.denoise.shrinkages import SHRINKS
 from sparsact.denoise.threshold_rules import RULES
-from sparsact.denoise.wavelet_shrinkage import SHRINKS
 
 SOME_FAILED = 1
 

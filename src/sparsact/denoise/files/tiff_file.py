@@ -11,6 +11,7 @@ import numpy as np
 
 from sparsact._common.errors import InputError
 from sparsact._common.extras import require
+from sparsact.denoise.files.disk_array import LARGE
 from sparsact.denoise.files.file_content import Array, Content, FileFormat, integer_peak
 from sparsact.denoise.files.raw_numbers import RawNumbers, bytes_of, replace_numbers
 
@@ -34,7 +35,7 @@ def read_tiff(path: Path) -> Content:
     with _strict(), tifffile.TiffFile(path) as file:
         if any(page.subifds for page in file.pages):
             raise InputError(f"{path} holds a pyramid of images; extract the one to denoise")
-        pages = [(page.asarray(), _options(page)) for page in file.pages]
+        pages = [(_pixels(page), _options(page)) for page in file.pages]
         markers = {_nodata(page, path) for page in file.pages}
         big, order = file.is_bigtiff, file.byteorder
         notes = ("coded as JPEG again, which loses detail",) if _has_jpeg(file) else ()
@@ -95,6 +96,12 @@ def _single_directory(path: Path, file: Any) -> Content:
         stack=leading,
         depth=_depth(series.axes[: len(leading)]),
     )
+
+
+def _pixels(page: Any) -> Array:
+    """The pixels of a page; those of a large one lie on disk."""
+    pixels: Array = page.asarray(out="memmap" if page.size >= LARGE else None)
+    return pixels
 
 
 def _stack(file: Any) -> tuple[tuple[int, ...] | None, int]:
