@@ -14,9 +14,10 @@ from sparsact.cli.error_lines import error_line, print_error
 from sparsact.cli.progress_bar import progress
 from sparsact.cli.tables import say
 from sparsact.denoise.file_denoising import Denoised, FileOptions
-from sparsact.denoise.file_paths import paths_of
+from sparsact.denoise.file_paths import Paths, paths_of
 from sparsact.denoise.files import FORMATS, suffix_of
 from sparsact.denoise.filtering import Border
+from sparsact.denoise.folder_page import save_folder_page
 from sparsact.denoise.many_files import denoise_files
 from sparsact.denoise.noise_models import NoiseModel, NoiseName, noise_model
 from sparsact.denoise.poisson_noise import PoissonNoise
@@ -86,7 +87,7 @@ class DenoiseFlags:
     """The clean original, or a folder of them: PSNR and SSIM are printed."""
     compare: str | None = None
     """Picture of the noisy input, the result and the removed noise: a .png to
-    write, or a folder for one picture per file."""
+    write, or a folder for one picture per file and index.html with all of them."""
     tile: int | None = None
     """Side of the tiles into which large data are cut; by default those of more
     than 16 million values (sounds: 4 million) are. 0: never."""
@@ -129,9 +130,18 @@ def denoise(config: tyro.conf.OmitArgPrefixes[DenoiseFlags]) -> int:
         )
     for result in results:
         say(console, _text(result))
+    if is_folder and picture is not None:
+        _write_page(picture, inputs, results)
     if failures:
         say(Console(stderr=True), f"{len(failures)} of {len(inputs)} files failed")
     return SOME_FAILED if failures else 0
+
+
+def _write_page(folder: Path, inputs: list[Paths], results: list[Denoised]) -> None:
+    """Write the page of a folder, also with pictures of an earlier run that was resumed."""
+    lines = {result.picture: _text(result) for result in results}
+    pictures = [paths.picture for paths in inputs if paths.picture and paths.picture.exists()]
+    save_folder_page(folder, {path: lines.get(path, "") for path in pictures})
 
 
 def _record_of(folder: Path) -> Path:

@@ -14,10 +14,16 @@ from torch import Tensor
 from sparsact._common.atomic import write_files, writing
 from sparsact._common.errors import InputError, OutputError, SparsactError
 from sparsact._common.progress import Progress
-from sparsact.denoise.before_after_picture import save_before_after
+from sparsact.denoise.before_after_picture import Comparison
 from sparsact.denoise.file_blocks import Layout, hidden_by, sigma_map_of
 from sparsact.denoise.file_paths import Paths
-from sparsact.denoise.file_quality import as_tensor, file_quality, original, without
+from sparsact.denoise.file_quality import (
+    as_tensor,
+    file_quality,
+    original,
+    removed_from,
+    without,
+)
 from sparsact.denoise.file_tiles import in_tiles, is_large, obstacle_to_tiles
 from sparsact.denoise.files import FORMATS, Content, format_of, read
 from sparsact.denoise.files.file_content import Array, cast, pieces
@@ -25,6 +31,8 @@ from sparsact.denoise.filtering import Border
 from sparsact.denoise.noise_models import NoiseModel, NoiseName, noise_model
 from sparsact.denoise.psnr_ssim import Quality
 from sparsact.denoise.wavelet_shrinkage import denoise_wavelet
+
+MORE_THAN_NOISE = "more than noise was removed,"
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,7 @@ class Denoised:
         missing: the number of missing values, which were kept.
         unchanged: whether the result equals the input, as without noise.
         notes: what of the file was not kept, or changed as well.
+        picture: the picture that compares both, or None.
     """
 
     target: Path
@@ -116,6 +125,7 @@ class Denoised:
     missing: int = 0
     unchanged: bool = False
     notes: tuple[str, ...] = ()
+    picture: Path | None = None
 
 
 def denoise_file(
@@ -145,23 +155,27 @@ def denoise_file(
         after = file_quality(results, clean, content)
     writers = {paths.target: _encoder(paths.target, partial(content.save, clean=results))}
     absent = [content.absent(index) for index in range(len(results))]
+    removed = removed_from(content, results, options)
+    alarms = [known.excess for known in removed if known and known.excess is not None]
+    if alarms:
+        notes.append(f"{MORE_THAN_NOISE} at {alarms[0]:.3f} cycles per sample")
     if paths.picture is not None:
-        draw = partial(
-            save_before_after,
-            noisy=without(absent[0], content.blocks[0]),
-            clean=without(absent[0], results[0]),
-            titles=(_title("noisy", before), _title("denoised", after)),
-            dims=content.dims,
-            channel_dim=content.channel_dim,
+        picture = Comparison(
+            without(absent[0], content.blocks[0]),
+            without(absent[0], results[0]),
+            (_title("noisy", before), _title("denoised", after)),
+            content.dims,
+            content.channel_dim,
+            removed[0],
         )
-        writers[paths.picture] = _encoder(paths.picture, draw)
+        writers[paths.picture] = _encoder(paths.picture, picture.save)
     for path in writers:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
     write_files(writers)
     missing = sum(int(places.sum()) for places in absent if places is not None)
     unchanged = all(map(_equal, results, content.blocks))
-    return Denoised(paths.target, before, after, missing, unchanged, tuple(notes))
+    return Denoised(paths.target, before, after, missing, unchanged, tuple(notes), paths.picture)
 
 
 def _content(paths: Paths, options: FileOptions) -> Content:

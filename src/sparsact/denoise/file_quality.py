@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,7 +12,15 @@ from torch import Tensor
 from sparsact._common.errors import InputError
 from sparsact.denoise.files import Content, read
 from sparsact.denoise.files.file_content import Array
+from sparsact.denoise.noise_estimate import estimate_sigma
 from sparsact.denoise.psnr_ssim import Quality, mean_quality, quality
+from sparsact.denoise.removed_noise import RemovedNoise, removed_noise
+from sparsact.denoise.transformed_dims import last_dims
+
+if TYPE_CHECKING:
+    from sparsact.denoise.file_denoising import FileOptions
+
+MOST = 2**24  # values of a block, up to which its spectrum is measured
 
 
 def original(path: Path, noisy: Content, column: str | None) -> Content:
@@ -46,6 +55,33 @@ def file_quality(blocks: list[Array], clean: Content, content: Content) -> Quali
         share = max(1, missing.size - int(missing.sum())) / missing.size
         pages.append(replace(page, psnr=page.psnr + 10 * math.log10(share)))
     return mean_quality(pages)
+
+
+def removed_from(
+    content: Content, results: list[Array], options: "FileOptions"
+) -> list[RemovedNoise | None]:
+    """The power of what was removed from each block; None where white noise is not expected.
+
+    That is with other than Gaussian noise of one size, missing values, no noise, or many values.
+    """
+    known = options.sigma if isinstance(options.sigma, (int, float)) else None
+    one_size = options.noise == "gaussian" and options.sigma_map is None
+    removed: list[RemovedNoise | None] = []
+    for index, (old, new) in enumerate(zip(content.blocks, results, strict=True)):
+        uncertain = not one_size or options.sigma == "level" or old.size > MOST
+        if uncertain or content.absent(index) is not None or min(old.shape) < 2:
+            removed.append(None)
+            continue
+        noisy, axes = last_dims(as_tensor(old), content.dims, content.channel_dim)
+        clean = last_dims(as_tensor(new), content.dims, content.channel_dim)[0]
+        sigma = known
+        if sigma is None:
+            sigma = float(estimate_sigma(noisy, dims=len(axes)).double().square().mean().sqrt())
+        has_noise = sigma > 0 and math.isfinite(sigma)
+        removed.append(
+            removed_noise(noisy - clean, sigma, len(axes), known is None) if has_noise else None
+        )
+    return removed
 
 
 def without(missing: Array | None, block: Array) -> Array:

@@ -22,8 +22,16 @@ def new_array(shape: tuple[int, ...], dtype: Any) -> Array:
     if size < LARGE:
         return np.empty(shape, dtype)
     with tempfile.TemporaryFile(prefix="sparsact-") as file:
-        os.posix_fallocate(file.fileno(), 0, size * np.dtype(dtype).itemsize)
+        _reserve(file.fileno(), size * np.dtype(dtype).itemsize)
         return np.memmap(file, dtype, "r+", shape=shape)
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Make a file so large; where the system can, its room on the disk is taken at once."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.truncate(descriptor, size)
 
 
 def release(array: Array) -> None:
@@ -31,5 +39,5 @@ def release(array: Array) -> None:
     base: Any = array
     while isinstance(base, np.ndarray):
         base = base.base
-    if isinstance(base, mmap.mmap):
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         base.madvise(mmap.MADV_DONTNEED)
