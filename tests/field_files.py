@@ -272,7 +272,7 @@ def npz(path: Path) -> Read:
 
 def tsv(path: Path) -> Read:
     lines = [f'"a\tb"\t{t!r}\t{v!r}' for t, v in zip(TIME.tolist(), HISS.tolist(), strict=True)]
-    path.write_text("\n".join(["note\ttime\t1", *lines]) + "\n")
+    path.write_text("\n".join(["a, b, c, d\ttime\t1", *lines]) + "\n")
 
     def read(path: Path) -> tuple[np.ndarray, Any]:
         rows = [line.rpartition("\t") for line in path.read_text().splitlines()]
@@ -331,8 +331,8 @@ def sound_bytes(**coding: Any) -> bytes:
 
 
 IMAGES = {
-    "in.fits": fits, "in.nii": nifti, "in.nii.gz": nifti, "in.dcm": dicom, "imagej.tif": imagej,
-    "in.ome.tif": ome, "single.tif": single, "in.bmp": bmp, "in.webp": webp, "in.tga": tga,
+    "in.fits": fits, "in.fits.gz": fits, "in.nii": nifti, "in.nii.gz": nifti, "in.dcm": dicom,
+    "imagej.tif": imagej, "in.ome.tif": ome, "single.tif": single, "in.bmp": bmp, "in.webp": webp, "in.tga": tga,
     "in.gif": gif, "animated.webp": animated_webp, "animated.png": animation, "in.mpo": mpo,
     "in.pgm": pgm, "8.pgm": pgm_8, "text.pgm": pgm_text, "in.npz": npz,
 }  # fmt: skip

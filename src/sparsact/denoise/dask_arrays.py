@@ -12,6 +12,7 @@ from sparsact._common.extras import require
 from sparsact.denoise.tile_plan import Part, TilePlan
 from sparsact.denoise.tile_statistics import Row, TileStatistics
 from sparsact.denoise.tiles import Measured, Settings, read_tile, tile_plan
+from sparsact.denoise.wavelet_filters import Levels
 
 
 def is_dask(x: object) -> bool:
@@ -49,7 +50,7 @@ def denoise_dask(
     x: Any,
     settings: Settings,
     wavelet: Any,
-    levels: int | None,
+    levels: Levels,
     dims: int,
     channel_dim: int | None,
 ) -> Any:

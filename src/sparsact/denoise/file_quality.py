@@ -76,12 +76,17 @@ def removed_from(
         clean = last_dims(as_tensor(new), content.dims, content.channel_dim)[0]
         sigma = known
         if sigma is None:
-            sigma = float(estimate_sigma(noisy, dims=len(axes)).double().square().mean().sqrt())
+            sigma = _sigma_of(noisy, options.wavelet, len(axes))
         has_noise = sigma > 0 and math.isfinite(sigma)
         removed.append(
             removed_noise(noisy - clean, sigma, len(axes), known is None) if has_noise else None
         )
     return removed
+
+
+def _sigma_of(noisy: Tensor, wavelet: str, ndim: int) -> float:
+    """The noise of all blocks together."""
+    return float(estimate_sigma(noisy, wavelet, ndim).double().square().mean().sqrt())
 
 
 def without(missing: Array | None, block: Array) -> Array:

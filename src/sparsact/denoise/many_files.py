@@ -5,19 +5,19 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 import torch
 
 from sparsact._common.atomic import write_text, writing
-from sparsact._common.errors import InputError, SparsactError
+from sparsact._common.errors import InputError, OutputError, SparsactError
 from sparsact._common.progress import Progress, ProgressCounter
 from sparsact.denoise.file_denoising import Denoised, FileOptions, denoise_file
 from sparsact.denoise.file_paths import Paths
@@ -54,6 +54,10 @@ class Record:
             state, _, name = line.partition(" ")
             (self.done if state == "done" else self.begun).add(name)
         write_text(path, "\n".join([settings, *lines[1:], ""]))
+
+    def is_done(self, paths: Paths) -> bool:
+        """Whether a file is done and still there."""
+        return _name(paths) in self.done and paths.target.exists()
 
     def add(self, state: str, name: str) -> None:
         """Write that a file is begun or done."""
@@ -105,7 +109,7 @@ def denoise_files(
             counter.label = paths.source.name
             counter.advance(0)
             try:
-                if log is None or name not in log.done:
+                if log is None or not log.is_done(paths):
                     results.append(outcome())
                     if log is not None:
                         log.add("done", name)
@@ -145,15 +149,13 @@ def _begin(paths: Paths, options: FileOptions, force: bool, log: Record | None) 
 def _submitted(
     pool: ProcessPoolExecutor, paths: Paths, options: FileOptions, force: bool, log: Record | None
 ) -> Outcome:
-    name = _name(paths)
-    if log is not None and name in log.done:
+    if log is not None and log.is_done(paths):
         return partial(denoise_file, paths, options, force)  # is not called
     try:
-        result: Any = pool.submit(denoise_file, paths, options, _noted(paths, force, log))
+        future = pool.submit(denoise_file, paths, options, _noted(paths, force, log))
     except SparsactError as error:
         return partial(_raise, error)
-    outcome: Outcome = result.result
-    return outcome
+    return partial(_result, future)
 
 
 def _noted(paths: Paths, force: bool, log: Record | None) -> bool:
@@ -172,6 +174,16 @@ def _noted(paths: Paths, force: bool, log: Record | None) -> bool:
 def _name(paths: Paths) -> str:
     """A file in the record; the same from each working directory."""
     return paths.target.resolve().as_posix()
+
+
+def _result(future: "Future[Denoised]") -> Denoised:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise OutputError(
+            "a process ended before its file was done (out of memory?); use fewer workers= and "
+            "resume="
+        ) from error
 
 
 def _raise(error: SparsactError) -> Denoised:

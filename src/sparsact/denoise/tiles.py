@@ -21,7 +21,7 @@ from sparsact.denoise.shrinkages import shrink_function
 from sparsact.denoise.threshold_rules import Given, Level
 from sparsact.denoise.tile_plan import Part, TilePlan
 from sparsact.denoise.tile_statistics import TileStatistics, rows_for
-from sparsact.denoise.wavelet_filters import filter_bank
+from sparsact.denoise.wavelet_filters import Levels, filter_bank
 from sparsact.thresholds.arguments import as_integer, check_threshold
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def denoise_tiles(
 def tile_plan(
     shape: tuple[int, ...],
     wavelet: "str | pywt.Wavelet",
-    levels: int | None,
+    levels: Levels,
     threshold: str | float,
     dims: int,
     tile: int | None,

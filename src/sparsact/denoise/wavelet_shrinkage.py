@@ -127,6 +127,7 @@ def denoise_wavelet(
         others = {"noise": noise != "gaussian", "mask": mask is not None, "ycbcr": ycbcr}
         others |= {"border": border != "mirror", "dims": not isinstance(dims, int)}
         settings = dask_settings(threshold, shrink, sigma, others)
+        assert isinstance(dims, int)
         lazy: Numbers = denoise_dask(x, settings, wavelet, levels, dims, channel_dim)
         return lazy
     kind = ArrayKind(x, "denoise_wavelet")

@@ -20,7 +20,8 @@ def read_csv(path: Path, column: str | None = None) -> Content:
     with path.open(newline="", encoding="utf-8-sig") as file:
         first = file.readline()
         file.seek(0)
-        separator = max(SEPARATORS, key=first.count)
+        is_tsv = path.suffix.lower() == ".tsv"
+        separator = "\t" if is_tsv else max(SEPARATORS, key=first.count)
         rows = [row for row in csv.reader(file, delimiter=separator) if row]
     headed, place = header_and_place(path, rows, column)
     start = int(headed)

@@ -19,6 +19,8 @@ def read_dicom(path: Path) -> Content:
     pydicom: Any = require("pydicom", "medical")
     with path.open("rb") as file:
         data = pydicom.dcmread(file)
+    if "PixelData" not in data:
+        raise InputError(f"{path} holds no pixels of integers")
     colours = data.get("PhotometricInterpretation")
     if colours not in (*GREY, "RGB"):
         raise InputError(f"{path} is in {colours}; convert it to RGB or grey")

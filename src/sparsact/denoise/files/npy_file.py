@@ -22,7 +22,7 @@ def read_npy(path: Path) -> Content:
 
 def read_npz(path: Path, column: str | None = None) -> Content:
     """One array of an NPZ; the other arrays are kept."""
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
         arrays: dict[str, Array] = {name: file[name] for name in file.files}
         packed = any(entry.compress_type for entry in file.zip.infolist())
     numeric = [n for n, values in arrays.items() if values.dtype.kind in "uif" and values.ndim]

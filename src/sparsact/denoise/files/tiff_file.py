@@ -69,11 +69,11 @@ def _single_directory(path: Path, file: Any) -> Content:
 
     The numbers are replaced in the bytes of the file.
     """
-    (series,) = file.series
-    page = file.pages[0]
-    if series.dataoffset is None or page.compression != 1 or page.samplesperpixel > 1:
+    series, page = file.series[0], file.pages[0]
+    _, axis, extra = _split(page.asarray(), _options(page), path)
+    is_raw = series.dataoffset is not None and page.compression == 1
+    if not is_raw or len(file.series) > 1 or extra.size or axis == 0:
         raise InputError(f"{path} has one directory for {series.shape}; save it with one per page")
-    _split(page.asarray(), _options(page), path)  # checks the pixels
     shape = tuple(series.shape)
     place = RawNumbers(series.dataoffset, page.dtype.newbyteorder(file.byteorder), shape)
     slices = place.within(bytes_of(path)).reshape(-1, *page.shape)
@@ -89,7 +89,7 @@ def _single_directory(path: Path, file: Any) -> Content:
     return Content(
         list(slices),
         2,
-        None,
+        axis,
         integer_peak(page.dtype),
         write,
         _nodata(page, path),
