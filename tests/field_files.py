@@ -1,6 +1,5 @@
 """For each format: a function that writes a noisy file, and one that reads all of it back."""
 
-import io
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -324,17 +323,11 @@ def aiff(path: Path) -> Read:
     return sound(path, subtype="PCM_16")
 
 
-def sound_bytes(**coding: Any) -> bytes:
-    buffer = io.BytesIO()
-    soundfile.write(buffer, HISS, 8000, **coding)
-    return buffer.getvalue()
-
-
 IMAGES = {
     "in.fits": fits, "in.fits.gz": fits, "in.nii": nifti, "in.nii.gz": nifti, "in.dcm": dicom,
-    "imagej.tif": imagej, "in.ome.tif": ome, "single.tif": single, "in.bmp": bmp, "in.webp": webp, "in.tga": tga,
-    "in.gif": gif, "animated.webp": animated_webp, "animated.png": animation, "in.mpo": mpo,
-    "in.pgm": pgm, "8.pgm": pgm_8, "text.pgm": pgm_text, "in.npz": npz,
+    "imagej.tif": imagej, "in.ome.tif": ome, "single.tif": single, "in.bmp": bmp, "in.webp": webp,
+    "in.tga": tga, "in.gif": gif, "animated.webp": animated_webp, "animated.png": animation,
+    "in.mpo": mpo, "in.pgm": pgm, "8.pgm": pgm_8, "text.pgm": pgm_text, "in.npz": npz,
 }  # fmt: skip
 SIGNALS = {
     "rf64.wav": rf64, "pipe.wav": pipe, "in.flac": flac, "in.ogg": ogg, "in.aiff": aiff,

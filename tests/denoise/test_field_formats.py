@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from field_files import CLEAN, IMAGES, SIGNALS, TONE
 from noisy_files import call, error, noisy, scene
@@ -209,3 +210,69 @@ def test_what_is_lost_is_said(tmp_path, capsys):
         FILES[name](tmp_path / name)
         assert call(tmp_path / name, tmp_path / f"out{name[2:]}") == 0
         assert words in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_compressed_dicom_of_frames_is_written_without_compression(tmp_path, capsys):
+    pydicom = pytest.importorskip("pydicom")
+    FILES["in.dcm"](tmp_path / "in.dcm")
+    data = pydicom.dcmread(tmp_path / "in.dcm")
+    frames = np.stack([data.pixel_array] * 17)
+    data.NumberOfFrames, data.PixelData = 17, frames.tobytes()
+    data.compress(pydicom.uid.RLELossless)
+    data.save_as(tmp_path / "in.dcm")
+    assert call(tmp_path / "in.dcm", tmp_path / "out.dcm", dims=3, levels=1) == 0
+    expected = denoise_wavelet(frames * 0.5 - 100, levels=1, dims=3, cycle_spins="all")
+    result = pydicom.dcmread(tmp_path / "out.dcm")
+    np.testing.assert_allclose(result.pixel_array * 0.5 - 100, expected, atol=0.2501)
+    assert "written without its compression (RLE Lossless)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("element", "value", "message"), [
+    ("PhotometricInterpretation", "PALETTE COLOR", "is in PALETTE COLOR"),
+    ("PixelData", None, "holds no pixels"),
+])  # fmt: skip
+def test_dicoms_without_grey_or_rgb_are_refused(tmp_path, element, value, message):
+    pydicom = pytest.importorskip("pydicom")
+    FILES["in.dcm"](tmp_path / "in.dcm")
+    data = pydicom.dcmread(tmp_path / "in.dcm")
+    if value is None:
+        del data[element]
+    else:
+        setattr(data, element, value)
+    data.save_as(tmp_path / "in.dcm")
+    with pytest.raises(InputError, match=message):
+        call(tmp_path / "in.dcm", tmp_path / "out.dcm")
+
+
+def test_images_of_different_sizes_in_an_mpo(tmp_path):
+    first, second = Image.fromarray(noisy(scene())), Image.fromarray(noisy(scene(size=(64, 40))))
+    first.save(tmp_path / "in.jpg", format="MPO", save_all=True, append_images=[second])
+    assert call(tmp_path / "in.jpg", tmp_path / "out.jpg") == 0
+    with Image.open(tmp_path / "out.jpg") as image:
+        assert image.size == (56, 48)
+        image.seek(1)
+        assert image.size == (40, 64)
+        assert error(np.asarray(image), scene(size=(64, 40))) < 250
+
+
+def test_an_image_with_several_extensions_and_no_image(tmp_path):
+    fits = pytest.importorskip("astropy.io.fits")
+    rng = np.random.default_rng(0)
+    cube = rng.standard_normal((17, 20, 24)).astype(">f4")
+    cube[3, 4, 5] = np.nan
+    units = [fits.PrimaryHDU(), fits.ImageHDU(cube), fits.ImageHDU(np.float64(cube[0]))]
+    fits.HDUList(units).writeto(tmp_path / "in.fits")
+    assert call(tmp_path / "in.fits", tmp_path / "out.fits") == 0
+    with fits.open(tmp_path / "out.fits") as file:
+        expected = denoise_wavelet(cube.astype(np.float32), cycle_spins="all")
+        np.testing.assert_allclose(file[1].data, expected, atol=1e-6)
+        assert file[2].data.std() < 0.4
+    fits.HDUList(units[:2]).writeto(tmp_path / "cube.fits")
+    assert call(tmp_path / "cube.fits", tmp_path / "volume.fits", dims=3, levels=1) == 0
+    with fits.open(tmp_path / "volume.fits") as file:
+        options = {"levels": 1, "dims": 3, "cycle_spins": "all"}
+        expected = denoise_wavelet(cube.astype(np.float32), **options)
+        np.testing.assert_allclose(file[1].data, expected, atol=1e-6)
+    fits.PrimaryHDU().writeto(tmp_path / "none.fits")
+    with pytest.raises(InputError, match="holds no image"):
+        call(tmp_path / "none.fits", tmp_path / "new.fits")

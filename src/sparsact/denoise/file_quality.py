@@ -1,5 +1,6 @@
 """PSNR and SSIM of a file against its clean original."""
 
+import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,11 @@ from sparsact.denoise.files.file_content import Array
 from sparsact.denoise.noise_estimate import estimate_sigma
 from sparsact.denoise.psnr_ssim import Quality, mean_quality, quality
 from sparsact.denoise.removed_noise import RemovedNoise, removed_noise
-from sparsact.denoise.transformed_dims import last_dims
 
 if TYPE_CHECKING:
     from sparsact.denoise.file_denoising import FileOptions
 
-MOST = 2**24  # values of a block, up to which its spectrum is measured
+MOST = 2**22  # values of a block whose spectrum is measured
 
 
 def original(path: Path, noisy: Content, column: str | None) -> Content:
@@ -62,26 +62,37 @@ def removed_from(
 ) -> list[RemovedNoise | None]:
     """The power of what was removed from each block; None where white noise is not expected.
 
-    That is with other than Gaussian noise of one size, missing values, no noise, or many values.
+    That is with other than Gaussian noise of one size, missing values, or no noise. Of large
+    blocks, the middle is measured.
     """
     known = options.sigma if isinstance(options.sigma, (int, float)) else None
     one_size = options.noise == "gaussian" and options.sigma_map is None
     removed: list[RemovedNoise | None] = []
     for index, (old, new) in enumerate(zip(content.blocks, results, strict=True)):
-        uncertain = not one_size or options.sigma == "level" or old.size > MOST
-        if uncertain or content.absent(index) is not None or min(old.shape) < 2:
+        if not one_size or options.sigma == "level" or content.absent(index) is not None:
             removed.append(None)
             continue
-        noisy, axes = last_dims(as_tensor(old), content.dims, content.channel_dim)
-        clean = last_dims(as_tensor(new), content.dims, content.channel_dim)[0]
-        sigma = known
-        if sigma is None:
-            sigma = _sigma_of(noisy, options.wavelet, len(axes))
-        has_noise = sigma > 0 and math.isfinite(sigma)
-        removed.append(
-            removed_noise(noisy - clean, sigma, len(axes), known is None) if has_noise else None
-        )
+        noisy, clean = (as_tensor(_middle(block, content)) for block in (old, new))
+        sigma = _sigma_of(noisy, options.wavelet, content.dims) if known is None else known
+        if sigma > 0 and min(noisy.shape[-content.dims :]) > 1:
+            removed.append(removed_noise(noisy - clean, sigma, content.dims, known is None))
+        else:
+            removed.append(None)
     return removed
+
+
+def _middle(block: Array, content: Content) -> Array:
+    """The middle of each transformed dim, for about as many blocks as fit into `MOST` values."""
+    channel, dims = content.channel_dim, content.dims
+    moved = block if channel is None else np.moveaxis(block, channel, 0)
+    limits = [min(size, int(MOST ** (1 / dims))) for size in moved.shape[moved.ndim - dims :]]
+    middle = tuple(
+        slice((size - limit) // 2, (size - limit) // 2 + limit)
+        for size, limit in zip(moved.shape[moved.ndim - dims :], limits, strict=True)
+    )
+    count = max(1, MOST // math.prod(limits))
+    batch = itertools.islice(np.ndindex(moved.shape[: moved.ndim - dims]), count)
+    return np.stack([moved[index][middle] for index in batch])
 
 
 def _sigma_of(noisy: Tensor, wavelet: str, ndim: int) -> float:
