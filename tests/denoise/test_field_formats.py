@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from field_files import CLEAN, IMAGES, SIGNALS, TONE
 from noisy_files import call, error, noisy, scene
@@ -276,3 +276,42 @@ def test_an_image_with_several_extensions_and_no_image(tmp_path):
     fits.PrimaryHDU().writeto(tmp_path / "none.fits")
     with pytest.raises(InputError, match="holds no image"):
         call(tmp_path / "none.fits", tmp_path / "new.fits")
+
+
+def test_overlays_and_tables_of_colours_of_imagej_are_kept(tmp_path, capsys):
+    stack = np.stack([noisy(scene())] * 3)
+    table = np.tile(np.arange(256, dtype=np.uint8), (3, 1))
+    metadata = {"axes": "CYX", "LUTs": [table] * 3, "Ranges": (0.0, 9.0) * 3, "ROI": b"Iout1234"}
+    metadata |= {"Overlays": [b"one", b"three"], "Labels": ["a", "b", "c"], "Info": "a note"}
+    tifffile.imwrite(tmp_path / "in.tif", stack, imagej=True, metadata=metadata)
+    assert call(tmp_path / "in.tif", tmp_path / "out.tif") == 0
+    found = []
+    for name in ("in", "out"):
+        with tifffile.TiffFile(tmp_path / f"{name}.tif") as file:
+            found.append(file.imagej_metadata)
+    np.testing.assert_equal(found[1], found[0])
+    assert found[1]["Overlays"] == [b"one", b"three"]
+    assert "not kept" not in capsys.readouterr().out
+
+
+def test_a_lost_directory_palette_or_chunk_is_said(tmp_path, capsys):
+    image = Image.fromarray(noisy(scene(3)))
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[34665] = {0x829A: 0.5}  # the exposure
+    image.save(tmp_path / "exif.tif", tiffinfo=tags)
+    image.quantize(16).save(tmp_path / "a.png")
+    image.quantize(16).save(tmp_path / "a.bmp")
+    Image.fromarray(noisy(scene())).save(tmp_path / "lossy.webp")
+    FILES["in.aiff"](tmp_path / "a.aiff")
+    raw = (tmp_path / "a.aiff").read_bytes() + b"MARK" + (4).to_bytes(4, "big") + b"\0" * 4
+    size = (len(raw) - 8).to_bytes(4, "big")
+    (tmp_path / "a.aiff").write_bytes(raw[:4] + size + raw[8:])
+    for name, words in {
+        "exif.tif": "not kept: EXIF",
+        "a.png": "not kept: the palette",
+        "a.bmp": "not kept: the palette",
+        "lossy.webp": "coded without loss",
+        "a.aiff": "not kept: the chunks MARK",
+    }.items():
+        assert call(tmp_path / name, tmp_path / f"out{name[name.index('.') :]}", force=True) == 0
+        assert words in " ".join(capsys.readouterr().out.split()), name

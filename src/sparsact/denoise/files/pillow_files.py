@@ -31,7 +31,14 @@ KINDS = {".bmp": "BMP", ".gif": "GIF", ".tga": "TGA", ".webp": "WEBP"}
 def read_frames(path: Path) -> Content:
     """An image or the frames of an animation, with their durations; alpha is kept."""
     kind = KINDS[path.suffix.lower()]
+    notes: tuple[str, ...] = ()
     with open_image(path, kind) as image:
+        if kind == "GIF":
+            notes = ("not kept: more than 256 colours in a frame",)
+        elif image.mode == "P":
+            notes = ("not kept: the palette",)
+        elif kind == "WEBP" and path.read_bytes()[12:64].find(b"VP8 ") >= 0:
+            notes = ("coded without loss, in a larger file",)
         frames = frames_of(image, path)
         known = {key: image.info[key] for key in KEPT[kind] if key in image.info}
         if len(frames) > 1:
@@ -42,7 +49,6 @@ def read_frames(path: Path) -> Content:
         more = {"save_all": True, "append_images": others} if others else {}
         first.save(target, format=kind, **CODING[kind], **known, **more)
 
-    notes = ("not kept: more than 256 colours in a frame",) if kind == "GIF" else ()
     return pixel_content(frames, write, notes)
 
 

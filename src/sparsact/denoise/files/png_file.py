@@ -23,6 +23,7 @@ from sparsact.denoise.files.image_pixels import (
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # chunks that describe how the pixels are coded and shown; all others are copied
 CODING = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"hIST", b"sBIT", b"acTL", b"fcTL", b"fdAT"}
+PALETTE = 3  # the type of colour of such a PNG
 SHOWN = ("loop", "default_image")
 
 Chunk = tuple[bytes, bytes]
@@ -57,7 +58,10 @@ def read_png(path: Path) -> Content:
             SIGNATURE + b"".join(_packed(chunk) for chunk in [encoded[0], *copied, *encoded[1:]])
         )
 
-    return pixel_content(frames, write)
+    notes = ("not kept: the palette",) if chunks[0][1][9] == PALETTE else ()
+    if depth < 8 and not notes:
+        notes = (f"not kept: the depth of {depth} bits",)
+    return pixel_content(frames, write, notes)
 
 
 def _read_16_bits(data: bytes) -> Array:

@@ -13,6 +13,7 @@ TAGS = (
     "tracknumber", "genre",
 )  # fmt: skip
 OGG_NOTES = ("coded again, which loses detail; of the tags, title, artist, … are kept",)
+AIFF_CHUNKS = (b"COMM", b"SSND", b"FVER", b"NAME", b"AUTH", b"(c) ", b"ANNO", b"APPL")
 OGG_PAGE = 65307  # bytes of the longest page
 FOREVER = 0x7FFF0000  # sizes from here on come from a pipe
 MADE_BY_CODER = (0, 1, 3)  # blocks of a FLAC: stream, padding, table of places
@@ -37,8 +38,20 @@ def read_sound(path: Path) -> Content:
         if coding["format"] == "FLAC":
             target.write_bytes(_with_blocks(path.read_bytes(), target.read_bytes()))
 
-    notes = OGG_NOTES if coding["format"] == "OGG" else ()
+    notes = OGG_NOTES if coding["format"] == "OGG" else _lost_chunks(path)
     return Content([samples], 1, 1 if samples.ndim == 2 else None, PEAK, write, notes=notes)
+
+
+def _lost_chunks(path: Path) -> tuple[str, ...]:
+    """The chunks of an AIFF that libsndfile does not write again."""
+    raw, place, lost = bytes_of(path), 12, []
+    while raw[:4].tobytes() == b"FORM" and place + 8 <= len(raw):
+        kind = raw[place : place + 4].tobytes()
+        if kind not in AIFF_CHUNKS:
+            lost.append(kind.decode("latin1").strip())
+        size = int.from_bytes(raw[place + 4 : place + 8].tobytes(), "big")
+        place += 8 + size + size % 2
+    return (f"not kept: the chunks {', '.join(lost)}",) if lost else ()
 
 
 def _is_cut_off(raw: Array) -> bool:

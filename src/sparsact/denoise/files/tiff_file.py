@@ -25,6 +25,7 @@ CIELAB = "is in CIELab"  # its a* and b* are signed
 # photometric interpretations without colours to denoise
 NO_COLOURS = {3: "has a palette", 6: "is in YCbCr", 8: CIELAB, 9: CIELAB, 10: CIELAB}
 ASCII = 2  # the type of a text tag
+DIRECTORIES = {34665: "EXIF", 34853: "GPS", 40965: "interoperability"}  # that tags point to
 LOSSY = {6, 7, 33007, 34892}  # codings as JPEG
 NODATA = 42113  # GDAL's tag with the number that stands for a missing value
 
@@ -38,7 +39,7 @@ def read_tiff(path: Path) -> Content:
         pages = [(_pixels(page), _options(page)) for page in file.pages]
         markers = {_nodata(page, path) for page in file.pages}
         big, order = file.is_bigtiff, file.byteorder
-        notes = ("coded as JPEG again, which loses detail",) if _has_jpeg(file) else ()
+        notes = _losses(file)
         if any(series.is_truncated for series in file.series):  # from here on, pages lack tags
             return _single_directory(path, file)
         stack, depth = _stack(file)
@@ -121,8 +122,14 @@ def _depth(axes: str) -> int:
     return next((axes.index(axis) for axis in "ZT" if axis in axes), -1)
 
 
-def _has_jpeg(file: Any) -> bool:
-    return any(page.compression in LOSSY for page in file.pages)
+def _losses(file: Any) -> tuple[str, ...]:
+    """What is not kept, in words."""
+    tags = {tag.code for page in file.pages for tag in page.tags.values()}
+    lost = [name for code, name in DIRECTORIES.items() if code in tags]
+    notes = (f"not kept: {', '.join(lost)}",) if lost else ()
+    if any(page.compression in LOSSY for page in file.pages):
+        notes += ("coded as JPEG again, which loses detail",)
+    return notes
 
 
 @contextmanager
@@ -163,7 +170,7 @@ def _options(page: Any) -> dict[str, Any]:
     tags = [
         (tag.code, tag.dtype, tag.count, _value(tag), True)
         for tag in page.tags.values()
-        if tag.code not in STRUCTURAL and isinstance(tag.value, (str, bytes, int, float, tuple))
+        if tag.code not in STRUCTURAL and tag.code not in DIRECTORIES
     ]
     return {
         "photometric": page.photometric,
@@ -193,12 +200,16 @@ def _nodata(page: Any, path: Path) -> float | None:
 
 
 def _value(tag: Any) -> Any:
-    """The value of a tag; text is returned as bytes, because it may be in any encoding."""
-    if tag.dtype != ASCII:
+    """The value of a tag.
+
+    Text is returned as bytes, because it may be in any encoding, and so is what tifffile takes
+    apart, such as the overlays of ImageJ.
+    """
+    if tag.dtype != ASCII and isinstance(tag.value, (str, bytes, int, float, tuple)):
         return tag.value
     file = tag.parent.filehandle
     file.seek(tag.valueoffset)
-    return file.read(tag.count)
+    return file.read(tag.valuebytecount)
 
 
 TIFF = FileFormat(
