@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from scipy.signal import periodogram
 
@@ -33,6 +34,13 @@ def test_the_power_is_that_of_a_periodogram():
         weight = np.where(frequency[inside] == 0.5, 0.5, 1.0)
         ordinates = power[inside] / np.where(frequency[inside] == 0.5, 1.0, 2.0) / 4
         np.testing.assert_allclose(measured.power[band], np.average(ordinates, weights=weight))
+
+
+def test_the_pages_of_a_stack_share_the_false_alarms(tmp_path, capsys):
+    noise = np.random.default_rng(0).normal(1000, 30, (60, 48, 56)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "in.tif", noise, photometric="minisblack")
+    assert call(tmp_path / "in.tif", tmp_path / "out.tif", levels=2) == 0
+    assert "more than noise" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("dims", [1, 2])

@@ -175,7 +175,9 @@ def denoise_file(
     write_files(writers)
     missing = sum(int(places.sum()) for places in absent if places is not None)
     unchanged = all(map(_equal, results, content.blocks))
-    return Denoised(paths.target, before, after, missing, unchanged, tuple(notes), paths.picture)
+    return Denoised(
+        paths.target, before, after, missing, unchanged, tuple(dict.fromkeys(notes)), paths.picture
+    )
 
 
 def _content(paths: Paths, options: FileOptions) -> Content:

@@ -75,7 +75,8 @@ def removed_from(
         noisy, clean = (as_tensor(_middle(block, content)) for block in (old, new))
         sigma = _sigma_of(noisy, options.wavelet, content.dims) if known is None else known
         if sigma > 0 and min(noisy.shape[-content.dims :]) > 1:
-            removed.append(removed_noise(noisy - clean, sigma, content.dims, known is None))
+            changes, tests = noisy - clean, len(results)
+            removed.append(removed_noise(changes, sigma, content.dims, known is None, tests))
         else:
             removed.append(None)
     return removed

@@ -35,7 +35,9 @@ class RemovedNoise:
         return next((at for at, power, limit in bands if power > limit), None)
 
 
-def removed_noise(removed: Tensor, sigma: float, ndim: int, estimated: bool) -> RemovedNoise:
+def removed_noise(
+    removed: Tensor, sigma: float, ndim: int, estimated: bool, tests: int = 1
+) -> RemovedNoise:
     """The power of removed samples at each frequency.
 
     A denoiser keeps a part of the noise, so that less power than that of the noise is expected.
@@ -47,6 +49,7 @@ def removed_noise(removed: Tensor, sigma: float, ndim: int, estimated: bool) -> 
         sigma: the standard deviation of the noise, above 0.
         ndim: the number of dims of a block; all blocks together are tested.
         estimated: whether σ was estimated from the same samples.
+        tests: how many such tests share the 1 % of false alarms.
 
     Returns:
         bands from frequency 0 to the corner of the spectrum.
@@ -64,7 +67,8 @@ def removed_noise(removed: Tensor, sigma: float, ndim: int, estimated: bool) -> 
     counts.scatter_add_(0, place.flatten(), blocks * weight.flatten())
     used = (max(1, (size - BORDER) // 2) for size in sizes)
     coefficients = blocks * math.prod(used)
-    return _bands(sums, counts, MAD_VARIANCE / coefficients if estimated else 0.0, ndim)
+    z = NormalDist().inv_cdf(1 - FALSE_ALARMS / BANDS / tests)
+    return _bands(sums, counts, z, MAD_VARIANCE / coefficients if estimated else 0.0, ndim)
 
 
 def _places(sizes: torch.Size) -> tuple[Tensor, Tensor]:
@@ -83,9 +87,10 @@ def _places(sizes: torch.Size) -> tuple[Tensor, Tensor]:
     return place, weight
 
 
-def _bands(sums: Tensor, counts: Tensor, sigma_variance: float, ndim: int) -> RemovedNoise:
+def _bands(
+    sums: Tensor, counts: Tensor, z: float, sigma_variance: float, ndim: int
+) -> RemovedNoise:
     width = 0.5 * ndim**0.5 / BANDS
-    z = NormalDist().inv_cdf(1 - FALSE_ALARMS / BANDS)
     frequencies, power, limits = [], [], []
     total = count = start = 0.0
     for band in range(BANDS):

@@ -126,7 +126,7 @@ def _losses(file: Any) -> tuple[str, ...]:
     """What is not kept, in words."""
     tags = {tag.code for page in file.pages for tag in page.tags.values()}
     lost = [name for code, name in DIRECTORIES.items() if code in tags]
-    notes = (f"not kept: {', '.join(lost)}",) if lost else ()
+    notes: tuple[str, ...] = (f"not kept: {', '.join(lost)}",) if lost else ()
     if any(page.compression in LOSSY for page in file.pages):
         notes += ("coded as JPEG again, which loses detail",)
     return notes

@@ -16,6 +16,7 @@ PEAK = 2.0  # samples lie between −1 and 1
 SIGNATURES = (b"RIFF", b"RF64", b"BW64")
 UNKNOWN = 0x7FFF0000  # sizes from here on, that are too large, mean: up to the end
 AT_ONCE = 2**20  # frames
+FRAME = 2048  # bytes of the longest frame, of which a pipe may end with a part
 IN_FLOAT32 = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "FLOAT", "ULAW", "ALAW")
 
 
@@ -40,7 +41,7 @@ def read_wav(path: Path) -> Content:
             new = bytes_of(encoded)
             sound = new[_samples_place(new)]
             stop = place.start + len(sound)
-            if not 0 <= place.stop - stop < raw.itemsize * 32:
+            if not 0 <= place.stop - stop < FRAME:
                 raise InputError(f"{path} is coded as {coding['subtype']}; convert it to PCM")
             with target.open("wb") as out:
                 for bytes_ in (raw[: place.start], sound, raw[stop:]):
