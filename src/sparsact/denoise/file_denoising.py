@@ -1,20 +1,19 @@
 """Denoise files."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sparsact._common.atomic import write_files, writing
-from sparsact._common.errors import InputError, OutputError, SparsactError
+from sparsact._common.errors import InputError
 from sparsact._common.progress import Progress
 from sparsact.denoise.before_after_picture import Comparison
+from sparsact.denoise.encoder import encoder
 from sparsact.denoise.file_blocks import Layout, hidden_by, sigma_map_of
 from sparsact.denoise.file_paths import Paths
 from sparsact.denoise.file_quality import (
@@ -24,12 +23,13 @@ from sparsact.denoise.file_quality import (
     removed_from,
     without,
 )
-from sparsact.denoise.file_tiles import in_tiles, is_large, obstacle_to_tiles
+from sparsact.denoise.file_tiles import in_tiles, is_large
 from sparsact.denoise.files import FORMATS, Content, format_of, read
 from sparsact.denoise.files.file_content import Array, cast, pieces
 from sparsact.denoise.filtering import Border
 from sparsact.denoise.noise_models import NoiseModel, NoiseName, noise_model
 from sparsact.denoise.psnr_ssim import Quality
+from sparsact.denoise.tiles import denoise_tiles
 from sparsact.denoise.wavelet_shrinkage import denoise_wavelet
 
 MORE_THAN_NOISE = "more than noise was removed,"
@@ -98,6 +98,35 @@ class FileOptions:
             border=self.border,
         )
 
+    def obstacle_to_tiles(self, absent: Array | None) -> str | None:
+        """What stands against tiles, in words; None if nothing does."""
+        obstacles = {
+            "missing values": absent is not None,
+            f"noise={self.noise}": self.noise != "gaussian",
+            "map or levels of sigma=": isinstance(self.sigma, (str, Tensor)),
+            f"threshold={self.threshold}": self.threshold in ("sure", "fdr"),
+            f"border={self.border}": self.border != "mirror",
+            "ycbcr=": self.ycbcr,
+            "cycle_spins= other than all": self.cycle_spins != "all",
+        }
+        return next((name for name, stands in obstacles.items() if stands), None)
+
+    def denoise_tiled(self, noisy: Array, out: Array, dims: int, progress: Progress) -> None:
+        """Denoise the last dims of an array tile by tile, with these options."""
+        assert not isinstance(self.sigma, (str, Tensor))
+        denoise_tiles(
+            noisy,
+            out,
+            self.wavelet,
+            self.levels,
+            self.threshold,
+            self.shrink,
+            self.sigma,
+            dims,
+            tile=self.tile or None,
+            progress=progress,
+        )
+
     def check(self) -> None:
         """Raise InputError if no file could be denoised with these options."""
         noise_model(self.noise, self.sigma)
@@ -153,9 +182,12 @@ def denoise_file(
     if clean is not None:
         before = file_quality(content.blocks, clean, content)
         after = file_quality(results, clean, content)
-    writers = {paths.target: _encoder(paths.target, partial(content.save, clean=results))}
+    writers = {paths.target: encoder(paths.target, partial(content.save, clean=results))}
     absent = [content.absent(index) for index in range(len(results))]
-    removed = removed_from(content, results, options)
+    is_white = options.noise == "gaussian" and options.sigma_map is None
+    removed = removed_from(
+        content, results, options.sigma if is_white else "level", options.wavelet
+    )
     alarms = [known.excess for known in removed if known and known.excess is not None]
     if alarms:
         notes.append(f"{MORE_THAN_NOISE} at {alarms[0]:.3f} cycles per sample")
@@ -168,7 +200,7 @@ def denoise_file(
             content.channel_dim,
             removed[0],
         )
-        writers[paths.picture] = _encoder(paths.picture, picture.save)
+        writers[paths.picture] = encoder(paths.picture, picture.save)
     for path in writers:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -215,10 +247,10 @@ def _results(
         absent = content.absent(index)
         try:
             if is_large(block, content, options.tile):
-                obstacle = obstacle_to_tiles(own, absent)
+                obstacle = own.obstacle_to_tiles(absent)
                 if obstacle is None:
                     with writing(paths.target):  # the result needs room on a disk
-                        results.append(in_tiles(block, content, own, progress))
+                        results.append(in_tiles(block, content, own.denoise_tiled, progress))
                     continue
                 notes.append(f"denoised as a whole in memory, as tiles take no {obstacle}")
             results.append(_denoise(block, content, own, absent))
@@ -245,24 +277,3 @@ def _equal(new: Array, old: Array) -> bool:
 
 def _title(text: str, measured: Quality | None) -> str:
     return text if measured is None else f"{text}: {measured}"
-
-
-def _encoder(path: Path, write: Callable[[Path], Any]) -> Callable[[Path], None]:
-    """`write` with an OutputError for whatever an encoder raises."""
-
-    def encode(unfinished: Path) -> None:
-        with _encoding(path):
-            write(unfinished)
-
-    return encode
-
-
-@contextmanager
-def _encoding(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (SparsactError, OSError):
-        raise
-    except Exception as error:  # encoders raise all kinds of exceptions
-        reason = str(error) or type(error).__name__
-        raise OutputError(f"{path} could not be written ({reason})") from error

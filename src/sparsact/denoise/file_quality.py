@@ -4,7 +4,6 @@ import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,11 +13,9 @@ from sparsact._common.errors import InputError
 from sparsact.denoise.files import Content, read
 from sparsact.denoise.files.file_content import Array
 from sparsact.denoise.noise_estimate import estimate_sigma
+from sparsact.denoise.noise_levels import Sigma
 from sparsact.denoise.psnr_ssim import Quality, mean_quality, quality
 from sparsact.denoise.removed_noise import RemovedNoise, removed_noise
-
-if TYPE_CHECKING:
-    from sparsact.denoise.file_denoising import FileOptions
 
 MOST = 2**22  # values of a block whose spectrum is measured
 
@@ -58,25 +55,25 @@ def file_quality(blocks: list[Array], clean: Content, content: Content) -> Quali
 
 
 def removed_from(
-    content: Content, results: list[Array], options: "FileOptions"
+    content: Content, results: list[Array], sigma: Sigma, wavelet: str
 ) -> list[RemovedNoise | None]:
-    """The power of what was removed from each block; None where white noise is not expected.
+    """The power of what was removed from each block; None where it is not measured.
 
-    That is with other than Gaussian noise of one size, missing values, or no noise. Of large
-    blocks, the middle is measured.
+    White noise is expected if σ is one number or None. Blocks with missing values or without
+    noise are not measured; of large ones, the middle is.
     """
-    known = options.sigma if isinstance(options.sigma, (int, float)) else None
-    one_size = options.noise == "gaussian" and options.sigma_map is None
+    known = sigma if isinstance(sigma, (int, float)) else None
+    is_white = known is not None or sigma is None
     removed: list[RemovedNoise | None] = []
     for index, (old, new) in enumerate(zip(content.blocks, results, strict=True)):
-        if not one_size or options.sigma == "level" or content.absent(index) is not None:
+        if not is_white or content.absent(index) is not None:
             removed.append(None)
             continue
         noisy, clean = (as_tensor(_middle(block, content)) for block in (old, new))
-        sigma = _sigma_of(noisy, options.wavelet, content.dims) if known is None else known
-        if sigma > 0 and min(noisy.shape[-content.dims :]) > 1:
+        level = _sigma_of(noisy, wavelet, content.dims) if known is None else known
+        if level > 0 and min(noisy.shape[-content.dims :]) > 1:
             changes, tests = noisy - clean, len(results)
-            removed.append(removed_noise(changes, sigma, content.dims, known is None, tests))
+            removed.append(removed_noise(changes, level, content.dims, known is None, tests))
         else:
             removed.append(None)
     return removed
