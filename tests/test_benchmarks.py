@@ -20,6 +20,8 @@ PARTS = {
         "denoise_photon",
         "denoise_speed",
         "denoise_memory",
+        "denoise_learned",
+        "denoise_fine_tuning",
     },
     "feature_selection": {"feature_selection"},
     "first_calls": {"first_calls"},
@@ -30,7 +32,7 @@ PARTS = {
         "gather_linear_small_576x1536",
     },
     "language": {"language_decode", "language_step", "language_llama1b", "language_quality_50"},
-    "language_peers": {"language_peers"},
+    "language_peers": {"language_peers", "language_peers_llama1b"},
     "learned_thresholds": {"learned_thresholds"},
     "penalties": {"penalties"},
     "penalty_memory": {"penalty_memory"},
@@ -49,7 +51,15 @@ PARTS = {
     "thresholds": {"thresholds_eager", "thresholds_compiled"},
 }
 """Script → the result files of all its parts."""
-WITHOUT_PARTS = {"harness", "sae_sides", "table", "token_step"}
+WITHOUT_PARTS = {
+    "gguf_files",
+    "harness",
+    "language_sides",
+    "learned_denoisers",
+    "sae_sides",
+    "table",
+    "token_step",
+}
 
 
 def run(script, *arguments):

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from sparsact import calibration, coding, compare, denoise, inference, sae, selection
     from sparsact.calibration import ThresholdPlan, calibrate, compensate, tune
     from sparsact.compare import compare_activations
-    from sparsact.denoise import denoise_wavelet
+    from sparsact.denoise import denoise_learned, denoise_wavelet
     from sparsact.inference import generate, sparsify
     from sparsact.sae import SAEConfig, SAETrainConfig, SAETrainer, SparseAutoencoder
     from sparsact.selection import FeatureSelector
@@ -93,6 +93,7 @@ __all__ = [
     "compare_activations",
     "compensate",
     "denoise",
+    "denoise_learned",
     "denoise_wavelet",
     "functional",
     "generate",
@@ -118,6 +119,7 @@ _LAZY = {  # loaded when first asked for
     "calibrate": "sparsact.calibration",
     "compare_activations": "sparsact.compare",
     "compensate": "sparsact.calibration",
+    "denoise_learned": "sparsact.denoise",
     "denoise_wavelet": "sparsact.denoise",
     "generate": "sparsact.inference",
     "sparsify": "sparsact.inference",

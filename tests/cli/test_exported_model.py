@@ -68,6 +68,19 @@ def test_export_and_bench(run, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_four_bits_are_rounded_on_the_text(run, tmp_path):
+    folder = tmp_path / "sparse"
+    status, _, error = run(
+        *CALIBRATE, "--out", "{here}/plan", "--export", folder, "--dtype", "int4",
+    )  # fmt: skip
+    assert status == 0, error
+    loaded = AutoModelForCausalLM.from_pretrained(folder).model.layers[0].mlp.up_proj
+    plan = ThresholdPlan.load(tmp_path / "plan")
+    nearest = sparsify(llama(), plan, "int4").model.layers[0].mlp.up_proj
+    assert torch.equal(loaded.threshold, nearest.threshold)
+    assert not torch.equal(loaded.weight_t, nearest.weight_t)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -27,6 +27,9 @@ INSTANCES = {
     "torch.Tensor": lambda: torch.zeros(1),
     "torch.nn.Module": nn.Module,
     "torch.nn.DataParallel": lambda: nn.Module()._replicate_for_data_parallel(),
+    "torch.compiler.assume_constant_result": lambda: torch.compiler.assume_constant_result(
+        lambda: None
+    ),
     "torch.compile": lambda: torch.compile(nn.Identity()),
 }
 

@@ -44,6 +44,11 @@ PRIVATE_NAMES = (
         "straight-through gradients inside a compiled torch.func.grad",
         _TORCH,
     ),
+    PrivateName(
+        "torch.compiler.assume_constant_result()._dynamo_marked_constant",
+        "importing the package does not load the compiler",
+        _TORCH,
+    ),
     PrivateName("torch._C._functorch.maybe_get_bdim", _VMAP, _TORCH),
     PrivateName("torch._C._functorch.get_unwrapped", _VMAP, _TORCH),
     PrivateName("torch._C._get_dispatch_mode", "values are not checked in a trace", _TORCH),

@@ -1,6 +1,6 @@
 """Weight corrections with which kept inputs compensate for dropped ones."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 
@@ -16,7 +16,7 @@ from sparsact.calibration.model_forward import unchanged
 from sparsact.calibration.plan import ThresholdPlan
 from sparsact.calibration.rescaling import rescaled
 from sparsact.calibration.simulate import check_dense
-from sparsact.calibration.site_moments import SiteMoments, site_moments
+from sparsact.calibration.site_moments import SiteMoments, groups_within, site_moments
 from sparsact.calibration.sites import InputSite
 from sparsact.calibration.token_masks import batches_that_count
 from sparsact.calibration.weight_updates import Updates
@@ -75,7 +75,7 @@ def compensate(
     plan.check(model)
     check_dense(model)
     run = CalibrationRun(model, batches, plan.sites, plan.keep_first)
-    groups = list(_groups_within(memory_bytes, plan.sites))
+    groups = list(groups_within(memory_bytes, plan.sites))
     counter = ProgressCounter(len(groups), progress, "compensation")
     with unchanged(model):
         for sites in counter.through(groups):
@@ -85,20 +85,6 @@ def compensate(
                 plan, updates=_with_corrections(plan.updates, model, moments, sites, rank)
             )
         return rescaled(plan, model, batches)
-
-
-def _groups_within(memory_bytes: int, sites: Sequence[InputSite]) -> Iterator[list[InputSite]]:
-    """Sites in the order of the forward, in groups whose moments fit into the memory."""
-    group: list[InputSite] = []
-    size = 0
-    for site in sites:
-        own = 2 * 4 * site.inputs**2
-        if group and size + own > memory_bytes:
-            yield group
-            group, size = [], 0
-        group.append(site)
-        size += own
-    yield group
 
 
 def _with_corrections(

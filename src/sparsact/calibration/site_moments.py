@@ -1,6 +1,6 @@
 """Second moments of what a sparse model's sites keep and drop."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -86,3 +86,17 @@ def site_moments(
 
     run.watch(add, thresholds, sites=sites)
     return moments
+
+
+def groups_within(memory_bytes: int, sites: Sequence[InputSite]) -> Iterator[list[InputSite]]:
+    """Sites in the order of the forward, in groups whose moments fit into the memory."""
+    group: list[InputSite] = []
+    size = 0
+    for site in sites:
+        own = 2 * 4 * site.inputs**2
+        if group and size + own > memory_bytes:
+            yield group
+            group, size = [], 0
+        group.append(site)
+        size += own
+    yield group

@@ -28,7 +28,7 @@ from sparsact.text.windows import as_batches, choose, read_rows, split
 
 PLAN = "plan.json"
 _HELD_OUT = 3  # calibration rows for each held-out row
-_COMPENSATION_ROWS = 4  # for each calibration row
+_MANY_ROWS = 4  # for each calibration row
 
 if TYPE_CHECKING:
     ScoreName = str
@@ -176,15 +176,16 @@ def calibrate(config: tyro.conf.OmitArgPrefixes[CalibrateFlags]) -> int:
             trust_remote_code=config.trust_remote_code,
             device=config.device,
         )
-        plan, held_out = _make_plan(config, model, tokenizer, update)
+        rows, held_out = _read(config, model, tokenizer)
+        plan = _make_plan(config, model, rows, held_out, update)
         plan.save(config.out)
         coverage = coverage_line(model, plan.sites)
         if config.export is not None:
             update(0, 1, "exporting the sparse model")
-            _export(config, model, tokenizer, plan, Path(config.export))
+            _export(config, model, tokenizer, plan, rows)
     kinds = kind_rows(site_rows(plan.sites, plan.achieved))
     show(console, KINDS, map(kind_cells, kinds), picked=TOTAL)
-    say(console, f"sparsity measured on {held_out} other rows of the text; {coverage}")
+    say(console, f"sparsity measured on {len(held_out)} other rows of the text; {coverage}")
     say(console, f"plan: {config.out}")
     if config.export is not None:
         say(console, f"sparse model, {config.dtype}: {config.export}")
@@ -192,28 +193,39 @@ def calibrate(config: tyro.conf.OmitArgPrefixes[CalibrateFlags]) -> int:
 
 
 def _export(
-    flags: CalibrateFlags, model: Any, tokenizer: Any, plan: calibration.ThresholdPlan, folder: Path
+    flags: CalibrateFlags,
+    model: Any,
+    tokenizer: Any,
+    plan: calibration.ThresholdPlan,
+    rows: Tensor,
 ) -> None:
-    """Save the sparse model with its tokenizer, and the dense one beside it."""
+    """Save the sparse model with its tokenizer, and the dense one within.
+
+    Weights of 4 bits are rounded for the least error on the rows.
+    """
+    assert flags.export is not None
+    folder = Path(flags.export)
     dense = folder / "dense" if flags.keep_dense else None
+    batches = _batches(rows, _MANY_ROWS * flags.rows) if flags.dtype == "int4" else None
     with output_directory(folder):
-        sparse: Any = sparsify(model.cpu(), plan, flags.dtype, keep_dense=dense)
+        sparse: Any = sparsify(model.cpu(), plan, flags.dtype, batches=batches, keep_dense=dense)
         sparse.save_pretrained(folder)
         for place in (folder, dense):
             if place is not None:
                 tokenizer.save_pretrained(place)
 
 
-def _make_plan(
-    flags: CalibrateFlags, model: nn.Module, tokenizer: Any, update: Progress
-) -> tuple[calibration.ThresholdPlan, int]:
-    """The plan, and the number of held-out rows on which its sparsity was measured."""
+def _read(flags: CalibrateFlags, model: nn.Module, tokenizer: Any) -> tuple[Tensor, Tensor]:
+    """The rows of the text, and those that are held out for the sparsity that is reported."""
     held_out_count = max(1, flags.rows // _HELD_OUT)
     count = flags.rows + held_out_count
     part = DatasetPart(flags.text_config, flags.text_split, flags.text_column)
-    rows, held_out_rows = split(
-        read_rows(model, tokenizer, flags.text, flags.length, count, part), held_out_count
-    )
+    return split(read_rows(model, tokenizer, flags.text, flags.length, count, part), held_out_count)
+
+
+def _make_plan(
+    flags: CalibrateFlags, model: nn.Module, rows: Tensor, held_out_rows: Tensor, update: Progress
+) -> calibration.ThresholdPlan:
     held_out = as_batches(held_out_rows)
     plan = calibration.calibrate(
         model,
@@ -228,14 +240,14 @@ def _make_plan(
         progress=update,
     )
     if flags.compensate:
-        batches = _batches(rows, _COMPENSATION_ROWS * flags.rows)
+        batches = _batches(rows, _MANY_ROWS * flags.rows)
         plan = calibration.compensate(plan, model, batches, rank=flags.compensate, progress=update)
     if flags.tune:
         batches = _batches(rows, flags.tune)
         plan = calibration.tune(plan, model, batches, flags.tune, progress=update)
     if plan.updates:
         plan = replace(plan, achieved=plan.measure(model, held_out))
-    return plan, held_out_count
+    return plan
 
 
 def _batches(rows: Tensor, count: int) -> list[dict[str, Tensor]]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn
 
 from sparsact._common.errors import InputError, SparsactError
-from sparsact.cli.error_lines import error_line, print_error
+from sparsact.cli.error_lines import error_line, print_error, warnings_on_one_line
 from sparsact.cli.progress_bar import progress
 from sparsact.cli.tables import say
 from sparsact.denoise.file_denoising import Denoised, FileOptions
@@ -29,7 +29,7 @@ SOME_FAILED = 1
 
 @dataclass(frozen=True)
 class DenoiseFlags:
-    """Remove noise from images, sounds and signals by wavelet shrinkage."""
+    """Remove noise from images, sounds and signals, by wavelets or a trained network."""
 
     input: tyro.conf.Positional[
         Annotated[
@@ -83,6 +83,10 @@ class DenoiseFlags:
     values are kept."""
     border: Border = "mirror"
     """How data continue beyond their border."""
+    method: Literal["wavelet", "learned"] = "wavelet"
+    """Wavelets, or for images the network of this package, trained on photographs."""
+    fine_tune: bool = False
+    """Train the network on each noisy file before, without clean data (a minute)."""
     clean: str | None = None
     """The clean original, or a folder of them: PSNR and SSIM are printed."""
     compare: str | None = None
@@ -100,7 +104,7 @@ class DenoiseFlags:
 
 
 def denoise(config: tyro.conf.OmitArgPrefixes[DenoiseFlags]) -> int:
-    """Remove noise from images, sounds and signals by wavelet shrinkage."""
+    """Remove noise from images, sounds and signals, by wavelets or a trained network."""
     console = Console()
     failures: list[SparsactError] = []
 
@@ -117,7 +121,7 @@ def denoise(config: tyro.conf.OmitArgPrefixes[DenoiseFlags]) -> int:
     is_folder = source.is_dir()
     if config.resume and not is_folder:
         raise InputError(f"resume= is for folders, and {source} is none")
-    with progress(console, MofNCompleteColumn()) as update:
+    with warnings_on_one_line(), progress(console, MofNCompleteColumn()) as update:
         results = denoise_files(
             inputs,
             options,
@@ -171,6 +175,8 @@ def _options(config: DenoiseFlags) -> FileOptions:
         noise=_noise(config),
         border=config.border,
         nodata=config.nodata,
+        method=config.method,
+        fine_tune=config.fine_tune,
     )
 
 

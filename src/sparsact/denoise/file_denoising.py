@@ -27,6 +27,7 @@ from sparsact.denoise.file_tiles import in_tiles, is_large
 from sparsact.denoise.files import FORMATS, Content, format_of, read
 from sparsact.denoise.files.file_content import Array, cast, pieces
 from sparsact.denoise.filtering import Border
+from sparsact.denoise.learned_files import WAVELET_OPTIONS, denoise_numbers
 from sparsact.denoise.noise_models import NoiseModel, NoiseName, noise_model
 from sparsact.denoise.psnr_ssim import Quality
 from sparsact.denoise.tiles import denoise_tiles
@@ -55,6 +56,8 @@ class FileOptions:
         nodata: the number that stands for a missing value, instead of the file's own.
         sigma_map: a file with the noise of each value, instead of `sigma`.
         tile: side of the tiles of large blocks; None chooses it, 0 denoises blocks as a whole.
+        method: ``"learned"`` takes the trained network; the options of wavelets then do not apply.
+        fine_tune: train that network on each file before.
     """
 
     wavelet: str = "db2"
@@ -72,6 +75,8 @@ class FileOptions:
     nodata: float | None = None
     sigma_map: Path | None = None
     tile: int | None = None
+    method: Literal["wavelet", "learned"] = "wavelet"
+    fine_tune: bool = False
 
     def denoise(
         self,
@@ -82,6 +87,10 @@ class FileOptions:
         mask: Tensor | None = None,
     ) -> Tensor:
         """Denoise a tensor with these options; `mask` is False where a value is missing."""
+        if self.method == "learned":
+            return denoise_numbers(
+                x, dims, channel_dim, mask, self.sigma, self.noise, self.fine_tune
+            )
         return denoise_wavelet(
             x,
             self.wavelet,
@@ -104,6 +113,7 @@ class FileOptions:
             "missing values": absent is not None,
             f"noise={self.noise}": self.noise != "gaussian",
             "map or levels of sigma=": isinstance(self.sigma, (str, Tensor)),
+            f"method={self.method}": self.method != "wavelet",
             f"threshold={self.threshold}": self.threshold in ("sure", "fdr"),
             f"border={self.border}": self.border != "mirror",
             "ycbcr=": self.ycbcr,
@@ -130,8 +140,18 @@ class FileOptions:
     def check(self) -> None:
         """Raise InputError if no file could be denoised with these options."""
         noise_model(self.noise, self.sigma)
-        known = replace(self, levels=None, noise="gaussian")
-        known.denoise(torch.zeros(512), 1, None, ycbcr=False)
+        known = replace(self, levels=None, noise="gaussian", fine_tune=False)
+        if self.method == "wavelet":
+            known.denoise(torch.zeros(512), 1, None, ycbcr=False)
+        else:
+            known.denoise(torch.zeros(16, 16), 2, None, ycbcr=False)
+        self._check_method()
+
+    def _check_method(self) -> None:
+        for name in WAVELET_OPTIONS if self.method == "learned" else ("fine_tune",):
+            if getattr(self, name) != getattr(FileOptions, name):
+                other = "wavelet" if self.method == "learned" else "learned"
+                raise InputError(f"{name}= is for method={other}")
 
 
 @dataclass(frozen=True)

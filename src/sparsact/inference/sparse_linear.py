@@ -44,6 +44,8 @@ class SparseLinear(nn.Module):
             output channel, so that the largest weight becomes ±127) or ``"int4"`` (a scale for
             each output channel, and a scale and a minimum for 32 outputs of one input: 5 bits a
             weight, see `sparsact.kernels.reference.int4`).
+        input_moments: (in_features, in_features), E[s·sᵀ] of the thresholded inputs s: the int4
+            weight is rounded for the least error of the output on these (GPTQ).
 
     Shape:
         (..., in_features) to (..., out_features), in the dtype of the input. Dtypes other than
@@ -67,16 +69,23 @@ class SparseLinear(nn.Module):
     bias: Tensor | None
 
     def __init__(
-        self, linear: nn.Module, threshold: float | Tensor, *, dtype: str = "float32"
+        self,
+        linear: nn.Module,
+        threshold: float | Tensor,
+        *,
+        dtype: str = "float32",
+        input_moments: Tensor | None = None,
     ) -> None:
         super().__init__()
         if dtype not in DTYPES:
             raise InputError(f"dtype= must be one of {', '.join(DTYPES)}; got {dtype!r}")
+        if input_moments is not None and dtype != "int4":
+            raise InputError(f"input_moments= is for dtype='int4', got {dtype!r}")
         weight: Tensor = weight_t(linear)
         bias: Any = linear.bias
         self.in_features, self.out_features = weight.shape
         self._source_dtype, self._transposed = weight.dtype, is_conv1d(linear)
-        stored, scale = _stored(weight, DTYPES[dtype])
+        stored, scale = _stored(weight, DTYPES[dtype], input_moments)
         self.register_buffer("weight_t", stored)
         self.register_buffer("scale", scale)
         self.register_buffer("threshold", _as_threshold(threshold, weight))
@@ -179,11 +188,13 @@ def _as_threshold(threshold: float | Tensor, weight: Tensor) -> Tensor:
     return own
 
 
-def _stored(weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+def _stored(
+    weight: Tensor, dtype: torch.dtype, input_moments: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
     """A contiguous copy of a weight (in, out) in a dtype, and the scale of int8 and int4."""
     scale = None
     if dtype == torch.uint8:
-        return quantise(weight)
+        return quantise(weight, input_moments)
     if dtype == torch.int8:
         wide = weight.float()
         largest = torch.linalg.vector_norm(wide, torch.inf, 0) if len(wide) else wide.sum(0)

@@ -1,5 +1,6 @@
 """Making a model sparse: its linear layers skip the inputs that a plan makes zero."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
+from sparsact.calibration.batches import Batch
 from sparsact.calibration.model_forward import output_head
 from sparsact.calibration.plan import ThresholdPlan
 from sparsact.hooks import check_hookable, shared_parameters
 from sparsact.inference.connect import connect, find_first_positions
+from sparsact.inference.layer_rounding import layers_rounded_on
 from sparsact.inference.module_places import Place, module_places, put
 from sparsact.inference.pretrained import allow_resizing, is_pretrained, own_config, untie
 from sparsact.inference.sparse_linear import DTYPES, SparseLinear
@@ -22,6 +25,7 @@ def sparsify(
     dtype: str = "bfloat16",
     *,
     head: bool = True,
+    batches: Iterable[Batch] | None = None,
     keep_dense: str | Path | None = None,
 ) -> nn.Module:
     """Replace every linear layer of a plan by a `SparseLinear`.
@@ -48,6 +52,10 @@ def sparsify(
             which costs memory, unless the weight already has this dtype: then it stays shared.
             With a `dtype` no wider than the model's, the model becomes larger only from float16 to
             bfloat16 (SmolLM2-135M: 1.21 times).
+        batches: for ``"int4"``: inputs as for `sparsact.calibrate`. Weights are then rounded for
+            the least error of the layers' outputs on these inputs, after their thresholds, instead
+            of each to the nearest value (GPTQ). It takes minutes for 100 M parameters. The head is
+            rounded to the nearest values.
         keep_dense: a directory in which a transformers model is saved first, as it is. The config
             of the saved sparse model names it.
 
@@ -56,8 +64,9 @@ def sparsify(
 
     Raises:
         TypeError: `plan` is not a plan but, for example, its path.
-        InputError: the plan is for another model, the dtype is unknown, or the model has no
-            ``save_pretrained`` for `keep_dense`. The model is unchanged.
+        InputError: the plan is for another model, the dtype is unknown, `batches` are given for
+            another dtype or are empty, or the model has no ``save_pretrained`` for `keep_dense`.
+            The model is unchanged.
 
     Example:
         >>> import sparsact as sa
@@ -77,6 +86,8 @@ def sparsify(
             f"plan must be a ThresholdPlan, got a {type(plan).__name__}: read it with "
             "ThresholdPlan.load"
         )
+    if batches is not None and dtype != "int4":
+        raise InputError(f"batches= are for dtype='int4', got {dtype!r}")
     check_hookable(model)
     plan.check(model)
     places = module_places(model)
@@ -85,12 +96,16 @@ def sparsify(
             "the model itself is a linear layer, which no parent holds: wrap it in nn.Sequential"
         )
     first_positions = find_first_positions(model, plan.keep_first)
+    rounded = {} if batches is None else layers_rounded_on(model, plan, batches, dtype)
     dense = _kept(model, keep_dense)
     last = output_head(model)
     plan.updates.write(model, low_rank=False)
     for site in plan.sites:
         for reader in site.readers:
             linear: Any = model.get_submodule(reader)
+            if reader in rounded:
+                put(rounded.pop(reader), places[id(linear)])
+                continue
             linear.weight.data = plan.updates.weight(reader, linear)
             _swap(linear, plan.thresholds[site.name], dtype, places)
     head_stays = dtype == "float32" or (

@@ -15,10 +15,13 @@ def forward_mode() -> bool:
     return not torch.compiler.is_compiling() and forward_ad._current_level >= 0
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator, unused-ignore]
 def _in_transform() -> bool:
     """Whether a transform of ``torch.func`` is at work; ``torch.compile`` asks while it traces."""
     return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+# as `torch.compiler.assume_constant_result` marks it, which loads the compiler: a second at import
+_in_transform._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 class DifferentiableFunction(Function):
