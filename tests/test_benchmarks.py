@@ -19,6 +19,7 @@ PARTS = {
         "denoise_starts",
         "denoise_photon",
         "denoise_speed",
+        "denoise_memory",
         "denoise_learned",
         "denoise_fine_tuning",
     },

@@ -7,7 +7,10 @@ from sparsact.denoise.fine_tuning import fine_tune_denoiser
 from sparsact.denoise.learned_denoising import denoise_learned
 from sparsact.denoise.noise_models import NoiseModel, NoiseName
 
-WAVELET_OPTIONS = ("wavelet", "levels", "threshold", "shrink", "cycle_spins", "ycbcr", "border")
+WAVELET_OPTIONS = (
+    "wavelet", "levels", "threshold", "shrink", "cycle_spins", "ycbcr", "border", "sigma_map",
+    "tile",
+)  # fmt: skip
 
 
 def denoise_numbers(
