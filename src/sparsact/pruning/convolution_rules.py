@@ -56,7 +56,7 @@ def _dense(
     note(operation, name, 1 - in_dim, in_dim, Read(constants, edges, operation.place))
     if edges:
         constants = zero_where(constants.eq(0))
-    matrix = weight.transpose(0, in_dim).flatten(2) if in_dim == 0 else weight.flatten(2)
+    matrix = (weight if in_dim == 1 else weight.transpose(0, 1)).flatten(2)
     values = affine(matrix.sum(2), matrix.ne(0).any(2), constants)
     return rows, values
 
