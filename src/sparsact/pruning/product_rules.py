@@ -66,7 +66,7 @@ def _by_weight(
     note(
         operation, view.name, out_dim, 1 - out_dim, Read(constants, False, operation.place, offset)
     )
-    weight = matrix.detach().T
+    weight = matrix.detach().T.cpu()
     if weight.is_complex():  # only 0 is followed through complex numbers
         weight, constants = weight.abs(), zero_where(constants.eq(0))
     values = affine(weight.double(), weight.ne(0), constants)
