@@ -8,6 +8,7 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import nn
 
+from sparsact._common.devices import usable_device
 from sparsact._common.errors import InputError, MissingInputError
 from sparsact._common.extras import require
 
@@ -36,6 +37,7 @@ def load_language_model(
         ImportError: transformers (extra ``transformers``) or gguf (extra ``llm``) is missing.
     """
     transformers = require("transformers", "transformers")
+    where = usable_device(device)
     if gguf is not None:
         require("gguf", "llm")
     _check_files(model, gguf)
@@ -45,15 +47,7 @@ def load_language_model(
         _check_kind(transformers, model, _load(transformers.AutoConfig, model, options))
         tokenizer = _load(transformers.AutoTokenizer, model, options)
         loaded: nn.Module = _load(transformers.AutoModelForCausalLM, model, options)
-    return _on(loaded, device).eval(), tokenizer
-
-
-def _on(model: nn.Module, device: str) -> nn.Module:
-    try:
-        return model.to(device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"device={device} cannot be used here ({reason})") from error
+    return loaded.to(where).eval(), tokenizer
 
 
 def _check_files(model: str, gguf: str | None) -> None:
