@@ -204,7 +204,7 @@ class _Layer:
         self.active: Tensor | None = None
         self.magnitude: Tensor | None = None
         self.gradients_seen = 0
-        self.gradients_zero = 0
+        self.gradients_zero: int | Tensor = 0  # a tensor stays on its device
         self.histogram = StreamingHistogram()
         self.has_warned = False
 
@@ -245,7 +245,8 @@ class _Layer:
     def count_gradient(self, gradient: Tensor) -> None:
         gradient, _ = outside_of_vmap(gradient, -1)
         self.gradients_seen += gradient.numel()
-        self.gradients_zero += gradient.numel() - int(torch.count_nonzero(gradient))
+        zero = gradient.numel() - torch.count_nonzero(gradient)
+        self.gradients_zero = self.gradients_zero + zero  # not in place, as the sums above
 
     def compute(self) -> LayerStats:
         assert self.active is not None
@@ -264,7 +265,7 @@ class _Layer:
             unit_density=unit_density,
             unit_magnitude=unit_magnitude,
             zero_gradient=(
-                self.gradients_zero / self.gradients_seen if self.gradients_seen else None
+                int(self.gradients_zero) / self.gradients_seen if self.gradients_seen else None
             ),
             histogram=self.histogram.compute(),
         )
