@@ -186,24 +186,39 @@ class SAETrainer:
         parts = join(self.accelerator, parts)
         self.latents.update(parts.fired, len(x) * self.accelerator.num_processes)
         self.steps += 1
-        self._l0 = float(parts.l0)
+        figures = self._figures(parts)
+        self._l0 = figures["l0"]
         if self.schedule.controls_l0(self.steps):
             self.control.update(self._l0)
         if self.schedule.resamples(self.steps):
             self._resample(x, target)
+            figures["dead"] = float(self.latents.dead.sum())
         return SAEStats(
             step=self.steps,
-            loss=float(parts.total.detach()),
-            fvu=float(parts.mse / parts.variance),
-            l0=self._l0,
-            penalty=float(parts.penalty),
+            loss=figures["loss"],
+            fvu=figures["fvu"],
+            l0=figures["l0"],
+            penalty=figures["penalty"],
             coefficient=coefficient,
-            aux=float(parts.aux),
-            dead=int(self.latents.dead.sum()),
+            aux=figures["aux"],
+            dead=int(figures["dead"]),
             gradient_norm=norm,
             skipped=self.skipped,
             lr=lr,
         )
+
+    def _figures(self, parts: LossParts) -> dict[str, float]:
+        """The statistics that are on the device, read at once: each read waits for it."""
+        tensors = {
+            "loss": parts.total.detach(),
+            "fvu": parts.mse / parts.variance,
+            "l0": parts.l0,
+            "penalty": parts.penalty,
+            "aux": parts.aux,
+            "dead": self.latents.dead.sum(),  # float32 counts 2²⁴ of them exactly
+        }
+        values = torch.stack([tensor.float() for tensor in tensors.values()]).tolist()
+        return dict(zip(tensors, values, strict=True))
 
     def reach_target(self, held_out: Tensor) -> float:
         """Shift the thresholds so that the target L0 holds on held-out inputs.
