@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cost_model import cost_table
 from docs_api import api_tables
 from docs_gallery import gallery_pages
 from docs_included import included_page, source_file
@@ -22,6 +23,7 @@ MARKER = re.compile(r"^<!-- generated: (\w+) ?(.*?) -->$", re.MULTILINE)
 
 GENERATORS: dict[str, Callable[[str], str]] = {
     "api": api_tables,
+    "costs": cost_table,
     "gallery": gallery_pages,
     "page": included_page,
     "ratios": measured_ratios,
