@@ -9,9 +9,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 import sparsact as sa
-from sparsact.calibration.compensate import _groups_within
 from sparsact.calibration.score_histogram import ScoreHistogram
-from sparsact.calibration.site_moments import SiteMoments
+from sparsact.calibration.site_moments import SiteMoments, groups_within
 from sparsact.calibration.sites import find_sites
 from tiny_models import mlp
 
@@ -107,7 +106,7 @@ def test_the_shape_of_a_language_model(costs, changes):
     assert [site.inputs for site in sites] == formula.site_widths * formula.layers
     assert sum(site.weights for site in sites) == formula.linear_weights
     for memory_bytes in (1, 10_000, 20_000, 2**30):
-        groups = list(_groups_within(memory_bytes, sites))
+        groups = list(groups_within(memory_bytes, sites))
         assert len(groups) == formula.compensation_passes(memory_bytes)
 
 
