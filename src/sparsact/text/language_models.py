@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from torch import nn
 
@@ -20,6 +21,7 @@ def load_language_model(
     revision: str | None = None,
     trust_remote_code: bool = False,
     device: str = "cpu",
+    offload: bool = False,
 ) -> tuple[nn.Module, Any]:
     """Load a causal language model, in eval mode, and its tokenizer.
 
@@ -29,11 +31,14 @@ def load_language_model(
         revision: of a model on the hub.
         trust_remote_code: run the model's own code, if it comes with some.
         device: where the model goes.
+        offload: leave the weights of the blocks in their files; accelerate reads those of each
+            layer when it runs. For models larger than memory.
 
     Raises:
         MissingInputError: there is no such model or file.
         InputError: it is not a causal language model, its files are damaged, it has code of its
-            own and `trust_remote_code` is False, or there is no such device.
+            own and `trust_remote_code` is False, there is no such device, or `offload` where the
+            weights cannot be read one by one.
         ImportError: transformers (extra ``transformers``) or gguf (extra ``llm``) is missing.
     """
     transformers = require("transformers", "transformers")
@@ -44,10 +49,38 @@ def load_language_model(
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     options |= {"gguf_file": gguf} if gguf else {}
     with _without_progress_bars(transformers):
-        _check_kind(transformers, model, _load(transformers.AutoConfig, model, options))
+        config = _load(transformers.AutoConfig, model, options)
+        _check_kind(transformers, model, config)
         tokenizer = _load(transformers.AutoTokenizer, model, options)
+        if offload:
+            options |= {"device_map": _blocks_on_disk(transformers, config, where, gguf)}
         loaded: nn.Module = _load(transformers.AutoModelForCausalLM, model, options)
-    return loaded.to(where).eval(), tokenizer
+    return (loaded if offload else loaded.to(where)).eval(), tokenizer
+
+
+def _blocks_on_disk(
+    transformers: Any, config: Any, device: torch.device, gguf: str | None
+) -> dict[str, str]:
+    """Where accelerate puts each part: the longest list of modules stays on the disk.
+
+    Raises:
+        InputError: a GGUF file, or no list of blocks.
+    """
+    if gguf is not None:
+        raise InputError("offload= needs safetensors: a GGUF file is read as a whole")
+    with torch.device("meta"):
+        model: nn.Module = transformers.AutoModelForCausalLM.from_config(config)
+    lists = {n: module for n, module in model.named_modules() if isinstance(module, nn.ModuleList)}
+    if not lists:
+        raise InputError(f"offload= finds no list of blocks in a {type(model).__name__}")
+    blocks = max(lists, key=lambda name: len(lists[name]))
+    places, part, path = {blocks: "disk"}, model, ""
+    for step in blocks.split("."):
+        rest = [name for name, _ in part.named_children() if name != step]
+        rest += [name for name, _ in part.named_parameters(recurse=False)]
+        places |= {path + name: str(device) for name in rest}
+        part, path = part.get_submodule(step), f"{path}{step}."
+    return places
 
 
 def _check_files(model: str, gguf: str | None) -> None:
