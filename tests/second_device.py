@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
+from sparsact._common import devices
 from sparsact.calibration import linear_layers
 
 DEVICE = torch.device("lazy:0")
@@ -93,12 +94,16 @@ class DeviceGenerator(torch.Generator):
 class SecondDevice(TorchDispatchMode):
     """In this block `DEVICE` exists.
 
+    Args:
+        has_float64: False raises where a tensor of that dtype is made on it, as on Apple's GPUs.
+
     Attributes:
         waits: how often each operation made the host wait for the device.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, has_float64: bool = True) -> None:
         super().__init__()
+        self.has_float64 = has_float64
         self.waits: Counter[str] = Counter()
         self._depth = 0
         self._patches = contextlib.ExitStack()
@@ -116,6 +121,8 @@ class SecondDevice(TorchDispatchMode):
             (optimizer, "_get_fused_kernels_supported_devices", lambda: ["cpu", DEVICE.type]),
             (linear_layers, "_is_quantised", lambda module: False),  # it would go by the class
         ]
+        if not self.has_float64:
+            patches.append((devices, "WITHOUT_FLOAT64", {DEVICE.type}))
         for owner, name, own in patches:
             self._patches.enter_context(mock.patch.object(owner, name, own))
         self._depth = 1
@@ -151,6 +158,10 @@ class SecondDevice(TorchDispatchMode):
         result = func(*tree_map(_held, args), **tree_map(_held, kwargs))
         if not to_own:
             return result.clone() if any(result is leaf.held for leaf in own) else result
+        if not self.has_float64 and any(
+            leaf.dtype == torch.float64 for leaf in tree_leaves(result) if isinstance(leaf, Tensor)
+        ):
+            raise TypeError(f"{func}: {DEVICE} has no float64")
         known = {id(leaf.held): leaf for leaf in own}
         return tree_map_only(
             Tensor, lambda t: known[id(t)] if id(t) in known else DeviceTensor(t), result

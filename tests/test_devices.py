@@ -29,3 +29,23 @@ def test_another_device(name):
         assert len(results) == len(expected) > 0
         for result, value in zip(results, expected, strict=True):
             torch.testing.assert_close(result.detach().cpu(), value.detach(), **tolerance)
+
+
+NEEDS_FLOAT64 = {
+    *("nn.Entmax-bisection", "penalties.OSCAR", "penalties.SLOPE", "penalties.TotalVariation"),
+    "penalties.OverlappingGroupLasso",
+}
+"""Their solvers (of the prox, for penalties) are in float64: they raise on Apple's GPUs."""
+LANGUAGE = {"calibration", "inference", "sae_on_a_model", "comparison", "feature_selection"}
+"""Not yet looked at without float64."""
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in LANGUAGE])
+def test_a_device_without_float64(name):
+    run = lambda: CASES[name](to_second_device)  # noqa: E731
+    with SecondDevice(has_float64=False):
+        if name not in NEEDS_FLOAT64:
+            run()
+            return
+        with pytest.raises(TypeError, match="no float64"):
+            run()

@@ -4,6 +4,14 @@ import torch
 
 from sparsact._common.errors import InputError
 
+WITHOUT_FLOAT64 = frozenset({"mps"})
+"""Types of devices that have no float64: Apple's GPUs."""
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """The dtype for long sums: float64, or float32 where there is none."""
+    return torch.float32 if device.type in WITHOUT_FLOAT64 else torch.float64
+
 
 def usable_device(device: "str | torch.device") -> torch.device:
     """The device, after one number was put there.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sparsact._common.devices import widest_float
 from sparsact._common.errors import InputError
 from sparsact.hooks import (
     CallSelector,
@@ -222,9 +223,11 @@ class _Layer:
         sample_dims = [dim for dim in range(x.ndim) if dim != unit_dim % x.ndim]
         samples = x.numel() // x.shape[unit_dim]
         size = x.abs()
-        magnitude = size.sum(sample_dims, dtype=torch.float64)
+        widest = widest_float(x.device)
+        magnitude = size.sum(sample_dims, dtype=widest)
         # ones, summed in float32 as long as it counts exactly: faster than count_nonzero
-        exact = torch.float32 if samples < MAX_FLOAT32_COUNT else torch.float64
+        few = samples < MAX_FLOAT32_COUNT
+        exact = torch.float32 if few else torch.int64 if widest == torch.float32 else widest
         active = size.ne_(0).sum(sample_dims, dtype=exact).to(torch.int64)
         self.samples += samples
         self.active = active if self.active is None else self.active + active
@@ -252,7 +255,7 @@ class _Layer:
         assert self.active is not None
         assert self.magnitude is not None
         unit_density = self.active.cpu().double() / self.samples
-        unit_magnitude = self.magnitude.cpu() / self.samples
+        unit_magnitude = self.magnitude.cpu().double() / self.samples
         units = unit_density.numel()
         density = float(unit_density.mean())
         return LayerStats(

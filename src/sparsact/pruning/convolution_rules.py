@@ -29,7 +29,7 @@ def convolution(operation: Operation) -> None:
         return
     side = _grouped if operation.get("groups") > 1 else _dense
     labels, values = side(
-        operation, name, weight.detach().double().cpu(), channels, constants, edges
+        operation, name, weight.detach().cpu().double(), channels, constants, edges
     )
     if bias is not None:
         operation.units.unite(labels, operation.labels(bias), operation.text)
