@@ -38,7 +38,7 @@ from sparsact.sae.training.sharding import (
     unsharded_copy,
 )
 from sparsact.sae.training.starting_point import start_
-from sparsact.sae.training.step_stats import SAEStats
+from sparsact.sae.training.step_stats import SAEStats, read_figures
 from sparsact.sae.training.target_l0 import check_target, set_l0_
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class SAETrainer:
         parts = join(self.accelerator, parts)
         self.latents.update(parts.fired, len(x) * self.accelerator.num_processes)
         self.steps += 1
-        figures = self._figures(parts)
+        figures = read_figures(parts, self.latents.dead)
         self._l0 = figures["l0"]
         if self.schedule.controls_l0(self.steps):
             self.control.update(self._l0)
@@ -206,19 +206,6 @@ class SAETrainer:
             skipped=self.skipped,
             lr=lr,
         )
-
-    def _figures(self, parts: LossParts) -> dict[str, float]:
-        """The statistics that are on the device, read at once: each read waits for it."""
-        tensors = {
-            "loss": parts.total.detach(),
-            "fvu": parts.mse / parts.variance,
-            "l0": parts.l0,
-            "penalty": parts.penalty,
-            "aux": parts.aux,
-            "dead": self.latents.dead.sum(),  # float32 counts 2²⁴ of them exactly
-        }
-        values = torch.stack([tensor.float() for tensor in tensors.values()]).tolist()
-        return dict(zip(tensors, values, strict=True))
 
     def reach_target(self, held_out: Tensor) -> float:
         """Shift the thresholds so that the target L0 holds on held-out inputs.
