@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cost_model import cost_table
 from docs_api import api_tables
 from docs_formats import format_table
 from docs_gallery import gallery_pages
@@ -23,6 +24,7 @@ MARKER = re.compile(r"^<!-- generated: (\w+) ?(.*?) -->$", re.MULTILINE)
 
 GENERATORS: dict[str, Callable[[str], str]] = {
     "api": api_tables,
+    "costs": cost_table,
     "formats": format_table,
     "gallery": gallery_pages,
     "page": included_page,

@@ -401,3 +401,21 @@ def test_a_forward_that_reads_values_is_kept():
     zero(model.a.bias, 0)
     report = check(model, X, 2 * X, {}, kept=["a"])
     assert "reads the value of a tensor" in report.kept["a"]
+
+
+@pytest.mark.parametrize("channels", [4, 3])
+def test_a_transposed_convolution_reads_its_inputs_in_dim_0(channels):
+    """Its weight is (in, out, …): the dims were taken for each other."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.ReLU(), nn.ConvTranspose2d(4, channels, 2), nn.Conv2d(channels, 2, 1)
+    ).eval()
+    with torch.no_grad():
+        for rows in (model[0].weight, model[0].bias):
+            rows[1] = 0
+        model[2].weight[2, 0] = 0
+    x = torch.randn(2, 2, 6, 6)
+    expected = model(x)
+    sa.prune_zero_units(model, x)
+    assert model[2].in_channels == 3
+    torch.testing.assert_close(model(x), expected)

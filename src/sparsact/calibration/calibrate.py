@@ -13,6 +13,7 @@ from sparsact.calibration.batches import Batch, LossFunction, first_batch, reusa
 from sparsact.calibration.calibration_run import CalibrationRun, Thresholds
 from sparsact.calibration.measured_sparsity import byte_sparsity
 from sparsact.calibration.model_forward import unchanged
+from sparsact.calibration.offloaded import warn_if_offloaded
 from sparsact.calibration.parameter_samples import other_samples, weight_sample
 from sparsact.calibration.plan import ThresholdPlan
 from sparsact.calibration.score_histogram import Histograms, score_histograms
@@ -105,6 +106,8 @@ def calibrate(
     strides = _STRIDES if any(shares.values()) else ()
     total = _number_of_steps(run, measured, SCORES[score], ALLOCATIONS[allocate], strides)
     run.counter = ProgressCounter(total, progress, "gradients")
+    if SCORES[score].passes:
+        warn_if_offloaded(model, score)
     with unchanged(model):
         run, thresholds = _thresholds(run, shares, SCORES[score], ALLOCATIONS[allocate], strides)
     readers = [reader for site in run.sites for reader in site.readers]

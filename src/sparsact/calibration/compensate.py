@@ -13,6 +13,7 @@ from sparsact.calibration.batches import Batch
 from sparsact.calibration.calibration_run import CalibrationRun
 from sparsact.calibration.linear_layers import weight_t
 from sparsact.calibration.model_forward import unchanged
+from sparsact.calibration.offloaded import check_in_memory
 from sparsact.calibration.plan import ThresholdPlan
 from sparsact.calibration.rescaling import rescaled
 from sparsact.calibration.simulate import check_dense
@@ -72,6 +73,7 @@ def compensate(
     if plan.updates:
         raise InputError("the plan has changed the weights already: compensate first, then tune")
     batches = batches_that_count(batches, plan.keep_first, "compensate")
+    check_in_memory(model, "compensate")
     plan.check(model)
     check_dense(model)
     run = CalibrationRun(model, batches, plan.sites, plan.keep_first)

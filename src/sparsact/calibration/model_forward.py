@@ -13,14 +13,17 @@ from sparsact.hooks import stop_before
 
 
 def forward(model: nn.Module, batch: Batch, values: dict[str, Tensor] | None = None) -> Any:
-    """The model's output for one batch, which is moved to the model's device.
+    """The model's output for one batch, which is moved to the device of its first parameter.
+
+    Parameters that accelerate keeps elsewhere do not count: it moves the batch itself.
 
     Args:
         model: the model.
         batch: its inputs.
         values: tensors that replace the parameters of these names.
     """
-    batch = _to(batch, next((p.device for p in model.parameters()), torch.device("cpu")))
+    device = next((p.device for p in model.parameters() if not p.is_meta), None)
+    batch = batch if device is None else _to(batch, device)
     args: tuple[Any, ...] = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
     kwargs: dict[str, Any] = {}
     if isinstance(batch, Mapping):

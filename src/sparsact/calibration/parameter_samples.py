@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
 from sparsact.calibration.linear_layers import is_linear, weight_t
+from sparsact.calibration.offloaded import present
 
 _COUNT = 32  # values of each parameter
 _TOLERANCE = 0.005  # relative: a model in bfloat16 is the same model
@@ -14,15 +15,16 @@ _TOLERANCE = 0.005  # relative: a model in bfloat16 is the same model
 
 def weight_sample(linear: nn.Module) -> Tensor:
     """Some weights of a layer, evenly spread."""
-    return _sample(weight_t(linear).t())
+    with present(linear):
+        return _sample(weight_t(linear).t())
 
 
 def other_samples(model: nn.Module, readers: Iterable[str]) -> dict[str, Tensor]:
     """Samples of all parameters that are not the weights of these layers."""
     weights = {f"{reader}.weight" for reader in readers}
     return {
-        name: _sample(parameter)
-        for name, parameter in model.named_parameters()
+        name: _parameter_sample(model, name)
+        for name, _ in model.named_parameters()
         if name not in weights
     }
 
@@ -50,11 +52,16 @@ def check_others(model: nn.Module, samples: Mapping[str, Tensor]) -> None:
     """Raise InputError unless the parameters of these names have these values."""
     for name, sample in samples.items():
         try:
-            parameter = model.get_parameter(name)
+            own = _parameter_sample(model, name)
         except AttributeError as error:
             raise InputError(f"the plan is for another model: there is no {name!r}") from error
-        if not _is_same(_sample(parameter), sample):
+        if not _is_same(own, sample):
             raise InputError(f"the plan is for another model: {name!r} has other values")
+
+
+def _parameter_sample(model: nn.Module, name: str) -> Tensor:
+    with present(model.get_submodule(name.rpartition(".")[0])):
+        return _sample(model.get_parameter(name))
 
 
 def _sample(values: Tensor) -> Tensor:

@@ -77,15 +77,20 @@ def site_moments(
         thresholds: of all sites of the run.
         sites: those to look at.
     """
-    device = next(run.model.parameters()).device
-    moments = {site.name: SiteMoments.zeros(site.inputs, device) for site in sites}
-    own = {name: thresholds[name].to(device) for name in moments}
+    moments: dict[str, SiteMoments] = {}
+    own: Thresholds = {}
 
     def add(site: InputSite, rows: Tensor, number: int) -> None:
+        if site.name not in moments:  # a model may be spread over several devices
+            moments[site.name] = SiteMoments.zeros(site.inputs, rows.device)
+            own[site.name] = thresholds[site.name].to(rows.device)
         moments[site.name].add(rows, own[site.name])
 
     run.watch(add, thresholds, sites=sites)
-    return moments
+    unreached = {site.name: site.inputs for site in sites if site.name not in moments}
+    return moments | {
+        name: SiteMoments.zeros(inputs, torch.device("cpu")) for name, inputs in unreached.items()
+    }
 
 
 def groups_within(memory_bytes: int, sites: Sequence[InputSite]) -> Iterator[list[InputSite]]:

@@ -10,6 +10,7 @@ from sparsact._common.errors import InputError
 from sparsact._common.progress import Progress, ProgressCounter
 from sparsact.calibration.batches import Batch, Target
 from sparsact.calibration.model_forward import forward, unchanged
+from sparsact.calibration.offloaded import check_in_memory
 from sparsact.calibration.plan import ThresholdPlan
 from sparsact.calibration.rescaling import rescaled
 from sparsact.calibration.simulate import check_dense
@@ -79,6 +80,7 @@ def tune(
     """
     _check(steps, learn, rank)
     batches = batches_that_count(batches, plan.keep_first, "tune")
+    check_in_memory(model, "tune")
     plan.check(model)
     check_dense(model)
     if lr is None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from sparsact.calibration.linear_layers import is_conv1d
+from sparsact.calibration.offloaded import check_in_memory
 from sparsact.hooks import Removable, version_of
 
 _VALUE, _UP, _DOWN = "value.", "up.", "down."
@@ -51,6 +52,8 @@ class Updates:
             model: its parameters get new data but stay the same objects.
             low_rank: False leaves the weights of linear layers unchanged.
         """
+        if self:
+            check_in_memory(model, "a plan with updates")
         changes: list[tuple[nn.Module, str, Tensor]] = []
         for name, value in self.values.items():
             owner, _, own = name.rpartition(".")

@@ -72,6 +72,9 @@ class CalibrateFlags:
     """Run the model's own code, if it comes with some."""
     device: str = "cpu"
     """Where the model is calibrated, such as cuda."""
+    offload: bool = False
+    """Leave the weights of the blocks in their files, and read each layer when it runs: for models
+    larger than memory. Slow. With --score weight or magnitude, memory does not grow with depth."""
     sparsity: float = 0.5
     """Share of the weight bytes that is not read, at least 0 and below 1."""
     sparsity_of: tuple[str, ...] = ()
@@ -126,6 +129,8 @@ class CalibrateFlags:
             raise InputError(f"tune= takes a number of steps, or 0 for none; got {self.tune}")
         if not self.text:
             raise InputError("text= needs a file")
+        if self.offload and (self.compensate or self.tune or self.export is not None):
+            raise InputError("offload= cannot be used with compensate=, tune= or export=")
         folder = Path(self.out)
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder} is a file: choose another out=")
@@ -175,6 +180,7 @@ def calibrate(config: tyro.conf.OmitArgPrefixes[CalibrateFlags]) -> int:
             revision=config.revision,
             trust_remote_code=config.trust_remote_code,
             device=config.device,
+            offload=config.offload,
         )
         rows, held_out = _read(config, model, tokenizer)
         plan = _make_plan(config, model, rows, held_out, update)

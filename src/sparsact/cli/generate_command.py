@@ -18,7 +18,7 @@ from sparsact.text import load_language_model
 
 @dataclass(frozen=True)
 class GenerateFlags:
-    """Continue a text with a language model, dense or sparse, on the CPU."""
+    """Continue a text with a language model, dense or sparse."""
 
     model: tyro.conf.Positional[str]
     """A Hugging Face model: a directory, or a name on the hub."""
@@ -30,6 +30,8 @@ class GenerateFlags:
     """Stored dtype of the weights of a sparse model."""
     gguf: str | None = None
     """File of the model, if its weights are in that format."""
+    device: str = "cpu"
+    """Where the model runs, such as cuda. The compiled step of a token is for the CPU."""
     tokens: int = 64
     """At most this many tokens are added."""
     temperature: float = 0.0
@@ -46,10 +48,10 @@ def generate(config: tyro.conf.OmitArgPrefixes[GenerateFlags]) -> int:
     if config.tokens < 0:
         raise InputError(f"tokens= must be at least 0, got {config.tokens}")
     plan = None if config.plan is None else ThresholdPlan.load(config.plan)
-    model, tokenizer = load_language_model(config.model, config.gguf)
+    model, tokenizer = load_language_model(config.model, config.gguf, device=config.device)
     if plan is not None:
         sparsify(model, plan, config.dtype)
-    ids = tokenizer(config.prompt, return_tensors="pt").input_ids
+    ids = tokenizer(config.prompt, return_tensors="pt").input_ids.to(config.device)
     if ids.shape[1] == 0:
         raise InputError("prompt= has no tokens")
     tokens, seconds, start = [], [], time.perf_counter()
@@ -59,7 +61,7 @@ def generate(config: tyro.conf.OmitArgPrefixes[GenerateFlags]) -> int:
         config.tokens,
         temperature=config.temperature,
         top_p=config.top_p,
-        generator=torch.Generator().manual_seed(config.seed),
+        generator=torch.Generator(config.device).manual_seed(config.seed),
     ):
         tokens.append(token)
         seconds.append(time.perf_counter() - start)

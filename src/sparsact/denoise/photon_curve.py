@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from sparsact._common.devices import widest_float
 from sparsact._common.errors import InputError
 from sparsact.denoise.missing_values import neighbours
 
@@ -40,7 +41,7 @@ def photon_curve(
         Foi, Trimeche, Katkovnik & Egiazarian, "Practical Poissonian-Gaussian noise modeling and
         fitting for single-image raw-data", IEEE TIP 17 (2008), with a simpler choice of cells.
     """
-    means, squares = _bins(*_cells(x.to(torch.float64), missing, ndim))
+    means, squares = _bins(*_cells(x.to(widest_float(x.device)), missing, ndim))
     if len(means) < 2 and at_zero is None and gain is None:
         raise InputError("the gain cannot be estimated: the image has one brightness; set gain=")
     weight = torch.ones_like(means)

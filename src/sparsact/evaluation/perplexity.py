@@ -16,12 +16,12 @@ def window_losses(
     """The mean cross-entropy of the next token in each window, in nats.
 
     Args:
-        model: a causal language model on the CPU.
-        windows: (windows, length) int64.
+        model: a causal language model, on any device.
+        windows: (windows, length) int64, on the same device.
         step: called after each window.
 
     Returns:
-        (windows,) float64.
+        (windows,) float64, on the CPU.
     """
     losses = []
     with unchanged(model), torch.inference_mode():

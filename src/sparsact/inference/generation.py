@@ -72,7 +72,7 @@ def generate(
         eos_token_id=eos_token_id,
         generator=generator,
     )
-    return torch.cat([ids, torch.tensor([list(tokens)], dtype=torch.int64)], 1)
+    return torch.cat([ids, torch.tensor([list(tokens)], dtype=torch.int64, device=ids.device)], 1)
 
 
 def stream(
@@ -137,7 +137,8 @@ def _prefill(model: nn.Module, ids: Tensor, positions: int) -> tuple[Tensor, _St
         return logits, session.append
 
     def step(token: int) -> Tensor:
-        output = model(input_ids=torch.tensor([[token]]), past_key_values=cache, use_cache=True)
+        one = torch.tensor([[token]], device=ids.device)
+        output = model(input_ids=one, past_key_values=cache, use_cache=True)
         logits: Tensor = output.logits[0, -1]
         return logits
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sparsact._common.errors import InputError
 from sparsact.calibration.batches import Batch
 from sparsact.calibration.model_forward import output_head
+from sparsact.calibration.offloaded import check_in_memory
 from sparsact.calibration.plan import ThresholdPlan
 from sparsact.hooks import check_hookable, shared_parameters
 from sparsact.inference.connect import connect, find_first_positions
@@ -89,6 +90,7 @@ def sparsify(
     if batches is not None and dtype != "int4":
         raise InputError(f"batches= are for dtype='int4', got {dtype!r}")
     check_hookable(model)
+    check_in_memory(model, "sparsify")
     plan.check(model)
     places = module_places(model)
     if any(id(model.get_submodule(reader)) not in places for reader in plan.samples):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sparsact._common.devices import widest_float
 from sparsact._common.errors import InputError
 from sparsact.hooks import (
     CallSelector,
@@ -204,7 +205,7 @@ class _Layer:
         self.active: Tensor | None = None
         self.magnitude: Tensor | None = None
         self.gradients_seen = 0
-        self.gradients_zero = 0
+        self.gradients_zero: int | Tensor = 0  # a tensor stays on its device
         self.histogram = StreamingHistogram()
         self.has_warned = False
 
@@ -222,9 +223,11 @@ class _Layer:
         sample_dims = [dim for dim in range(x.ndim) if dim != unit_dim % x.ndim]
         samples = x.numel() // x.shape[unit_dim]
         size = x.abs()
-        magnitude = size.sum(sample_dims, dtype=torch.float64)
+        widest = widest_float(x.device)
+        magnitude = size.sum(sample_dims, dtype=widest)
         # ones, summed in float32 as long as it counts exactly: faster than count_nonzero
-        exact = torch.float32 if samples < MAX_FLOAT32_COUNT else torch.float64
+        few = samples < MAX_FLOAT32_COUNT
+        exact = torch.float32 if few else torch.int64 if widest == torch.float32 else widest
         active = size.ne_(0).sum(sample_dims, dtype=exact).to(torch.int64)
         self.samples += samples
         self.active = active if self.active is None else self.active + active
@@ -245,13 +248,14 @@ class _Layer:
     def count_gradient(self, gradient: Tensor) -> None:
         gradient, _ = outside_of_vmap(gradient, -1)
         self.gradients_seen += gradient.numel()
-        self.gradients_zero += gradient.numel() - int(torch.count_nonzero(gradient))
+        zero = gradient.numel() - torch.count_nonzero(gradient)
+        self.gradients_zero = self.gradients_zero + zero  # not in place, as the sums above
 
     def compute(self) -> LayerStats:
         assert self.active is not None
         assert self.magnitude is not None
         unit_density = self.active.cpu().double() / self.samples
-        unit_magnitude = self.magnitude.cpu() / self.samples
+        unit_magnitude = self.magnitude.cpu().double() / self.samples
         units = unit_density.numel()
         density = float(unit_density.mean())
         return LayerStats(
@@ -264,7 +268,7 @@ class _Layer:
             unit_density=unit_density,
             unit_magnitude=unit_magnitude,
             zero_gradient=(
-                self.gradients_zero / self.gradients_seen if self.gradients_seen else None
+                int(self.gradients_zero) / self.gradients_seen if self.gradients_seen else None
             ),
             histogram=self.histogram.compute(),
         )

@@ -9,6 +9,8 @@ from torch.nn.functional import pad
 
 BINS = 128
 SAMPLED_PER_CALL = 8192
+CALLS_AT_ONCE = 32
+"""On another device than the CPU, samples are read after so many calls; each read waits."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,26 @@ class StreamingHistogram:
     def __init__(self) -> None:
         self.limit = 0.0
         self.counts = torch.zeros(BINS, dtype=torch.int64, device="cpu")
+        self._unread: list[Tensor] = []
 
     def update(self, x: Tensor) -> None:
         """Count a sample of the entries of `x`."""
         sample = _spread_sample(x.detach()).to(torch.float32)
-        sample = sample[(sample != 0) & sample.isfinite()].cpu()
+        if sample.device.type == "cpu":
+            self._count(sample)
+            return
+        self._unread.append(sample.clone())  # a part of `x` would keep all of it in memory
+        if len(self._unread) == CALLS_AT_ONCE:
+            self._read()
+
+    def _read(self) -> None:
+        """Count the samples that are still on their device."""
+        if self._unread:
+            self._count(torch.cat([sample.cpu() for sample in self._unread]))
+            self._unread.clear()
+
+    def _count(self, sample: Tensor) -> None:
+        sample = sample[(sample != 0) & sample.isfinite()]
         if sample.numel() == 0:
             return
         self._grow(float(sample.abs().max()))
@@ -50,6 +67,7 @@ class StreamingHistogram:
 
     def compute(self) -> Histogram:
         """The counts so far."""
+        self._read()
         return Histogram(self.limit, tuple(self.counts.tolist()))
 
     def _grow(self, peak: float) -> None:

@@ -29,7 +29,7 @@ def convolution(operation: Operation) -> None:
         return
     side = _grouped if operation.get("groups") > 1 else _dense
     labels, values = side(
-        operation, name, weight.detach().double().cpu(), channels, constants, edges
+        operation, name, weight.detach().cpu().double(), channels, constants, edges
     )
     if bias is not None:
         operation.units.unite(labels, operation.labels(bias), operation.text)
@@ -56,7 +56,7 @@ def _dense(
     note(operation, name, 1 - in_dim, in_dim, Read(constants, edges, operation.place))
     if edges:
         constants = zero_where(constants.eq(0))
-    matrix = weight.transpose(0, in_dim).flatten(2) if in_dim == 0 else weight.flatten(2)
+    matrix = (weight if in_dim == 1 else weight.transpose(0, 1)).flatten(2)
     values = affine(matrix.sum(2), matrix.ne(0).any(2), constants)
     return rows, values
 

@@ -27,7 +27,7 @@ def batch_norm(operation: Operation) -> None:
         values = torch.where(values.eq(0) | scale.eq(0), shift, torch.nan)
     else:
         mean, var = (
-            held[n].detach().double().cpu().reshape(shape) for n in ("running_mean", "running_var")
+            held[n].detach().cpu().double().reshape(shape) for n in ("running_mean", "running_var")
         )
         normed = (values - mean) / (var + operation.get("eps")).sqrt() * scale + shift
         values = torch.where(scale.eq(0), shift, normed)

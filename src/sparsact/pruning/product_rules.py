@@ -66,7 +66,7 @@ def _by_weight(
     note(
         operation, view.name, out_dim, 1 - out_dim, Read(constants, False, operation.place, offset)
     )
-    weight = matrix.detach().T
+    weight = matrix.detach().T.cpu()
     if weight.is_complex():  # only 0 is followed through complex numbers
         weight, constants = weight.abs(), zero_where(constants.eq(0))
     values = affine(weight.double(), weight.ne(0), constants)
@@ -135,7 +135,7 @@ def embedding(operation: Operation) -> None:
     columns = operation.units.slot(name, 1, weight.shape[1])
     rows = operation.units.slot(name, 0, weight.shape[0])
     operation.fix(rows, "chooses among its rows")
-    values = uniform(weight.detach().double().cpu(), [0])[0]
+    values = uniform(weight.detach().cpu().double(), [0])[0]
     weights: dict[str, Weight] = operation.trace.weights
     weights.setdefault(name, Weight(name, 1, 0))
     operation.write(columns.expand(out.shape), values.expand(out.shape))

@@ -162,7 +162,7 @@ class Shadows:
         if is_parameter:
             others = [d for d, size in enumerate(tensor.shape) if size > 1 and d != long_dim]
             # a part along another dim may depend on the input: only equal values are constants
-            _like(shadow.values, tensor).copy_(uniform(tensor.double().cpu(), others))
+            _like(shadow.values, tensor).copy_(uniform(tensor.cpu().double(), others))
         return shadow
 
 

@@ -32,4 +32,4 @@ def note(
 def affine(weight: Tensor, used: Tensor, constants: Tensor) -> Tensor:
     """``weight @ constants`` where each constant that is used is known, otherwise NaN."""
     known = ~(used & constants.isnan()).any(1)
-    return nan_where_not(known, weight.cpu() @ constants.nan_to_num())
+    return nan_where_not(known, weight @ constants.nan_to_num())

@@ -85,7 +85,7 @@ def _follow(module: Any, forward: Any, args: Any, kwargs: Any, result: Tensor, m
                 f"it is coupled with something that cannot be made smaller: {name} of "
                 f"{operation.place}",
             )
-    constants = forward(values.nan_to_num().to(x.dtype))
+    constants = forward(values.nan_to_num().to(x)).cpu()  # `x` may be on another device
     operation.write(labels, nan_where_not(~values.isnan(), constants))
     operation.pass_on_dependence()
     mode.record(operation)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sparsact._common.devices import usable_device
 from sparsact._common.errors import InputError
 from sparsact._common.extras import require
 from sparsact.selection.gate_order import gate_order
@@ -45,6 +46,8 @@ class FeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
         max_iter: steps of training: of the dense network, a tenth of them for each strength of
             its penalty, a fifth for each λ of the lasso, twice as many for the gates.
         random_state: seed of the networks and gates. The lasso has no randomness.
+        device: where to train. On another device than the CPU, ``fit`` also seeds the generator
+            of that device.
 
     Attributes:
         ranking_: (features,) integers, 1 for the feature that would be kept alone.
@@ -80,12 +83,14 @@ class FeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
         task: Task = "auto",
         max_iter: int = 300,
         random_state: Any = None,
+        device: str = "cpu",
     ) -> None:
         self.method = method
         self.n_features = n_features
         self.task = task
         self.max_iter = max_iter
         self.random_state = random_state
+        self.device = device
 
     def fit(self, X: Any, y: Any) -> "FeatureSelector":
         """Rank the features of `X`, (samples, features), by what they tell about `y`."""
@@ -97,11 +102,11 @@ class FeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
             self, X, y, dtype="numeric", y_numeric=False, multi_output=True, ensure_min_samples=2
         )
         count = kept_features(self.n_features, X.shape[1])
-        problem = prepare(X, y, self.task)
+        problem = prepare(X, y, self.task, usable_device(self.device))
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            order = self._order(problem, count).numpy()
+            order = self._order(problem, count).cpu().numpy()
         self.ranking_ = np.empty(X.shape[1], dtype=np.int64)
         self.ranking_[order] = np.arange(1, X.shape[1] + 1)
         self.support_ = self.ranking_ <= count

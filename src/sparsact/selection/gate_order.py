@@ -29,7 +29,7 @@ def gate_order(problem: Problem, count: int, steps: int) -> Tensor:
     network = nn.Sequential(
         nn.Linear(features, UNITS), nn.ReLU(), nn.Linear(UNITS, problem.outputs)
     )
-    model = nn.Sequential(gate, network)
+    model = nn.Sequential(gate, network).to(problem.x.device)
     control = TargetDensity(model, {"0": count / features}, warmup=max(1, steps // 2))
     gate_optimizer = torch.optim.SGD(gate.parameters(), _GATE_LR, _GATE_MOMENTUM)
     optimizer = torch.optim.AdamW(network.parameters(), _LR, weight_decay=_DECAY)

@@ -31,7 +31,7 @@ def hierarchical_prox(
     units = first.shape[0]
     ordered = first.abs().sort(dim=0, descending=True).values
     sums = torch.cat([torch.zeros_like(ordered[:1]), ordered.cumsum(0)])
-    count = torch.arange(units + 1, dtype=first.dtype)[:, None]
+    count = torch.arange(units + 1, dtype=first.dtype, device=first.device)[:, None]
     norm = skip.norm(dim=0)
     room = (norm + bound * sums - amount).clamp(min=0)
     levels = (

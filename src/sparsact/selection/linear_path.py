@@ -27,14 +27,14 @@ def lasso_order(problem: Problem, steps: int) -> Tensor:
         indices of the features, (features,).
     """
     x = problem.x
-    weight = torch.zeros(problem.outputs, x.shape[1])
+    weight = x.new_zeros(problem.outputs, x.shape[1])
     bias = _best_bias(problem)
     bound = float(torch.linalg.matrix_norm(x, 2)) ** 2 / len(x)
     size = 1 / max(bound * (0.5 if problem.classifies else 1.0), 1e-12)
     gradient, _ = _gradients(problem, weight, bias)
     largest = float(gradient.abs().max())
-    entered = torch.full((x.shape[1],), float(_LEVELS))
-    strength = torch.zeros(x.shape[1])
+    entered = x.new_full((x.shape[1],), float(_LEVELS))
+    strength = x.new_zeros(x.shape[1])
     for level in range(1, _LEVELS):
         penalty = L1(largest * _SMALLEST ** (level / (_LEVELS - 1)))
         weight, bias = _solve(problem, weight, bias, penalty, size, steps)
@@ -73,7 +73,7 @@ def _gradients(problem: Problem, weight: Tensor, bias: Tensor) -> tuple[Tensor, 
     prediction = problem.x @ weight.T + bias
     if problem.classifies:
         residual = prediction.softmax(1)
-        residual[torch.arange(len(residual)), problem.y] -= 1
+        residual[torch.arange(len(residual), device=residual.device), problem.y] -= 1
     else:
         residual = prediction - problem.y
     residual /= len(residual)

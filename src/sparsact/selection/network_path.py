@@ -32,7 +32,7 @@ class SkipNetwork(nn.Module):
 
 def group_order(problem: Problem, steps: int) -> Tensor:
     """Features by how long their weights in the first layer resist a growing group lasso."""
-    network = SkipNetwork(problem.x.shape[1], problem.outputs, skips=False)
+    network = SkipNetwork(problem.x.shape[1], problem.outputs, skips=False).to(problem.x.device)
     weight, penalty = network.first.weight, GroupLasso(1.0, dim=0, scale="none")
 
     def shrink(amount: float) -> Tensor:
@@ -45,7 +45,7 @@ def group_order(problem: Problem, steps: int) -> Tensor:
 
 def lassonet_order(problem: Problem, steps: int) -> Tensor:
     """Features by how long their skip weights resist in LassoNet, with M = 10."""
-    network = SkipNetwork(problem.x.shape[1], problem.outputs, skips=True)
+    network = SkipNetwork(problem.x.shape[1], problem.outputs, skips=True).to(problem.x.device)
     assert network.skip is not None
     skip, first = network.skip.weight, network.first.weight
 
@@ -73,7 +73,7 @@ def _elimination(
     optimizer = torch.optim.SGD(network.parameters(), lr=_LR, momentum=_MOMENTUM)
     for _ in range(steps):
         _step(problem, network, optimizer)
-    norms = torch.ones(problem.x.shape[1])
+    norms = problem.x.new_ones(problem.x.shape[1])
     last, strength = torch.zeros_like(norms), torch.zeros_like(norms)
     penalty = _FIRST
     for level in range(1, _ROUNDS):

@@ -37,8 +37,14 @@ class Problem:
         return 0.5 * (prediction - self.y).square().sum(1).mean()
 
 
-def prepare(x: Any, y: Any, task: Task) -> Problem:
+def prepare(x: Any, y: Any, task: Task, device: torch.device) -> Problem:
     """Standardise the features, and encode the target.
+
+    Args:
+        x: (samples, features).
+        y: the target.
+        task: what is predicted.
+        device: where the problem goes.
 
     Raises:
         InputError: the task is unknown, or the target is constant.
@@ -49,12 +55,13 @@ def prepare(x: Any, y: Any, task: Task) -> Problem:
         classes, codes = np.unique(np.asarray(y), return_inverse=True)
         if len(classes) < 2:
             raise InputError("the target y= has one class only: there is nothing to select for")
-        return Problem(features, torch.from_numpy(codes.reshape(-1)).long(), len(classes), True)
+        labels = torch.from_numpy(codes.reshape(-1)).long()
+        return Problem(features.to(device), labels.to(device), len(classes), True)
     numbers = np.asarray(y, dtype=np.float64).reshape(len(features), -1)
     target = _standardised(numbers)
     if not bool((target != 0).any()):
         raise InputError("the target y= is constant: there is nothing to select for")
-    return Problem(features, target, target.shape[1], False)
+    return Problem(features.to(device), target.to(device), target.shape[1], False)
 
 
 def classifies(y: Any, task: Task) -> bool:

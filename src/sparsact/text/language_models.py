@@ -5,9 +5,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from sparsact._common.devices import usable_device
 from sparsact._common.errors import InputError, MissingInputError
 from sparsact._common.extras import require
 
@@ -19,6 +21,7 @@ def load_language_model(
     revision: str | None = None,
     trust_remote_code: bool = False,
     device: str = "cpu",
+    offload: bool = False,
 ) -> tuple[nn.Module, Any]:
     """Load a causal language model, in eval mode, and its tokenizer.
 
@@ -28,32 +31,56 @@ def load_language_model(
         revision: of a model on the hub.
         trust_remote_code: run the model's own code, if it comes with some.
         device: where the model goes.
+        offload: leave the weights of the blocks in their files; accelerate reads those of each
+            layer when it runs. For models larger than memory.
 
     Raises:
         MissingInputError: there is no such model or file.
         InputError: it is not a causal language model, its files are damaged, it has code of its
-            own and `trust_remote_code` is False, or there is no such device.
+            own and `trust_remote_code` is False, there is no such device, or `offload` where the
+            weights cannot be read one by one.
         ImportError: transformers (extra ``transformers``) or gguf (extra ``llm``) is missing.
     """
     transformers = require("transformers", "transformers")
+    where = usable_device(device)
     if gguf is not None:
         require("gguf", "llm")
     _check_files(model, gguf)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     options |= {"gguf_file": gguf} if gguf else {}
     with _without_progress_bars(transformers):
-        _check_kind(transformers, model, _load(transformers.AutoConfig, model, options))
+        config = _load(transformers.AutoConfig, model, options)
+        _check_kind(transformers, model, config)
         tokenizer = _load(transformers.AutoTokenizer, model, options)
+        if offload:
+            options |= {"device_map": _blocks_on_disk(transformers, config, where, gguf)}
         loaded: nn.Module = _load(transformers.AutoModelForCausalLM, model, options)
-    return _on(loaded, device).eval(), tokenizer
+    return (loaded if offload else loaded.to(where)).eval(), tokenizer
 
 
-def _on(model: nn.Module, device: str) -> nn.Module:
-    try:
-        return model.to(device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"device={device} cannot be used here ({reason})") from error
+def _blocks_on_disk(
+    transformers: Any, config: Any, device: torch.device, gguf: str | None
+) -> dict[str, str]:
+    """Where accelerate puts each part: the longest list of modules stays on the disk.
+
+    Raises:
+        InputError: a GGUF file, or no list of blocks.
+    """
+    if gguf is not None:
+        raise InputError("offload= needs safetensors: a GGUF file is read as a whole")
+    with torch.device("meta"):
+        model: nn.Module = transformers.AutoModelForCausalLM.from_config(config)
+    lists = {n: module for n, module in model.named_modules() if isinstance(module, nn.ModuleList)}
+    if not lists:
+        raise InputError(f"offload= finds no list of blocks in a {type(model).__name__}")
+    blocks = max(lists, key=lambda name: len(lists[name]))
+    places, part, path = {blocks: "disk"}, model, ""
+    for step in blocks.split("."):
+        rest = [name for name, _ in part.named_children() if name != step]
+        rest += [name for name, _ in part.named_parameters(recurse=False)]
+        places |= {path + name: str(device) for name in rest}
+        part, path = part.get_submodule(step), f"{path}{step}."
+    return places
 
 
 def _check_files(model: str, gguf: str | None) -> None:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from sparsact._common.devices import widest_float
 from sparsact._common.errors import InputError
 
 
@@ -39,7 +40,7 @@ def lambd_for_sparsity(score: Tensor, counts: Tensor | None, sparsity: float) ->
     else:
         entries = counts.sum(0)
         score = torch.where(counts, score, torch.inf)
-    rank = (entries.double() * sparsity).round().long()
+    rank = (entries.to(widest_float(entries.device)) * sparsity).round().long()
     ordered = score.sort(0).values
     lambd = ordered.gather(0, (rank - 1).clamp(min=0)[None]).squeeze(0)
     return torch.where(rank > 0, lambd, 0.0).clamp(min=0)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from sparsact._common.devices import usable_device
 from sparsact._common.errors import InputError, unknown
 from sparsact.compare.compare_config import CompareConfig
 from sparsact.compare.settings.compared_activations import BY_NAME, Activation
@@ -141,7 +142,7 @@ def make_plan(
         settings=tuple(settings),
         penalty=penalty,
         weight_penalty=parse_strength("weight_penalty", config.weight_penalty),
-        device=_parse_device(config.device),
+        device=usable_device(config.device),
     )
 
 
@@ -210,18 +211,6 @@ def _parse_hidden(text: str) -> tuple[int, ...]:
     if not widths or min(widths) < 1:
         raise InputError(f"hidden= takes widths such as 256,128; got {text!r}")
     return widths
-
-
-def _parse_device(text: str) -> torch.device:
-    try:
-        device = torch.device(text)
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device={text} cannot be used here: {reason}") from error
-    if device.type == "meta":
-        raise InputError("device=meta stores no values, so nothing can be trained on it")
-    return device
 
 
 def _parse_sweep(text: str) -> Sweep:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sparsact._common.devices import widest_float
 from sparsact._common.errors import InputError
 from sparsact.sae.data.activation_batches import Batch, as_pair
 from sparsact.sae.sae_config import DEAD_AFTER
@@ -111,12 +112,12 @@ class _Sums:
         width, device = sae.config.width_out, sae.W_dec.device
         self.latents = DeadLatents(sae.config.d_sae, dead_after).to(device)
         self.fired = torch.zeros(sae.config.d_sae, dtype=torch.long, device=device)
-        self.mean = torch.zeros(width, dtype=torch.float64, device=device)
+        self.mean = torch.zeros(width, dtype=widest_float(device), device=device)
         self.inputs = 0
         self.error = self.deviation = self.cosine = 0.0
 
     def add(self, latents: Tensor, rebuilt: Tensor, target: Tensor) -> None:
-        rebuilt, target = rebuilt.double(), target.double()
+        rebuilt, target = rebuilt.to(self.mean.dtype), target.to(self.mean.dtype)
         fired = (latents != 0).sum(0)
         self.fired += fired
         self.latents.update(fired > 0, len(latents))

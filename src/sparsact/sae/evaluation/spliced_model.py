@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparsact._common.devices import widest_float
 from sparsact._common.errors import InputError
 from sparsact._common.progress import Progress
 from sparsact.hooks import Taps, first_tensor
@@ -121,7 +122,7 @@ class _Rounds:
         self.model, self.layers, self.sae = model, layers, sae
         self.tokens, self.batch_rows, self.progress = tokens, batch_rows, progress
         self.device = next(model.parameters()).device
-        self.sum = torch.zeros(sae.config.d_in, dtype=torch.float64, device=self.device)
+        self.sum = torch.zeros(sae.config.d_in, dtype=widest_float(self.device), device=self.device)
         self.count = 0
 
     def metrics(self) -> SpliceMetrics:
@@ -187,7 +188,7 @@ class _Rounds:
 
     def _observe(self, activation: Tensor) -> Tensor:
         """Return the activations unchanged, and add them to the mean."""
-        self.sum += activation.double().sum(0)
+        self.sum += activation.to(self.sum.dtype).sum(0)
         self.count += len(activation)
         return activation
 

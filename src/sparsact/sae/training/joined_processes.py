@@ -47,9 +47,14 @@ def check_parts(accelerator: "Accelerator", x: Tensor, target: Tensor, step: int
     Raises:
         InputError: a ValueError: NaN or infinity, or parts of different sizes.
     """
-    finite = torch.stack([_is_finite(x), _is_finite(target)]).long()
-    parts = accelerator.gather(torch.cat([finite, finite.new_tensor([len(x)])])[None])
-    inputs, targets, sizes = parts.T.tolist()
+    parts = (x, target)
+    # a sum is finite only if all its terms are, and takes one pass; a finite sum may overflow
+    inputs, targets, sizes = _gathered(
+        accelerator, [part.sum(dtype=torch.float32).isfinite() for part in parts], len(x)
+    )
+    if not all(inputs + targets):
+        every = [part.isfinite().all() for part in parts]
+        inputs, targets, sizes = _gathered(accelerator, every, len(x))
     for name, flags in (("input", inputs), ("target", targets)):
         if not all(flags):
             raise InputError(
@@ -59,10 +64,15 @@ def check_parts(accelerator: "Accelerator", x: Tensor, target: Tensor, step: int
         raise InputError(f"each process must get a part of the same size, got {sizes}")
 
 
-def _is_finite(x: Tensor) -> Tensor:
-    """Whether all entries are finite. If the sum is, which is much faster to compute, all are."""
-    sum_is_finite = x.sum(dtype=torch.float32).isfinite()
-    return sum_is_finite if bool(sum_is_finite) else x.isfinite().all()
+def _gathered(
+    accelerator: "Accelerator", finite: list[Tensor], size: int
+) -> tuple[list[int], list[int], list[int]]:
+    """Of each process, whether its inputs and targets are finite, and the size of its part."""
+    own = torch.stack(finite).long()
+    inputs, targets, sizes = accelerator.gather(
+        torch.cat([own, own.new_full((1,), size)])[None]
+    ).T.tolist()  # the one time that the host waits
+    return inputs, targets, sizes
 
 
 def join(accelerator: "Accelerator", parts: LossParts) -> LossParts:

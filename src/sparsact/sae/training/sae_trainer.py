@@ -38,7 +38,7 @@ from sparsact.sae.training.sharding import (
     unsharded_copy,
 )
 from sparsact.sae.training.starting_point import start_
-from sparsact.sae.training.step_stats import SAEStats
+from sparsact.sae.training.step_stats import SAEStats, read_figures
 from sparsact.sae.training.target_l0 import check_target, set_l0_
 
 if TYPE_CHECKING:
@@ -186,20 +186,22 @@ class SAETrainer:
         parts = join(self.accelerator, parts)
         self.latents.update(parts.fired, len(x) * self.accelerator.num_processes)
         self.steps += 1
-        self._l0 = float(parts.l0)
+        figures = read_figures(parts, self.latents.dead)
+        self._l0 = figures["l0"]
         if self.schedule.controls_l0(self.steps):
             self.control.update(self._l0)
         if self.schedule.resamples(self.steps):
             self._resample(x, target)
+            figures["dead"] = float(self.latents.dead.sum())
         return SAEStats(
             step=self.steps,
-            loss=float(parts.total.detach()),
-            fvu=float(parts.mse / parts.variance),
-            l0=self._l0,
-            penalty=float(parts.penalty),
+            loss=figures["loss"],
+            fvu=figures["fvu"],
+            l0=figures["l0"],
+            penalty=figures["penalty"],
             coefficient=coefficient,
-            aux=float(parts.aux),
-            dead=int(self.latents.dead.sum()),
+            aux=figures["aux"],
+            dead=int(figures["dead"]),
             gradient_norm=norm,
             skipped=self.skipped,
             lr=lr,

@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
+from sparsact.sae.training.sae_loss import LossParts
+
 
 @dataclass(frozen=True)
 class SAEStats:
@@ -33,3 +38,22 @@ class SAEStats:
     gradient_norm: float
     skipped: int
     lr: float
+
+
+def read_figures(parts: LossParts, dead: Tensor) -> dict[str, float]:
+    """The statistics that are on the device, read at once: each read waits for it.
+
+    Args:
+        parts: of the joined batch.
+        dead: (d_sae,) bool. float32 counts 2²⁴ of them exactly.
+    """
+    tensors = {
+        "loss": parts.total.detach(),
+        "fvu": parts.mse / parts.variance,
+        "l0": parts.l0,
+        "penalty": parts.penalty,
+        "aux": parts.aux,
+        "dead": dead.sum(),
+    }
+    values = torch.stack([tensor.float() for tensor in tensors.values()]).tolist()
+    return dict(zip(tensors, values, strict=True))
