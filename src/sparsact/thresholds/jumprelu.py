@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparsact.kernels.definition import define
 from sparsact.thresholds.arguments import (
     broadcast_threshold,
     check_input,
@@ -15,6 +16,7 @@ from sparsact.thresholds.arguments import (
 )
 from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
 from sparsact.thresholds.forward_mode import DifferentiableFunction, forward_mode
+from sparsact.thresholds.fused_dispatch import backward_is_fused, forward_is_fused
 from sparsact.thresholds.straight_through import (
     Kernel,
     check_window,
@@ -24,6 +26,8 @@ from sparsact.thresholds.straight_through import (
 )
 from sparsact.thresholds.threshold_module import BandModule
 from sparsact.thresholds.tracing import leaf, one_node
+
+_sparsact = torch.ops.sparsact
 
 
 @one_node
@@ -134,7 +138,9 @@ class JumpReLU(BandModule):
 class _JumpReLU(DifferentiableFunction):
     @staticmethod
     def forward(x: Tensor, threshold: float | Tensor, bandwidth: float, kernel: Kernel) -> Tensor:
-        return zero_up_to(threshold, widen(x), x)
+        if isinstance(threshold, Tensor) and x.is_cuda and forward_is_fused(x, threshold):
+            return _sparsact.jumprelu(x, threshold)  # type: ignore[no-any-return]
+        return _jump(x, threshold)
 
     @staticmethod
     def setup_context(
@@ -150,9 +156,9 @@ class _JumpReLU(DifferentiableFunction):
         saved, (threshold,) = kept(ctx)
         if not ctx.learns:
             return where_nonzero(grad, saved), None, None, None
-        grad_x = torch.where(_below(saved, threshold), 0.0, grad)
-        slope = _slope(saved, threshold, ctx.bandwidth, ctx.kernel)
-        return grad_x, sum_to(slope * grad, threshold), None, None
+        fused = saved.is_cuda and backward_is_fused(grad, saved, threshold)
+        back = _sparsact.jumprelu_backward if fused else _jump_back
+        return *back(grad, saved, threshold, ctx.bandwidth, ctx.kernel), None, None
 
     @classmethod
     def composite(
@@ -161,7 +167,18 @@ class _JumpReLU(DifferentiableFunction):
         """The forward, and the gradient of θ."""
         slope = _slope(x, threshold, bandwidth, kernel)
         step = zero_with_slope(threshold, slope).to(x.dtype)
-        return cls.forward(x, threshold, bandwidth, kernel) + step
+        return _jump(x, threshold) + step
+
+
+def _jump(x: Tensor, threshold: float | Tensor) -> Tensor:
+    return zero_up_to(threshold, widen(x), x)
+
+
+def _jump_back(
+    grad: Tensor, x: Tensor, threshold: Tensor, bandwidth: float, kernel: Kernel
+) -> tuple[Tensor, Tensor]:
+    grad_x = torch.where(_below(x, threshold), 0.0, grad)
+    return grad_x, sum_to(_slope(x, threshold, bandwidth, kernel) * grad, threshold)
 
 
 def _slope(x: Tensor, threshold: float | Tensor, bandwidth: float, kernel: Kernel) -> Tensor:
@@ -174,3 +191,19 @@ def _slope(x: Tensor, threshold: float | Tensor, bandwidth: float, kernel: Kerne
 def _below(x: Tensor, threshold: float | Tensor) -> Tensor:
     wide = widen(x)
     return wide <= widen_like(threshold, wide)
+
+
+define(
+    "jumprelu",
+    "(Tensor x, Tensor threshold) -> Tensor",
+    _jump,
+    lambda x, threshold: torch.empty_like(x),
+    gpu="shrink",
+)
+define(
+    "jumprelu_backward",
+    "(Tensor grad, Tensor x, Tensor threshold, float bandwidth, str kernel) -> (Tensor, Tensor)",
+    _jump_back,
+    lambda grad, x, threshold, *_: (torch.empty_like(x), threshold.new_empty(threshold.shape)),
+    gpu="shrink",
+)
