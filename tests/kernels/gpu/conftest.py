@@ -2,7 +2,10 @@
 
 import importlib.util
 import os
+import sys
+from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -12,6 +15,11 @@ HAS_TRITON = importlib.util.find_spec("triton") is not None
 INTERPRETS = os.environ.get("TRITON_INTERPRET") == "1"
 
 collect_ignore_glob = [] if HAS_TRITON and (INTERPRETS or torch.cuda.is_available()) else ["*.py"]
+
+if not collect_ignore_glob:
+    sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests of the CPU's kernels
+    hypothesis.settings.register_profile("interpreted", deadline=None, max_examples=15)
+    hypothesis.settings.load_profile("interpreted")
 
 ROOMS = {
     **dict.fromkeys(("csr_linear", "sddmm", "csr_weight_grad"), "csr"),
@@ -23,6 +31,26 @@ ROOMS = {
     "linear_topk": "linear_topk",
 }
 """The file in ``sparsact/kernels/triton`` of each operation."""
+
+
+def round_to_nearest():
+    """Let the interpreter round float32 to bfloat16 as a GPU does; it cuts the bits off."""
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    convert = interpreter._convert_float
+
+    def rounded(data, source, target, mode):
+        if (source, target) != (tl.float32, tl.bfloat16):
+            return convert(data, source, target, mode)
+        wide = torch.from_numpy(data.view("float32").copy())
+        return wide.bfloat16().view(torch.uint16).numpy()
+
+    interpreter._convert_float = rounded
+
+
+if not collect_ignore_glob and INTERPRETS:
+    round_to_nearest()
 
 
 @pytest.fixture(scope="session")

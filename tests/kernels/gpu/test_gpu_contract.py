@@ -1,0 +1,26 @@
+"""The contract tests of the CPU's kernels, on Triton's kernels in its interpreter."""
+
+import importlib
+
+import pytest
+
+pytestmark = pytest.mark.usefixtures("triton_on_the_cpu")
+
+CONTRACT = {
+    "gather_linear": [
+        "each_row_is_thresholded_separately",
+        "leading_dims",
+        "nothing_is_changed_in_place",
+        "opcheck",
+        "strided_inputs_are_copied",
+        "threshold_is_not_rounded_to_bfloat16",
+        "weights_of_inactive_inputs_have_no_effect",
+        "wrong_arguments",
+        "wrong_lists",
+    ],
+}
+
+for kernel, names in CONTRACT.items():
+    module = importlib.import_module(f"test_{kernel}")
+    for name in names:
+        globals()[f"test_{kernel}_{name}"] = getattr(module, f"test_{name}")
