@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
 
@@ -56,6 +57,13 @@ if not collect_ignore_glob and INTERPRETS:
 @pytest.fixture(scope="session")
 def device():
     return torch.device("cpu" if INTERPRETS else "cuda")
+
+
+@pytest.fixture(autouse=True)
+def _quiet_numpy():
+    """The interpreter computes in NumPy, which warns of NaN; torch does not."""
+    with np.errstate(all="ignore"):
+        yield
 
 
 @pytest.fixture

@@ -7,6 +7,15 @@ import pytest
 pytestmark = pytest.mark.usefixtures("triton_on_the_cpu")
 
 CONTRACT = {
+    "csr_linear": [
+        "equals_embedding_bag",
+        "gradients_equal_those_of_the_dense_product",
+        "nan_and_inf_propagate",
+        "opcheck",
+        "operations_reject_wrong_shapes",
+        "reaches_the_dense_input_through_threshold_compress",
+        "strided_operands_are_copied",
+    ],
     "gather_linear": [
         "each_row_is_thresholded_separately",
         "leading_dims",

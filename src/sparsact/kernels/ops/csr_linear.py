@@ -62,6 +62,7 @@ def csr_linear(activations: Activations, weight_t: Tensor, bias: Tensor | None =
         TypeError: a dtype is not floating point, dtypes differ, or indices are not integers.
         IndexError: an index is outside 0 … features − 1.
         ValueError: wrong layouts or shapes, several devices, or row offsets that do not ascend.
+        On a GPU, wrong indices and offsets make NaN instead: an error would have to wait for it.
 
     Example:
         >>> values, indices = torch.tensor([[2.0, 1.0]]), torch.tensor([[2, 0]])
@@ -206,6 +207,7 @@ define(
     reference.csr_linear,
     _fake_linear,
     cpu="csr",
+    gpu="csr",
 )
 define(
     "sddmm",
@@ -213,6 +215,7 @@ define(
     reference.sddmm,
     _fake_sddmm,
     cpu="csr",
+    gpu="csr",
 )
 define(
     "csr_weight_grad",
@@ -220,6 +223,7 @@ define(
     reference.csr_weight_grad,
     _fake_weight_grad,
     cpu="csr",
+    gpu="csr",
 )
 for _name, _backward in (
     ("csr_linear", _linear_backward),
