@@ -16,6 +16,8 @@ from sparsact.kernels.cpu import library
 from sparsact.kernels.triton import support
 
 _KERNELS: dict[str, tuple[torch.dtype, ...]] = {}
+GPU_FILES: dict[str, str] = {}
+"""The file in ``sparsact/kernels/triton`` of each operation that has a kernel there."""
 
 
 def define(
@@ -61,6 +63,7 @@ def define(
         torch.library.impl(qualified, "cpu")(on_cpu)
         _KERNELS[name] = dtypes
     if gpu is not None:
+        GPU_FILES[name] = gpu
         torch.library.impl(qualified, "cuda")(on_gpu)
 
 

@@ -22,17 +22,6 @@ if not collect_ignore_glob:
     hypothesis.settings.register_profile("interpreted", deadline=None, max_examples=15)
     hypothesis.settings.load_profile("interpreted")
 
-ROOMS = {
-    **dict.fromkeys(("csr_linear", "sddmm", "csr_weight_grad"), "csr"),
-    **dict.fromkeys(("clip", "softshrink", "hardshrink"), "shrink"),
-    "clip_backward": "shrink",
-    "softshrink_backward": "shrink",
-    "hardshrink_backward": "shrink",
-    "gather_linear": "gather",
-    "linear_topk": "linear_topk",
-}
-"""The file in ``sparsact/kernels/triton`` of each operation."""
-
 
 def round_to_nearest():
     """Let the interpreter round float32 to bfloat16 as a GPU does; it cuts the bits off."""
@@ -74,6 +63,7 @@ def triton_on_the_cpu(monkeypatch):
     compiled = definition.kernel
 
     def kernel(file, name, room="cpu"):
-        return compiled(ROOMS[name], name, "triton") if name in ROOMS else compiled(file, name)
+        on_gpu = definition.GPU_FILES.get(name)
+        return compiled(file, name) if on_gpu is None else compiled(on_gpu, name, "triton")
 
     monkeypatch.setattr(definition, "kernel", kernel)

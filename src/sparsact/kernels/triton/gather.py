@@ -15,7 +15,7 @@ from sparsact.kernels.triton.tuning import Choice, about, run_fastest
 ROWS_AT_MOST = 8
 """More rows of x use the dense product. Not measured; `benchmarks/gpu.py` times both sides."""
 _BLOCK = 1024  # sums that a program finishes
-_SUMS = 4096  # of a program of `sum_active_inputs`: 32 in each of 128 threads
+_SUMS = 2048  # of a program of `sum_active_inputs`: 16 in each of 128 threads
 
 
 def gather_linear(

@@ -13,7 +13,7 @@ _SCORES = 2**28  # at once: 1 GB in float32
 _BLOCKS: list[Choice] = [
     {"BLOCK": 4096, "num_warps": 8},
     {"BLOCK": 2048, "num_warps": 4},
-    {"BLOCK": 8192, "num_warps": 16},
+    {"BLOCK": 4096, "num_warps": 16},
 ]
 _KEYS = {
     torch.float32: {"WIDE": tl.float32, "KEY": tl.uint32, "SIGNED": tl.int32, "BITS": 32},

@@ -28,7 +28,7 @@ def is_usable(device: torch.device, dtype: torch.dtype) -> bool:
 @functools.cache
 def _reason(device: torch.device, dtype: torch.dtype) -> str | None:
     if torch.version.hip is not None:
-        return None if triton_version() >= OLDEST else _old_triton()
+        return None if triton_version() >= OLDEST else _old_triton(triton_version())
     capability = torch.cuda.get_device_capability(device)
     return reason(triton_version(), capability, torch.cuda.get_device_name(device), dtype)
 
@@ -45,7 +45,7 @@ def reason(
         dtype: of the first operand.
     """
     if version < OLDEST:
-        return _old_triton()
+        return _old_triton(version)
     is_half = dtype == torch.bfloat16
     oldest = _OLDEST_BFLOAT16 if is_half else _OLDEST_GPU
     if capability < oldest:
@@ -54,9 +54,9 @@ def reason(
     return None
 
 
-def _old_triton() -> str:
-    has = triton_version()
-    present = f"Triton {'.'.join(map(str, has))} is too old" if has else "Triton is not installed"
+def _old_triton(version: tuple[int, ...]) -> str:
+    number = ".".join(map(str, version))
+    present = f"Triton {number} is too old" if version else "Triton is not installed"
     return f"{present}: install triton>={OLDEST[0]}.{OLDEST[1]}, or sparsact[triton]"
 
 

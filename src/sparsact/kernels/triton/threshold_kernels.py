@@ -25,20 +25,24 @@ def _place(tile, width, PER_COLUMN: tl.constexpr, ROWS: tl.constexpr, COLUMNS: t
 def _level(levels, lines, columns, inside, channels, PER_COLUMN: tl.constexpr):
     """The level of each entry, broadcast over the tile."""
     if PER_COLUMN:
-        return tl.load(levels + columns, mask=columns < channels, other=0.0)[None, :]
-    return tl.load(levels + lines % channels, mask=inside, other=0.0)[:, None]
+        level = tl.load(levels + columns, mask=columns < channels, other=0.0)[None, :]
+    else:
+        level = tl.load(levels + lines % channels, mask=inside, other=0.0)[:, None]
+    return level
 
 
 @triton.jit
 def _cut_entries(value, low, high, MODE: tl.constexpr):
     """The output for the inputs `value`, in the dtype of the comparison."""
-    if MODE == HARD:
-        return tl.where(tl.abs(value) <= high, 0.0, tl.where(high != high, value + high, value))
-    if MODE == JUMP:
-        return tl.where(value <= high, 0.0, tl.where(high != high, value + high, value))
-    raised = tl.where((value < low) | (low != low), low, value)
-    clipped = tl.where((raised > high) | (high != high), high, raised)
-    return value - clipped if MODE == SOFT else clipped
+    if MODE != SOFT and MODE != CLIP:
+        size = tl.abs(value) if MODE == HARD else value
+        result = tl.where(size <= high, 0.0, tl.where(high != high, value + high, value))
+    else:
+        raised = tl.where((value < low) | (low != low), low, value)
+        result = tl.where((raised > high) | (high != high), high, raised)
+        if MODE == SOFT:
+            result = value - result
+    return result
 
 
 @triton.jit
@@ -72,12 +76,14 @@ def forward_tiles(
 def _window(distance, bandwidth, WINDOW: tl.constexpr):
     """The straight-through window K(distance)."""
     if WINDOW == RECTANGLE:
-        return tl.where(tl.abs(distance) < bandwidth * 0.5, 1.0, 0.0) / bandwidth
-    if WINDOW == TRIANGLE:
-        height = 1 - tl.abs(distance) / bandwidth
-        return tl.where(height < 0, 0.0, height) / bandwidth
-    decay = tl.exp(-tl.abs(distance * (4 / bandwidth)))
-    return decay / ((1 + decay) * (1 + decay)) * (4 / bandwidth)
+        height = tl.where(tl.abs(distance) < bandwidth * 0.5, 1.0, 0.0) / bandwidth
+    elif WINDOW == TRIANGLE:
+        slope = 1 - tl.abs(distance) / bandwidth
+        height = tl.where(slope < 0, 0.0, slope) / bandwidth
+    else:
+        decay = tl.exp(-tl.abs(distance * (4 / bandwidth)))
+        height = decay / ((1 + decay) * (1 + decay)) * (4 / bandwidth)
+    return height
 
 
 @triton.jit
@@ -89,19 +95,23 @@ def _signed(value, push):
 @triton.jit
 def _pull_back(grad, saved, low, high, bandwidth, MODE: tl.constexpr, WINDOW: tl.constexpr):
     """The gradient of x, and those of the lower and the upper level before they are summed."""
+    of_low = grad
     if MODE == SOFT:  # `saved` is the output: its zeros say where the band is
         grad_x = tl.where(saved == 0, 0.0, grad)
-        return grad_x, grad_x, _signed(saved, grad_x)
-    if MODE == HARD:
+        of_high = _signed(saved, grad_x)
+    elif MODE == HARD:
         size = tl.abs(saved)
-        push = high * _window(size - high, bandwidth, WINDOW) * grad
-        return tl.where(size <= high, 0.0, grad), push, _signed(saved, push)
-    if MODE == JUMP:
-        push = high * _window(saved - high, bandwidth, WINDOW) * grad
-        return tl.where(saved <= high, 0.0, grad), push, -push
-    below, above = saved <= low, saved >= high
-    grad_x = tl.where(below | above, 0.0, grad)
-    return grad_x, tl.where(below, grad, 0.0), tl.where(above, grad, 0.0)
+        grad_x = tl.where(size <= high, 0.0, grad)
+        of_high = _signed(saved, high * _window(size - high, bandwidth, WINDOW) * grad)
+    elif MODE == JUMP:
+        grad_x = tl.where(saved <= high, 0.0, grad)
+        of_high = -high * _window(saved - high, bandwidth, WINDOW) * grad
+    else:
+        below, above = saved <= low, saved >= high
+        grad_x = tl.where(below | above, 0.0, grad)
+        of_low = tl.where(below, grad, 0.0)
+        of_high = tl.where(above, grad, 0.0)
+    return grad_x, of_low, of_high
 
 
 @triton.jit

@@ -17,6 +17,7 @@ from sparsact.kernels.triton.threshold_kernels import backward_tiles, forward_ti
 
 _TILE = 2048  # entries
 _ACROSS = 128  # columns of a tile whose levels vary along memory
+_BACKWARD_WARPS = 8  # with 4, clipping needs more registers than a thread has
 _STEPS = 8  # tiles under each other that share sums: these are then 1/128 of the input's size
 
 
@@ -95,6 +96,7 @@ def backward(
         WINDOW=window,
         STEPS=steps,
         **tiles.constants(),
+        num_warps=_BACKWARD_WARPS,
         enable_fp_fusion=True,
     )
     return grad_x, [_total(*pair) for pair in zip(levels, sums, strict=True)]
