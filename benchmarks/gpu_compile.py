@@ -1,7 +1,8 @@
 """Triton's kernels compiled for GPUs that need not be here: what each needs, and what it moves.
 
 `python benchmarks/gpu_compile.py compile` compiles every kernel for compute capability 8.0 and 9.0
-and writes its registers, spilled bytes and shared memory. `roofline` counts on paper the bytes that
+and writes its registers, spilled bytes and shared memory. It fails if one spills, or needs more
+shared memory than these GPUs have. `roofline` counts on paper the bytes that
 a call reads and writes and the operations it does, and the least time that an H200 would need for
 them. Nothing is timed.
 """
@@ -28,6 +29,7 @@ from sparsact.kernels.triton.threshold_levels import _ACROSS, _BACKWARD_WARPS, _
 
 ARCHITECTURES = (80, 90)
 BANDWIDTH = 4.8e12  # bytes a second of an H200, from its data sheet
+SHARED_AT_MOST = 99 << 10  # bytes of a program on the smallest GPU of compute capability 8
 OPERATIONS = 67e12  # in float32 a second, outside the tensor cores
 
 
@@ -140,6 +142,10 @@ def compile_all(run: Run) -> None:
         name: {f"sm_{arch}": resources(CASES[name], arch) for arch in ARCHITECTURES}
         for name in names
     }
+    for name, by_gpu in found.items():
+        for gpu, used in by_gpu.items():
+            if used["spilled"] or used["shared"] > SHARED_AT_MOST:
+                raise SystemExit(f"{name} does not fit {gpu}: {used}")
     run.write("gpu_compile", {"triton": triton.__version__, "kernels": found})
 
 

@@ -43,7 +43,8 @@ PARTS = {
     "thresholds": {"thresholds_eager", "thresholds_compiled"},
 }
 """Script → the result files of all its parts."""
-WITHOUT_PARTS = {"gguf_files", "harness", "language_sides", "sae_sides", "table", "token_step"}
+WITHOUT_PARTS = {"gguf_files", "gpu", "gpu_compile", "harness", "language_sides", "sae_sides"}
+WITHOUT_PARTS |= {"table", "token_step"}
 
 
 def run(script, *arguments):

@@ -28,8 +28,8 @@ def hardshrink_backward(
     grad: Tensor, x: Tensor, level: Tensor, bandwidth: float, kernel: str
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of `x` and of λ, the latter through a window of this width and shape."""
-    window = {"bandwidth": bandwidth, "window": _WINDOWS[kernel]}
-    grad_x, (grad_level,) = backward(HARD, grad, x, level, **window)
+    window = _WINDOWS[kernel]
+    grad_x, (grad_level,) = backward(HARD, grad, x, level, bandwidth=bandwidth, window=window)
     return grad_x, grad_level
 
 
@@ -42,8 +42,8 @@ def jumprelu_backward(
     grad: Tensor, x: Tensor, level: Tensor, bandwidth: float, kernel: str
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of `x` and of θ, the latter through a window of this width and shape."""
-    window = {"bandwidth": bandwidth, "window": _WINDOWS[kernel]}
-    grad_x, (grad_level,) = backward(JUMP, grad, x, level, **window)
+    window = _WINDOWS[kernel]
+    grad_x, (grad_level,) = backward(JUMP, grad, x, level, bandwidth=bandwidth, window=window)
     return grad_x, grad_level
 
 

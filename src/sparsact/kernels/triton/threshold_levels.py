@@ -33,7 +33,8 @@ class _Tiles(NamedTuple):
 
     def programs(self, steps: int) -> int:
         """Programs that process `steps` tiles each."""
-        return triton.cdiv(self.lines, self.rows * steps) * triton.cdiv(self.width, self.columns)
+        down = triton.cdiv(self.lines, self.rows * steps)
+        return int(down * triton.cdiv(self.width, self.columns))
 
     def constants(self) -> dict[str, int]:
         """What a kernel is compiled for."""

@@ -4,6 +4,7 @@ A choice only says how work is cut. It is kept until the process ends.
 """
 
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 
 import torch
 from triton.runtime.errors import OutOfResources
@@ -68,7 +69,7 @@ def fastest(
     times, problems = [], []
     for place, choice in enumerate(choices):
         try:
-            times.append((milliseconds(lambda choice=choice: run(choice)), place))
+            times.append((milliseconds(partial(run, choice)), place))
         except (OutOfResources, torch.OutOfMemoryError) as problem:
             problems.append(f"{choice}: {problem}")
     if not times:
@@ -87,4 +88,4 @@ def _milliseconds(run: Callable[[], None]) -> float:
         run()
     stop.record()
     stop.synchronize()
-    return start.elapsed_time(stop) / _TIMED_RUNS
+    return float(start.elapsed_time(stop)) / _TIMED_RUNS
