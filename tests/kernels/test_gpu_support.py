@@ -44,3 +44,12 @@ def test_every_kernel_has_its_function():
         with open(source, encoding="utf-8") as lines:
             assert f"def {name}(" in lines.read()
     assert {"softshrink", "jumprelu_backward", "csr_weight_grad"} <= set(definition.GPU_FILES)
+
+
+@pytest.mark.versions
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_opcheck_of_jumprelu(dtype):
+    """It has no compiled version on a CPU, where the reference runs."""
+    x, level, ops = torch.randn(5, 7).to(dtype), torch.rand(7), torch.ops.sparsact
+    torch.library.opcheck(ops.jumprelu, (x, level))
+    torch.library.opcheck(ops.jumprelu_backward, (x, x, level, 0.5, "triangle"))

@@ -51,9 +51,10 @@ def define(
 
     def on_gpu(*args: Any, **kwargs: Any) -> Any:
         first = first_tensor(args)
-        if support.is_usable(first.device, first.dtype):
+        if not support.is_usable(first.device, first.dtype):
+            return reference(*args, **kwargs)
+        with torch.cuda.device(first.device):  # Triton starts kernels on the current one
             return kernel(str(gpu), name, room="triton")(*args, **kwargs)
-        return reference(*args, **kwargs)
 
     qualified = f"sparsact::{name}"
     torch.library.define(qualified, schema)

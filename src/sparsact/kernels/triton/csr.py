@@ -59,7 +59,7 @@ def csr_weight_grad(
     check_entries(values, indices)
     check_shape(dense, "dense", (len(offsets) - 1, dense.shape[1]))
     columns, order = indices.sort(stable=True)
-    rows = torch.searchsorted(offsets.contiguous(), order, right=True) - 1
+    rows = torch.searchsorted(offsets.to(order.dtype).contiguous(), order, right=True) - 1
     edges = torch.arange(features + 1, device=indices.device, dtype=columns.dtype)
     starts = torch.searchsorted(columns, edges)
     unsound = (offsets.diff() < 0).any() | (offsets[-1] != len(indices))
