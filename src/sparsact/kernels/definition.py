@@ -6,7 +6,7 @@ the machine or the dtype. `backends` says which version runs on the CPU.
 
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -45,15 +45,14 @@ def define(
     """
 
     def on_cpu(*args: Any, **kwargs: Any) -> Any:
-        if first_tensor(args).dtype in dtypes and library.is_built():
+        if next(tensors_in(args)).dtype in dtypes and library.is_built():
             return kernel(str(cpu), name)(*args, **kwargs)
         return reference(*args, **kwargs)
 
     def on_gpu(*args: Any, **kwargs: Any) -> Any:
-        first = first_tensor(args)
-        if not support.is_usable(first.device, first.dtype):
+        if not all(support.is_usable(x.device, x.dtype) for x in tensors_in(args) if x.is_cuda):
             return reference(*args, **kwargs)
-        with torch.cuda.device(first.device):  # Triton starts kernels on the current one
+        with torch.cuda.device(next(tensors_in(args)).device):  # Triton uses the current one
             return kernel(str(gpu), name, room="triton")(*args, **kwargs)
 
     qualified = f"sparsact::{name}"
@@ -68,9 +67,13 @@ def define(
         torch.library.impl(qualified, "cuda")(on_gpu)
 
 
-def first_tensor(values: tuple[Any, ...]) -> Tensor:
-    """The first operand; its dtype and device decide which version runs."""
-    return next(value for value in values if isinstance(value, Tensor))
+def tensors_in(arguments: Iterable[Any]) -> Iterator[Tensor]:
+    """The operands, also those in lists."""
+    for value in arguments:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list):
+            yield from tensors_in(value)
 
 
 def backends() -> dict[str, str]:

@@ -51,7 +51,8 @@ def csr_linear(activations: Activations, weight_t: Tensor, bias: Tensor | None =
 
     Returns:
         (rows, out), of the dtype of `weight_t`. Sums are float32 (float64 for float64). The bits
-        do not depend on the number of threads.
+        do not depend on the number of threads. On a GPU with Triton, a wrong index or offset makes
+        NaN instead of an error, which would have to wait for the GPU.
 
     Gradient:
         exact for the values, the weight and the bias, of any order. Every explicit entry receives
@@ -62,7 +63,6 @@ def csr_linear(activations: Activations, weight_t: Tensor, bias: Tensor | None =
         TypeError: a dtype is not floating point, dtypes differ, or indices are not integers.
         IndexError: an index is outside 0 … features − 1.
         ValueError: wrong layouts or shapes, several devices, or row offsets that do not ascend.
-        On a GPU, wrong indices and offsets make NaN instead: an error would have to wait for it.
 
     Example:
         >>> values, indices = torch.tensor([[2.0, 1.0]]), torch.tensor([[2, 0]])

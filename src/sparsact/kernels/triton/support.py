@@ -42,7 +42,7 @@ def reason(
         version: of Triton; () without it.
         capability: compute capability of the GPU.
         gpu: its name.
-        dtype: of the first operand.
+        dtype: of an operand.
     """
     if version < OLDEST:
         return _old_triton(version)
