@@ -58,7 +58,7 @@ bench: $(VENV)/.dev
 	    'gather_linear.py table 4096 14336' 'gather_linear.py table 14336 4096' \
 	    'gather_linear.py table 4096 4096' sparse_training.py 'sae.py topk' 'sae.py relu' \
 	    'sae.py jumprelu' 'sae.py density' thresholds.py penalties.py \
-	    learned_thresholds.py first_calls.py 'denoise.py quality' 'denoise.py starts' 'denoise.py photon' 'denoise.py speed'; \
+	    learned_thresholds.py first_calls.py 'denoise.py quality' 'denoise.py starts' 'denoise.py photon' 'denoise.py speed' 'denoise.py memory' 'denoise.py learned' 'denoise.py fine_tuning'; \
 	    do ../$(BIN)/python $$run || exit 1; done
 	$(BIN)/python scripts/fetch_models.py
 	cd benchmarks && for run in 'language.py decode' 'language.py step' 'language.py llama1b' \

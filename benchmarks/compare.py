@@ -101,15 +101,18 @@ def rates(run: Run) -> None:
                     if row.score is not None
                 }
         ranks = {lr: _ranks(values) for lr, values in scores.items()}
-        first, second = ranks.values()
         results[data] = {
-            "score and standard error": scores,
-            "ranks": ranks,
-            "changed": {
-                name: [first[name], second[name]]
-                for name in first
-                if name in second and first[name] != second[name]
-            },
+            name: {
+                f"{figure}, lr {lr}": value
+                for lr in scores
+                if name in scores[lr]
+                for figure, value in zip(
+                    ("score", "standard error", "rank"),
+                    (*scores[lr][name], ranks[lr][name]),
+                    strict=True,
+                )
+            }
+            for name in scores["auto"]
         }
     run.write("compare_rates", results)
 

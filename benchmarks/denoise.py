@@ -2,24 +2,36 @@
 
 The best shifts of a decimated transform depend on where a signal begins. ``starts`` therefore lets
 the ECG begin 0 to 7 samples later, to show that the gain does not depend on the beginning.
-``photon`` counts photons and compares with the Anscombe transform made by hand.
+``photon`` counts photons and compares with the Anscombe transform made by hand. ``memory`` runs the
+command on an hour of stereo and on an image of 100 megapixels, in files that it makes. ``learned``
+and ``fine_tuning`` are described in ``learned_denoisers.py``.
 
 The noise is Gaussian and not clipped; images are in [0, 1]; both libraries get float32, estimate σ
 and use db2. The learned thresholds are trained on scikit-image's other pictures.
 """
 
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
+import time
 import warnings
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pywt
+import soundfile
+import tifffile
 import torch
 from numpy.typing import NDArray
 from skimage import color, data
 from skimage.restoration import cycle_spin, denoise_wavelet
 
 from harness import Run, main
+from learned_denoisers import compare, fine_tuning
 from sparsact.denoise import denoise_wavelet as ours
 from sparsact.denoise import fit_denoiser
 
@@ -181,7 +193,62 @@ def speed(run: Run) -> None:
     )
 
 
+def memory(run: Run) -> None:
+    """The largest resident memory and the time of ``sparsact denoise``, from file to file."""
+    seconds, side = run.size((3600, 10000), (4, 400))
+    tile = run.size([], ["--tile", "128"])
+    results = {}
+    with tempfile.TemporaryDirectory(dir=run.size(Path.cwd(), None)) as folder:
+        for name, make in {
+            f"{seconds} s of stereo, 44.1 kHz, WAV": partial(make_sound, seconds=seconds),
+            f"image of {side}×{side}, 16 bits, TIFF": partial(make_image, side=side),
+        }.items():
+            suffix = ".wav" if "WAV" in name else ".tif"
+            source, target = Path(folder) / f"in{suffix}", Path(folder) / f"out{suffix}"
+            make(source)
+            command = [sys.executable, "-m", "sparsact.cli", "denoise", source, target, *tile]
+            start = time.perf_counter()
+            child = subprocess.Popen(command, env={**os.environ, "TMPDIR": folder})
+            _, status, usage = os.wait4(child.pid, 0)
+            child.returncode = os.waitstatus_to_exitcode(status)
+            assert child.returncode == 0
+            assert target.stat().st_size >= 0.9 * source.stat().st_size
+            took = time.perf_counter() - start
+            results[name] = {"MB": usage.ru_maxrss / 1024, "seconds": took}
+            if suffix == ".wav":
+                results[name]["times real time"] = seconds / took
+    run.write("denoise_memory", results)
+
+
+def make_sound(path: Path, seconds: int) -> None:
+    """A chord with white noise, written second by second."""
+    time_ = np.arange(44100)[:, None] / 44100
+    chord = 0.2 * np.sin(2 * np.pi * np.array([220.0, 330.0]) * time_)
+    with soundfile.SoundFile(path, "w", 44100, 2, "PCM_16") as file:
+        for second in range(seconds):
+            noise = np.random.default_rng(second).standard_normal(chord.shape)
+            file.write(chord + 0.02 * noise)
+
+
+def make_image(path: Path, side: int) -> None:
+    """Waves with noise, in strips."""
+    pixels = tifffile.memmap(path, shape=(side, side), dtype=np.uint16)
+    across = np.sin(np.arange(side) / 50)
+    for row in range(side):
+        noise = np.random.default_rng(row).standard_normal(side)
+        pixels[row] = 30000 + 9000 * across * np.sin(row / 50) + 2000 * noise
+    pixels.flush()
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    parts = {"quality": quality, "starts": starts, "photon": photon, "speed": speed}
+    parts: dict[str, Callable[[Run], None]] = {
+        "quality": quality,
+        "starts": starts,
+        "photon": photon,
+        "speed": speed,
+        "memory": memory,
+        "learned": compare,
+        "fine_tuning": fine_tuning,
+    }
     main(__doc__, parts, threads=2)

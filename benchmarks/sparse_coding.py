@@ -252,22 +252,51 @@ def dictionary(run: Run) -> None:
     run.write("sparse_coding_dictionary", results)
 
 
-def photograph_patches(name: str, count: int) -> Any:
-    """Patches of 8×8 pixels without their mean, in units of their standard deviation."""
-    image = load_sample_image(name).mean(2) / 255
-    patches = extract_patches_2d(image, (8, 8), max_patches=count, random_state=0)
-    patches = patches.reshape(count, -1) - patches.mean((1, 2)).reshape(-1, 1)
-    return patches / patches.std()
+def photograph_patches(count: int, held_out: bool) -> Any:
+    """Patches of two photographs, 8×8 pixels, without their mean, in units of their deviation.
+
+    They come from the left three quarters of each, or from the rest, which is held out.
+    """
+    parts = []
+    for name in ("china.jpg", "flower.jpg"):
+        image = load_sample_image(name).mean(2) / 255
+        cut = image.shape[1] * 3 // 4
+        side = image[:, cut:] if held_out else image[:, :cut]
+        parts.append(extract_patches_2d(side, (8, 8), max_patches=count // 2, random_state=0))
+    patches = np.concatenate(parts)
+    patches = patches.reshape(len(patches), -1) - patches.mean((1, 2)).reshape(-1, 1)
+    return np.random.default_rng(0).permutation(patches / patches.std())
+
+
+def with_shifts(digits: Any) -> Any:
+    """Images of 8×8 pixels, and each moved by a pixel in eight directions."""
+    framed = np.pad(digits.reshape(-1, 8, 8), ((0, 0), (1, 1), (1, 1)))
+    moved = [framed[:, i : i + 8, j : j + 8] for i in range(3) for j in range(3)]
+    return np.concatenate(moved).reshape(-1, 64)
+
+
+def without_mean(rows: Any) -> Any:
+    return rows - rows.mean(1, keepdims=True)
 
 
 def mean_objective(x: Tensor, atoms: Tensor, codes: Tensor, level: float) -> float:
     return float((x - codes @ atoms).square().sum() / 2 + level * codes.abs().sum()) / len(x)
 
 
+def lista_rates(net: LISTA) -> list[dict[str, Any]]:
+    """Encoders and thresholds are `step_size` times as large as atoms, and move by as much less."""
+    small = [*net.encoders.parameters(), *net.thresholds.parameters()]
+    return [
+        {"params": small, "lr": 2e-2 * net.step_size},
+        {"params": net.decoders.parameters(), "lr": 2e-3},
+        {"params": [net.momenta], "lr": 1e-2},
+    ]
+
+
 def train_lista(x: Tensor, atoms: Tensor, level: float, steps: int) -> LISTA:
     """Ten layers, trained on the objective itself: no codes are needed."""
     net = LISTA(atoms, 10, level, tied=False, momentum=True)
-    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+    optimizer = torch.optim.Adam(lista_rates(net))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         batch = x[torch.randint(len(x), (min(512, len(x)),))]
@@ -287,10 +316,13 @@ def lista(run: Run) -> None:
     torch.manual_seed(0)
     digits = load_digits().data / 16
     digits = digits[np.random.default_rng(0).permutation(len(digits))]
-    digits -= digits.mean(1, keepdims=True)
     many, few = run.size((20_000, 500), (40, 20))
-    photographs = photograph_patches("china.jpg", many), photograph_patches("flower.jpg", few)
-    cases = {"digits": (digits[:-few], digits[-few:], 0.1), "photographs": (*photographs, 0.5)}
+    photographs = photograph_patches(many, False), photograph_patches(few, True)
+    moved = without_mean(np.random.default_rng(0).permutation(with_shifts(digits[:-few])))
+    cases = {
+        "digits": (moved, without_mean(digits[-few:]), 0.1),
+        "photographs": (*photographs, 0.5),
+    }
     results: dict[str, dict[str, float]] = {}
     for name, (train, test, level) in cases.items():
         x, held_out = (torch.tensor(data, dtype=torch.float32) for data in (train, test))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from docs_api import api_tables
+from docs_formats import format_table
 from docs_gallery import gallery_pages
 from docs_included import included_page, source_file
 from docs_results import measured_ratios, result_table
@@ -22,6 +23,7 @@ MARKER = re.compile(r"^<!-- generated: (\w+) ?(.*?) -->$", re.MULTILINE)
 
 GENERATORS: dict[str, Callable[[str], str]] = {
     "api": api_tables,
+    "formats": format_table,
     "gallery": gallery_pages,
     "page": included_page,
     "ratios": measured_ratios,

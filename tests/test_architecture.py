@@ -38,7 +38,7 @@ ROOMS: dict[str, set[str]] = {
     "integrations": {"penalties", "meters", "_common"},
     "compare": _PARTS | {"inference"},
     "sae": _PARTS,
-    "denoise": _PARTS,
+    "denoise": _PARTS | {"coding"},
     "cli": _PARTS | {"calibration", "inference", "evaluation", "compare", "sae", "denoise"},
 }
 """What each room may import, besides itself; ``__init__`` imports the public names."""

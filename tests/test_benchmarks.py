@@ -14,7 +14,15 @@ ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 PARTS = {
     "compare": {"compare_frontier", "compare_rates", "compare_jobs", "compare_kills"},
-    "denoise": {"denoise_quality", "denoise_starts", "denoise_photon", "denoise_speed"},
+    "denoise": {
+        "denoise_quality",
+        "denoise_starts",
+        "denoise_photon",
+        "denoise_speed",
+        "denoise_memory",
+        "denoise_learned",
+        "denoise_fine_tuning",
+    },
     "feature_selection": {"feature_selection"},
     "first_calls": {"first_calls"},
     "gather_linear": {
@@ -43,8 +51,17 @@ PARTS = {
     "thresholds": {"thresholds_eager", "thresholds_compiled"},
 }
 """Script → the result files of all its parts."""
-WITHOUT_PARTS = {"gguf_files", "gpu", "gpu_compile", "harness", "language_sides", "sae_sides"}
-WITHOUT_PARTS |= {"table", "token_step"}
+WITHOUT_PARTS = {
+    "gguf_files",
+    "gpu",
+    "gpu_compile",
+    "harness",
+    "language_sides",
+    "learned_denoisers",
+    "sae_sides",
+    "table",
+    "token_step",
+}
 
 
 def run(script, *arguments):

@@ -25,6 +25,7 @@ from sparsact.penalties import (
     Hoyer,
     HoyerSquare,
     KLSparsity,
+    LatentGroupLasso,
     LHalf,
     LinearWarmup,
     LogSum,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from sparsact import calibration, coding, compare, denoise, inference, sae, selection
     from sparsact.calibration import ThresholdPlan, calibrate, compensate, tune
     from sparsact.compare import compare_activations
-    from sparsact.denoise import denoise_wavelet
+    from sparsact.denoise import denoise_learned, denoise_wavelet
     from sparsact.inference import generate, sparsify
     from sparsact.sae import SAEConfig, SAETrainConfig, SAETrainer, SparseAutoencoder
     from sparsact.selection import FeatureSelector
@@ -66,6 +67,7 @@ __all__ = [
     "HoyerSquare",
     "KLSparsity",
     "LHalf",
+    "LatentGroupLasso",
     "LayerStats",
     "LinearWarmup",
     "LogSum",
@@ -93,6 +95,7 @@ __all__ = [
     "compare_activations",
     "compensate",
     "denoise",
+    "denoise_learned",
     "denoise_wavelet",
     "functional",
     "generate",
@@ -118,6 +121,7 @@ _LAZY = {  # loaded when first asked for
     "calibrate": "sparsact.calibration",
     "compare_activations": "sparsact.compare",
     "compensate": "sparsact.calibration",
+    "denoise_learned": "sparsact.denoise",
     "denoise_wavelet": "sparsact.denoise",
     "generate": "sparsact.inference",
     "sparsify": "sparsact.inference",

@@ -138,9 +138,12 @@ def inputs(tmp_path_factory):
         ("good.png out.png --sigma nan", "--sigma takes"),
         ("good.png out.png --spins many", "--spins takes"),
         ("good.png out.png --levels 9", "levels=9 must be between 1 and 4"),
-        ("good.png out.png --column mV", "column= is for CSV files, and good.png is none"),
-        ("good.png out.png --dims 1", "dims= is for NPY files, and good.png is none"),
-        ("good.png out.png --channel_dim 1", "channel_dim= is for NPY files"),
+        (
+            "good.png out.png --column mV",
+            "column= is for NPZ, CSV, Excel files, and good.png",
+        ),
+        ("good.png out.png --dims 1", "NPY, NPZ files, and good.png is none"),
+        ("good.png out.png --channel_dim 1", "channel_dim= is for NPY, NPZ files"),
         ("good.png out.png --noise poison", "did you mean 'poisson'"),
         ("good.png out.png --noise rician --sigma level", "sigma= must be a number"),
         ("good.png out.png --noise poisson --sigma 3", "sigma= does not go with Poisson"),
@@ -260,7 +263,7 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
     [
         (["out.png", "--wavelet", "[/]db2"], "there is no discrete wavelet '[/]db2'"),
         (["old.png"], "old.png exists already; overwrite it with --force"),
-        (["out.png", "--channel-dim", "1"], "--channel-dim is for NPY files"),
+        (["out.png", "--channel-dim", "1"], "--channel-dim is for NPY, NPZ files"),
     ],
 )
 def test_a_mistake_has_status_2(inputs, flags, message):

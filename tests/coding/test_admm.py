@@ -78,18 +78,57 @@ def test_gradients_warm_starts_and_paths(digits):
     assert found.converged
 
 
+class Blur(torch.nn.Module):
+    """A circular blur with the same blur as its adjoint."""
+
+    def forward(self, codes):
+        return 0.5 * codes + 0.25 * (codes.roll(1, -1) + codes.roll(-1, -1))
+
+    adjoint = forward
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
 @pytest.mark.parametrize(
-    "change",
-    [
-        {"dictionary": ConvDictionary(torch.ones(1, 1, 2)), "x": torch.ones(1, 1, 4)},
-        {"dictionary": torch.eye(4).to_sparse()},
-        {"gradient": "unrolled"},
-    ],
+    "kind", ["convolution", "strided convolution", "sparse matrix", "own operator"]
 )
-def test_what_it_does_not_solve_is_one_clear_error(change):
-    arguments = {"x": torch.ones(2, 4), "dictionary": torch.eye(4), "penalty": sa.L1(0.1)}
-    with pytest.raises(InputError, match="method='admm' needs a dense matrix"):
-        sparse_code(**(arguments | {"method": "admm"} | change))
+@torch.no_grad()
+def test_operators_reach_the_optimum_of_fista(kind, dtype):
+    generator = torch.Generator().manual_seed(3)
+    sizes = {"convolution": (2, 1, 12), "strided convolution": (2, 1, 12)}
+    x = torch.randn(sizes.get(kind, (2, 12)), dtype=dtype, generator=generator)
+    atoms = torch.randn(3, 1, 4, dtype=dtype, generator=generator)
+    dictionary = {
+        "convolution": ConvDictionary(atoms),
+        "strided convolution": ConvDictionary(atoms, stride=2),
+        "sparse matrix": torch.randn(9, 12, dtype=dtype, generator=generator).to_sparse(),
+        "own operator": Blur(),
+    }[kind]
+    if kind == "sparse matrix" and dtype.is_complex:
+        return  # refused for every method
+    fast = solve_sparse_code(x, dictionary, sa.L1(0.3), method="admm", tol=1e-9)
+    slow = sparse_code(x, dictionary, sa.L1(0.3), steps=20_000, tol=1e-10)
+    assert fast.converged
+    torch.testing.assert_close(fast.codes, slow, atol=1e-4, rtol=0)
+    if not dtype.is_complex:
+        narrow = dictionary.to(torch.float32)
+        code = solve_sparse_code(x.float(), narrow, sa.L1(0.3), method="admm", tol=3e-5)
+        assert code.converged
+        assert code.codes.dtype == torch.float32
+
+
+def test_an_operator_takes_the_steps_of_the_matrix_that_it_is():
+    """Deblurring with total variation, where FISTA is slow."""
+    x = torch.randn(2, 40, dtype=torch.float64)
+    penalty, options = sa.TotalVariation(0.5), {"method": "admm", "steps": 2000, "tol": 1e-7}
+    matrix = Blur()(torch.eye(40, dtype=torch.float64))
+    exact = sparse_code(x, matrix, penalty, **options)
+    codes = sparse_code(x, Blur(), penalty, **options)
+    torch.testing.assert_close(codes, exact, atol=1e-4, rtol=0)
+
+
+def test_unrolled_steps_are_refused():
+    with pytest.raises(InputError, match="method='admm' needs gradient='implicit'"):
+        sparse_code(torch.ones(2, 4), torch.eye(4), sa.L1(0.1), method="admm", gradient="unrolled")
 
 
 @pytest.mark.parametrize("method", ["admm", "fista", "ista", "cd"])

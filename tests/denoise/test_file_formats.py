@@ -70,19 +70,6 @@ def test_a_png_background_is_kept_if_the_pixels_keep_their_coding(tmp_path, dept
     assert read_png(tmp_path / "out.png")[1].get("background") == (None if depth == 4 else (9,))
 
 
-@pytest.mark.parametrize("kind", ["png", "jpg"])
-def test_several_images_in_one(tmp_path, kind):
-    images = [Image.fromarray(noisy(scene(3), share)) for share in (0.1, 0.2)]
-    images[0].save(
-        tmp_path / f"in.{kind}",
-        format={"png": "PNG", "jpg": "MPO"}[kind],
-        save_all=True,
-        append_images=images[1:],
-    )
-    with pytest.raises(InputError, match="holds several images; denoise them one by one"):
-        call(tmp_path / f"in.{kind}", tmp_path / f"out.{kind}")
-
-
 def test_palette_with_transparency(tmp_path):
     palette = Image.fromarray(noisy(scene(3))).quantize(64)
     palette.save(tmp_path / "in.png", transparency=0)

@@ -49,7 +49,25 @@ def test_a_known_support_of_a_regression(method):
     assert sorted(selector.ranking_) == list(range(1, 21))
 
 
-@pytest.mark.parametrize("method", ["lasso", "lassonet", "group"])
+@pytest.mark.parametrize("seed", range(2))
+def test_gates_of_noise_close_first(seed):
+    """A product, lines, and both with squares, among 9 to 19 times as many features of noise."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(400, 20))
+    selector = sa.FeatureSelector("stg", 2, random_state=seed).fit(x, x[:, 0] * x[:, 1] > 0)
+    assert np.flatnonzero(selector.support_).tolist() == [0, 1]
+    x = rng.normal(size=(200, 50))
+    y = x[:, :5].sum(1) + 0.5 * rng.normal(size=200)
+    selector = sa.FeatureSelector("stg", 5, random_state=seed).fit(x, y)
+    assert np.flatnonzero(selector.support_).tolist() == list(range(5))
+    x = rng.normal(size=(420, 200))
+    score = x[:, 0] - x[:, 1] + x[:, 2] - x[:, 3] + 2 * x[:, 4] * x[:, 5] + 2 * x[:, 6] * x[:, 7]
+    score += x[:, 8] ** 2 - x[:, 9] ** 2
+    selector = sa.FeatureSelector("stg", 20, random_state=seed).fit(x, score > 0)
+    assert selector.support_[:10].sum() >= 5  # by chance 1
+
+
+@methods
 def test_a_known_support_of_classes_given_as_texts(method):
     x, y = make_classification(
         300, 15, n_informative=3, n_redundant=0, class_sep=2.0, shuffle=False, random_state=1

@@ -3,7 +3,9 @@
 import dataclasses
 import re
 import signal
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, get_args, get_origin, get_type_hints
 
 import tyro
@@ -25,6 +27,20 @@ def print_error(message: str) -> None:
     Console(stderr=True, highlight=False).print(
         f"[bold red]error:[/] {escape(message)}", soft_wrap=True
     )
+
+
+@contextmanager
+def warnings_on_one_line() -> Iterator[None]:
+    """Print each warning as one line on standard error, without its place in the code."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        Console(stderr=True, highlight=False).print(
+            f"[bold yellow]warning:[/] {escape(str(message))}", soft_wrap=True
+        )
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def error_line(error: SparsactError, verb: Callable[..., Any], words: Sequence[str] = ()) -> str:

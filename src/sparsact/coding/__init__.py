@@ -4,6 +4,7 @@ from sparsact.coding.cdlnet import CDLNet, noise_level
 from sparsact.coding.convolutional import ConvLISTA
 from sparsact.coding.dictionary_learning import LearnedDictionary, fit_dictionary
 from sparsact.coding.operators import ConvDictionary, Operator
+from sparsact.coding.optimality import subgradient_distance
 from sparsact.coding.regularisation_path import CodePath, path
 from sparsact.coding.sparse_code import (
     NotConvergedWarning,
@@ -32,4 +33,5 @@ __all__ = [
     "path",
     "solve_sparse_code",
     "sparse_code",
+    "subgradient_distance",
 ]

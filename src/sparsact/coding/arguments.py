@@ -8,31 +8,37 @@ import torch
 from torch import Tensor, nn
 
 from sparsact._common.errors import InputError, unknown
+from sparsact.coding.checks import check_count, check_finite, check_tensor
 from sparsact.coding.operators import MatrixDictionary, Operator, check_adjoint
 from sparsact.coding.sparse_dictionary import SparseDictionary, sparse_matrix
 from sparsact.penalties import (
     GroupLasso,
     NuclearNorm,
-    OverlappingGroupLasso,
     Penalty,
     SparseGroupLasso,
     TotalVariation,
 )
 from sparsact.penalties.base_penalty import has_prox
 from sparsact.penalties.group_lasso import split_groups
+from sparsact.penalties.shared_groups import SharedGroups
 from sparsact.penalties.sorted_l1 import SortedL1
 
 Method = Literal["admm", "auto", "cd", "fista", "ista"]
 Gradient = Literal["implicit", "unrolled"]
 
 _DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
-_GROUPED = (GroupLasso, OverlappingGroupLasso, SparseGroupLasso)  # one weight per group
+_GROUPED = (GroupLasso, SharedGroups, SparseGroupLasso)  # one weight per group
 
 
 def check_options(
     x: Tensor, penalty: Penalty, method: str, steps: int, tol: float, gradient: str, positive: bool
 ) -> None:
     """Raise InputError unless the options of a solver are valid."""
+    check_tensor(x, "x")
+    if not isinstance(penalty, Penalty):
+        raise InputError(
+            f"penalty= must be a penalty such as L1(0.1), got {type(penalty).__name__}"
+        )
     if not has_prox(penalty):
         raise InputError(
             f"{type(penalty).__name__} has no proximal operator: sparse_code needs a penalty that "
@@ -46,16 +52,17 @@ def check_options(
         raise unknown("method=", method, get_args(Method))
     if gradient not in get_args(Gradient):
         raise unknown("gradient=", gradient, get_args(Gradient))
-    if steps < 1 or tol < 0:
-        raise InputError(f"steps= must be at least 1 and tol= at least 0, got {steps} and {tol}")
+    check_count(steps, "steps")
+    if not tol >= 0:
+        raise InputError(f"tol= must be at least 0, got {tol}")
 
 
 def check_signals(x: Tensor, dictionary: Tensor | nn.Module) -> tuple[Tensor, Operator]:
     """The signals as a batch, and the dictionary as an operator; a sparse one comes as CSR."""
+    check_tensor(x, "x")
     if x.dtype not in _DTYPES:
         raise InputError(f"x= must be float32 or float64, real or complex, got {x.dtype}")
-    if not _is_finite(x):
-        raise InputError("x= holds NaN or infinite values")
+    check_finite(x, "x")
     if not isinstance(dictionary, Tensor):
         if not callable(getattr(dictionary, "adjoint", None)):
             raise InputError(
@@ -80,17 +87,9 @@ def check_signals(x: Tensor, dictionary: Tensor | nn.Module) -> tuple[Tensor, Op
     is_sparse = dictionary.layout != torch.strided
     if is_sparse and x.is_complex():
         raise InputError("a sparse dictionary= must be real: pass a dense complex one")
-    entries = dictionary.values() if is_sparse else dictionary
-    if not _is_finite(entries):
-        raise InputError("dictionary= holds NaN or infinite values")
+    check_finite(dictionary.values() if is_sparse else dictionary, "dictionary")
     signals = x.reshape(-1, x.shape[-1])
     return signals, SparseDictionary(dictionary) if is_sparse else MatrixDictionary(dictionary)
-
-
-def _is_finite(x: Tensor) -> bool:
-    """Whether all entries are finite; a finite sum says so without a copy of `x`."""
-    values = x.detach()
-    return bool(values.sum().isfinite()) or bool(values.isfinite().all())
 
 
 def as_dictionary(dictionary: Any) -> Tensor | nn.Module:
@@ -102,7 +101,9 @@ def as_dictionary(dictionary: Any) -> Tensor | nn.Module:
     return matrix
 
 
-def starting_codes(signals: Tensor, operator: Operator, start: Tensor | None, x: Tensor) -> Tensor:
+def starting_codes(
+    signals: Tensor, operator: Operator, start: Tensor | None, x: Tensor, name: str = "start"
+) -> Tensor:
     """The codes to start from as a batch: `start` if it has the right shape, or zeros."""
     if isinstance(operator, (MatrixDictionary, SparseDictionary)):
         codes = signals.new_zeros(len(signals), len(operator.matrix))
@@ -111,9 +112,11 @@ def starting_codes(signals: Tensor, operator: Operator, start: Tensor | None, x:
             codes = signals.new_zeros(len(signals), *operator.adjoint(signals[:1]).shape[1:])
     if start is None:
         return codes
+    check_tensor(start, name)
     expected = (*x.shape[:-1], codes.shape[1]) if codes.ndim == 2 else tuple(codes.shape)
     if tuple(start.shape) != expected:
-        raise InputError(f"start= must have shape {expected}, got {tuple(start.shape)}")
+        raise InputError(f"{name}= must have shape {expected}, got {tuple(start.shape)}")
+    check_finite(start, name)
     return start.to(codes).reshape(codes.shape).detach()
 
 
@@ -142,7 +145,7 @@ def check_groups(penalty: Penalty, codes: Tensor) -> None:
     """Raise InputError if a group of the penalty reaches across signals."""
     if isinstance(penalty, NuclearNorm) and (penalty.flatten or codes.ndim < 3):
         raise InputError("NuclearNorm needs the code of one signal to be a matrix, and no flatten=")
-    if isinstance(penalty, (SortedL1, OverlappingGroupLasso, TotalVariation)):
+    if isinstance(penalty, (SortedL1, SharedGroups, TotalVariation)):
         own_dims = penalty.dim if isinstance(penalty.dim, tuple) else (penalty.dim,)
         if any(dim % codes.ndim == 0 for dim in own_dims):
             name = type(penalty).__name__

@@ -113,13 +113,15 @@ class CDLNet(nn.Module):
         if isinstance(level, Tensor) and level.ndim == 1:
             level = level.view(-1, *[1] * (x.ndim - 1))
         mean = x.mean(dim=tuple(range(1, x.ndim)), keepdim=True)
-        padded = _mirror(x - mean, self.margin)
-        codes = self.coder(padded, level)
-        scales = Scales(list(self.dictionary), self.coder.strides)
-        clean = scales.synthesise(codes, padded.shape[2:])
+        clean = self.reconstruct(_mirror(x - mean, self.margin), level)
         for dim, side in enumerate(x.shape[2:], 2):
             clean = clean.narrow(dim, self.margin, side)
         return clean + mean
+
+    def reconstruct(self, x: Tensor, sigma: Tensor | float | None) -> Tensor:
+        """The signals of the codes of `x`, without margin and mean; `sigma` as in ConvLISTA."""
+        scales = Scales(list(self.dictionary), self.coder.strides)
+        return scales.synthesise(self.coder(x, sigma), x.shape[2:])
 
 
 @torch.no_grad()

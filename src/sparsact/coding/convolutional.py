@@ -7,6 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
+from sparsact.coding.checks import (
+    check_count,
+    check_level,
+    check_tensor,
+    check_weights_of_steps,
+)
 from sparsact.coding.operators import CONVOLUTIONS, check_stride, largest_eigenvalue
 from sparsact.coding.proximal_gradient import fista_momenta
 from sparsact.coding.unfolded import ThresholdFactory, check_noise, shrink
@@ -130,8 +136,8 @@ class ConvLISTA(nn.Module):
         atoms = [dictionary] if isinstance(dictionary, Tensor) else list(dictionary)
         self.strides = [stride] * len(atoms) if isinstance(stride, int) else list(stride)
         _check_atoms(atoms, self.strides)
-        if steps < 1:
-            raise InputError(f"steps= must be at least 1, got {steps}")
+        check_count(steps, "steps")
+        check_level(lambd, "lambd")
         if positive and atoms[0].is_complex():
             raise InputError("positive= needs a real dictionary")
         self.steps, self.positive = steps, positive
@@ -208,6 +214,7 @@ def _check_atoms(atoms: list[Tensor], strides: list[int]) -> None:
             f"got {len(atoms)} and {len(strides)}"
         )
     for each, stride in zip(atoms, strides, strict=True):
+        check_tensor(each, "dictionary")
         if each.ndim - 2 not in CONVOLUTIONS or not len(each):
             raise InputError(
                 "dictionary= must be (atoms, channels, size) with at least one atom and one to "
@@ -218,4 +225,5 @@ def _check_atoms(atoms: list[Tensor], strides: list[int]) -> None:
                 "the atoms of all scales must have the same number of channels and of sizes, got "
                 f"shapes {tuple(atoms[0].shape)} and {tuple(each.shape)}"
             )
+        check_weights_of_steps(each)
         check_stride(stride, each)

@@ -9,7 +9,13 @@ from torch import Tensor
 
 from sparsact._common.errors import InputError, unknown
 from sparsact.coding.arguments import check_signals
-from sparsact.coding.sparse_code import NotConvergedWarning, SparseCode, solve_sparse_code
+from sparsact.coding.checks import check_count, check_tensor
+from sparsact.coding.sparse_code import (
+    NotConvergedWarning,
+    SparseCode,
+    ZeroCodeWarning,
+    solve_sparse_code,
+)
 from sparsact.penalties import L1, Penalty
 
 LearningMethod = Literal["alternating", "online"]
@@ -80,6 +86,7 @@ def fit_dictionary(
 
     Warns:
         NotConvergedWarning: the final codes are further from their optimum than 1e-5 of ½‖x‖².
+        ZeroCodeWarning: all codes are zero, so nothing was learned.
 
     Example:
         >>> import sparsact as sa
@@ -96,11 +103,14 @@ def fit_dictionary(
     penalty = L1(1.0) if penalty is None else penalty
     if method not in get_args(LearningMethod):
         raise unknown("method=", method, get_args(LearningMethod))
-    if atoms < 1 or epochs < 1 or batch_size < 1 or data.numel() == 0:
+    check_tensor(data, "data")
+    if data.numel() == 0 or data.ndim == 0 or data.is_complex():
         raise InputError(
-            f"atoms=, epochs= and batch_size= must be at least 1 and data= must not be empty, got "
-            f"{atoms}, {epochs}, {batch_size} and shape {tuple(data.shape)}"
+            "data= must not be empty, and hold real signals (…, dim): got shape "
+            f"{tuple(data.shape)} in {data.dtype}"
         )
+    for count, name in ((atoms, "atoms"), (epochs, "epochs"), (batch_size, "batch_size")):
+        check_count(count, name)
     generator = torch.Generator().manual_seed(seed)
     signals = data.reshape(-1, data.shape[-1])
     dictionary = _first_atoms(signals, atoms, start, generator)
@@ -117,6 +127,13 @@ def fit_dictionary(
             f"the codes of the learned dictionary reached {float(final.distance.max()):.2g}, above "
             f"{_CODE_TOLERANCE:.2g}: code the signals again by sparse_code with more steps",
             NotConvergedWarning,
+            stacklevel=2,
+        )
+    if not bool(final.codes.any()) and bool(data.any()):
+        warnings.warn(
+            f"all codes are zero: the coefficient of {type(penalty).__name__} is too large for "
+            "these data, and nothing was learned; lower it",
+            ZeroCodeWarning,
             stacklevel=2,
         )
     return LearnedDictionary(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
+from sparsact.coding.checks import check_count, check_finite, check_tensor
 
 _POWER_STEPS = 200
 _POWER_TOLERANCE = 1e-4
@@ -81,7 +82,8 @@ class ConvDictionary(nn.Module):
         stride: step between the positions of an atom, at most its size.
 
     Raises:
-        InputError: `atoms` has another number of dims, or `stride` leaves gaps between atoms.
+        InputError: `atoms` has another number of dims, is empty or not finite, or `stride` leaves
+            gaps between atoms. At a call: channels, sizes or the dtype do not fit.
 
     Example:
         >>> dictionary = ConvDictionary(torch.ones(1, 1, 2))
@@ -94,23 +96,27 @@ class ConvDictionary(nn.Module):
 
     def __init__(self, atoms: Tensor, stride: int = 1) -> None:
         super().__init__()
-        if atoms.ndim - 2 not in CONVOLUTIONS:
+        check_tensor(atoms, "atoms")
+        if atoms.ndim - 2 not in CONVOLUTIONS or not len(atoms):
             raise InputError(
-                "atoms= must be (atoms, channels, size) with one to three sizes, got shape "
-                f"{tuple(atoms.shape)}"
+                "atoms= must be (atoms, channels, size) with at least one atom and one to three "
+                f"sizes, got shape {tuple(atoms.shape)}"
             )
+        check_finite(atoms, "atoms")
         check_stride(stride, atoms)
         self.atoms = nn.Parameter(atoms)
         self.stride = stride
 
     def forward(self, codes: Tensor) -> Tensor:
         """Signals (batch, channels, …) from codes (batch, atoms, …)."""
+        self._check(codes, "codes", len(self.atoms))
         _, transposed = CONVOLUTIONS[self.atoms.ndim - 2]
         signals: Tensor = transposed(codes, self.atoms, stride=self.stride)
         return signals
 
     def adjoint(self, signals: Tensor) -> Tensor:
         """Codes (batch, atoms, …) from signals (batch, channels, …)."""
+        self._check(signals, "signals", self.atoms.shape[1])
         sizes = signals.shape[2:]
         for size, atom in zip(sizes, self.atoms.shape[2:], strict=True):
             if size < atom or (size - atom) % self.stride:
@@ -123,6 +129,14 @@ class ConvDictionary(nn.Module):
         codes: Tensor = convolution(signals, self.atoms.conj(), stride=self.stride)
         return codes
 
+    def _check(self, x: Tensor, name: str, channels: int) -> None:
+        if x.ndim != self.atoms.ndim or x.shape[1] != channels or x.dtype != self.atoms.dtype:
+            sizes = "size, " * (self.atoms.ndim - 2)
+            raise InputError(
+                f"{name} must be (batch, {channels}, {sizes[:-2]}) in {self.atoms.dtype} for atoms "
+                f"of shape {tuple(self.atoms.shape)}, got shape {tuple(x.shape)} in {x.dtype}"
+            )
+
     def extra_repr(self) -> str:
         """Atoms and stride."""
         return f"atoms={tuple(self.atoms.shape)}, stride={self.stride}"
@@ -131,6 +145,7 @@ class ConvDictionary(nn.Module):
 def check_stride(stride: int, atoms: Tensor) -> None:
     """Raise InputError if the step between the positions of atoms leaves gaps between them."""
     size = min(atoms.shape[2:])
+    check_count(stride, "stride")
     if not 1 <= stride <= size:
         raise InputError(f"stride= must be between 1 and the atom's size {size}, got {stride}")
 
@@ -167,8 +182,16 @@ def check_adjoint(operator: Operator, signals: Tensor) -> None:
     wide = torch.complex128 if signals.is_complex() else torch.float64
     x = torch.randn(signals[:1].shape, generator=generator, dtype=wide).to(signals)
     adjoint = operator.adjoint(x)
+    check_tensor(adjoint, "dictionary.adjoint(x)")
     z = torch.randn(adjoint.shape, generator=generator, dtype=wide).to(signals)
     image = operator(z)
+    check_tensor(image, "dictionary(z)")
+    for result, source in ((adjoint, x), (image, z)):
+        if result.dtype != source.dtype or not bool(result.isfinite().all()):
+            raise InputError(
+                f"dictionary= turns finite {source.dtype} into {result.dtype} or values that are "
+                "not finite"
+            )
     if image.shape != x.shape:
         raise InputError(
             f"dictionary= maps codes of shape {tuple(z.shape)} to {tuple(image.shape)}, and the "

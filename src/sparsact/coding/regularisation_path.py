@@ -1,5 +1,7 @@
 """Sparse codes for a sequence of coefficients."""
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +11,7 @@ from torch import Tensor
 from sparsact._common.errors import InputError
 from sparsact.coding.arguments import Method, as_dictionary, check_signals
 from sparsact.coding.duality import elastic_levels
-from sparsact.coding.sparse_code import solve_sparse_code
+from sparsact.coding.sparse_code import ZeroCodeWarning, solve_sparse_code
 from sparsact.penalties import L1, Penalty
 
 
@@ -39,7 +41,7 @@ class CodePath:
 def path(
     x: Tensor,
     dictionary: Any,
-    lambdas: Tensor | None = None,
+    lambdas: Tensor | Sequence[float] | None = None,
     *,
     penalty: Penalty | None = None,
     count: int = 100,
@@ -75,6 +77,9 @@ def path(
         InputError: as :func:`sparse_code`; a penalty other than L1 and ElasticNet without
             `lambdas`; a `count` below 1 or a `ratio` outside (0, 1).
 
+    Warns:
+        ZeroCodeWarning: all codes are zero at all coefficients.
+
     Example:
         >>> found = path(torch.tensor([[3.0, 1.0]]), torch.eye(2), torch.tensor([2.0, 0.5]))
         >>> found.codes
@@ -90,6 +95,7 @@ def path(
     dictionary = as_dictionary(dictionary)
     if lambdas is None:
         lambdas = _geometric(x, dictionary, penalty, count, ratio, positive)
+    lambdas = torch.as_tensor(lambdas, dtype=None if isinstance(lambdas, Tensor) else torch.double)
     if lambdas.ndim != 1 or not len(lambdas):
         raise InputError(f"lambdas= must have shape (n,), got {tuple(lambdas.shape)}")
     codes, distances = [], []
@@ -108,6 +114,12 @@ def path(
         start = code.codes
         codes.append(code.codes)
         distances.append(code.distance)
+    if not any(bool(each.any()) for each in codes):
+        warnings.warn(
+            "all codes are zero at every coefficient: lambdas= lie at or above λ_max; lower them",
+            ZeroCodeWarning,
+            stacklevel=2,
+        )
     return CodePath(lambdas, torch.stack(codes), torch.stack(distances), tol)
 
 

@@ -87,10 +87,11 @@ def sparse_code(
             (atoms,), or one per code, (…, atoms).
         method: ``"fista"``, with momentum and restart; ``"ista"``; ``"cd"``, coordinate descent
             with Newton steps on the support, for L1 and ElasticNet on a matrix, the fastest on a
-            CPU (few signals and many atoms are solved by working sets); ``"admm"``, for a dense
-            matrix, which needs far fewer steps than ``"fista"`` where the atoms are strongly
-            correlated or the penalty joins many codes, as TotalVariation does (in float32 its gap
-            ends near 1e-5; it need not settle for a penalty that is not convex); ``"auto"``,
+            CPU (few signals and many atoms are solved by working sets); ``"admm"``, which
+            needs far fewer steps than ``"fista"`` where the atoms are strongly correlated or the
+            penalty joins many codes, as TotalVariation does (in float32 its gap ends near 1e-5; it
+            need not settle for a penalty that is not convex; a step costs that of ``"fista"`` for
+            a dense matrix, and up to 100 conjugate gradients for another operator); ``"auto"``,
             which takes ``"cd"`` where it applies and else ``"fista"``.
         steps: the most steps that are taken; for ``"cd"`` sweeps over the atoms.
         tol: a signal is done when its duality gap is at most ``tol·½‖x‖²``. Where the gap is not
@@ -219,12 +220,8 @@ def _chosen(method: Method, problem: Problem, gradient: Gradient) -> Method:
             "above 0 as penalty= (weights= one positive number per atom, of L1 only), and "
             "gradient='implicit': take method='fista'"
         )
-    is_dense = isinstance(problem.operator, MatrixDictionary)
-    if method == "admm" and not (is_dense and gradient == "implicit"):
-        raise InputError(
-            "method='admm' needs a dense matrix as dictionary= and gradient='implicit': take "
-            "method='fista'"
-        )
+    if method == "admm" and gradient == "unrolled":
+        raise InputError("method='admm' needs gradient='implicit': take method='fista'")
     if method == "auto":
         return "cd" if applies and problem.signals.device.type == "cpu" else "fista"
     return method

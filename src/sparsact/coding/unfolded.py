@@ -1,12 +1,17 @@
 """Unfolded networks: the steps of a solver as layers, with thresholds and weights that learn."""
 
-import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
+from sparsact.coding.checks import (
+    check_count,
+    check_level,
+    check_tensor,
+    check_weights_of_steps,
+)
 from sparsact.coding.operators import MatrixDictionary, largest_eigenvalue
 from sparsact.coding.proximal_gradient import fista_momenta
 from sparsact.nn import Softshrink
@@ -22,8 +27,8 @@ def learned_softshrink(lambd: float, atoms: int) -> nn.Module:
 
 def check_noise(sigma: Tensor | float | None) -> None:
     """Raise InputError for a number that is no standard deviation."""
-    if isinstance(sigma, (int, float)) and not 0 <= sigma < math.inf:
-        raise InputError(f"sigma= must be finite and not negative, got {sigma}")
+    if isinstance(sigma, (int, float)):
+        check_level(sigma, "sigma")
 
 
 def shrink(
@@ -37,6 +42,22 @@ def shrink(
     level = torch.as_tensor(sigma, dtype=raised.real.dtype, device=raised.device)
     unit = torch.where(level > 0, level, 1.0)
     return torch.where(level > 0, unit * threshold(raised / unit), raised)
+
+
+def as_atoms(dictionary: Tensor | tuple[int, int]) -> Tensor:
+    """The atoms, or random ones of norm 1 for a pair (dim, atoms).
+
+    Raises:
+        InputError: it is neither.
+    """
+    if isinstance(dictionary, tuple) and len(dictionary) == 2:
+        dim, atoms = dictionary
+        check_count(dim, "dim of dictionary")
+        check_count(atoms, "atoms of dictionary")
+        return nn.functional.normalize(torch.randn(atoms, dim))
+    check_tensor(dictionary, "dictionary")
+    assert isinstance(dictionary, Tensor)
+    return dictionary.detach()
 
 
 class _Unfolded(nn.Module):
@@ -57,11 +78,13 @@ class _Unfolded(nn.Module):
                 "dictionary= must be (atoms, dim) with at least one atom, got shape "
                 f"{tuple(dictionary.shape)}"
             )
-        if steps < 1:
-            raise InputError(f"steps= must be at least 1, got {steps}")
+        check_weights_of_steps(dictionary)
+        check_count(steps, "steps")
+        check_level(lambd, "lambd")
         if positive and dictionary.is_complex():
             raise InputError("positive= needs a real dictionary")
-        self.steps, self.atoms, self.positive = steps, len(dictionary), positive
+        self.steps, self.positive = steps, positive
+        self.atoms, self.dim = dictionary.shape
         self.step_size = 1 / largest_eigenvalue(MatrixDictionary(dictionary), dictionary)
         self.thresholds = nn.ModuleList(
             threshold(lambd * self.step_size, self.atoms) for _ in range(steps)
@@ -82,6 +105,11 @@ class _Unfolded(nn.Module):
                 noise then, and are multiplied by it. By default they are taken as they are.
         """
         check_noise(sigma)
+        if not x.ndim or x.shape[-1] != self.dim:
+            raise InputError(
+                f"x= of shape {tuple(x.shape)} does not fit atoms of dim {self.dim}: its last dim "
+                "must be that"
+            )
         codes = x.new_zeros(*x.shape[:-1], self.atoms)
         ahead = codes
         for number, threshold in enumerate(self.thresholds):
@@ -100,8 +128,12 @@ class LISTA(_Unfolded):
     `momentum`) on the lasso with penalty `lambd`; after training on signals of one kind, its
     few steps do the work of many.
 
+    Encoders and thresholds are `step_size` times as large as atoms and λ. Adam moves all entries by
+    about its rate, so give those a rate that is `step_size` times as large too.
+
     Args:
-        dictionary: atoms (atoms, dim), copied into parameters.
+        dictionary: atoms (atoms, dim), copied into parameters; or a pair (dim, atoms), for random
+            atoms of norm 1.
         steps: number of layers.
         lambd: λ of the lasso that the untrained network solves.
         tied: whether all steps share D and W; thresholds are the step's own in any case.
@@ -110,7 +142,8 @@ class LISTA(_Unfolded):
         positive: codes must not be negative.
 
     Raises:
-        InputError: a dictionary that is no matrix or has no atoms, or no steps.
+        InputError: a dictionary that is no matrix, has no atoms, is zero or not finite; no steps; a
+            λ below 0. At a call: signals of another dim.
 
     Example:
         >>> net = LISTA(torch.eye(4), steps=3, lambd=0.5)
@@ -124,7 +157,7 @@ class LISTA(_Unfolded):
 
     def __init__(
         self,
-        dictionary: Tensor,
+        dictionary: Tensor | tuple[int, int],
         steps: int,
         lambd: float = 0.1,
         *,
@@ -133,8 +166,8 @@ class LISTA(_Unfolded):
         threshold: ThresholdFactory = learned_softshrink,
         positive: bool = False,
     ) -> None:
-        super().__init__(dictionary, steps, lambd, threshold, momentum, positive)
-        atoms = dictionary.detach()
+        atoms = as_atoms(dictionary)
+        super().__init__(atoms, steps, lambd, threshold, momentum, positive)
         copies = 1 if tied else steps
         self.decoders = nn.ParameterList(nn.Parameter(atoms.clone()) for _ in range(copies))
         self.encoders = nn.ParameterList(
@@ -155,7 +188,8 @@ class ALISTA(_Unfolded):
     w_j is ``(DᵀD)⁻¹·d_j``, scaled. For an orthonormal D it is LISTA.
 
     Args:
-        dictionary: atoms (atoms, dim) that span the space of signals; fixed.
+        dictionary: atoms (atoms, dim) that span the space of signals, fixed; or a pair (dim,
+            atoms), as in :class:`LISTA`.
         steps: number of layers.
         lambd: initial λ, as in :class:`LISTA`.
         momentum: see :class:`LISTA`.
@@ -163,7 +197,8 @@ class ALISTA(_Unfolded):
         positive: see :class:`LISTA`.
 
     Raises:
-        InputError: as :class:`LISTA`; or atoms that are complex or do not span the signals' space.
+        InputError: as :class:`LISTA`; or atoms that are complex, zero or do not span the signals'
+            space.
 
     Source:
         Liu et al., "ALISTA: Analytic weights are as good as learned weights in LISTA" (2019).
@@ -174,7 +209,7 @@ class ALISTA(_Unfolded):
 
     def __init__(
         self,
-        dictionary: Tensor,
+        dictionary: Tensor | tuple[int, int],
         steps: int,
         lambd: float = 0.1,
         *,
@@ -182,13 +217,14 @@ class ALISTA(_Unfolded):
         threshold: ThresholdFactory = learned_softshrink,
         positive: bool = False,
     ) -> None:
-        if dictionary.is_complex():
+        atoms = as_atoms(dictionary)
+        if atoms.is_complex():
             raise InputError("dictionary= of ALISTA must be real, got a complex one: take LISTA")
-        super().__init__(dictionary, steps, lambd, threshold, momentum, positive)
-        self.register_buffer("decoder", dictionary.detach().clone())
-        self.register_buffer("encoder", _analytic_weights(dictionary.detach()))
+        super().__init__(atoms, steps, lambd, threshold, momentum, positive)
+        self.register_buffer("decoder", atoms.clone())
+        self.register_buffer("encoder", _analytic_weights(atoms))
         initial = 1 / float(torch.linalg.eigvals(self.encoder @ self.decoder.t()).abs().max())
-        self.step_sizes = nn.Parameter(torch.full((steps,), initial, dtype=dictionary.dtype))
+        self.step_sizes = nn.Parameter(torch.full((steps,), initial, dtype=atoms.dtype))
 
     def _ascent(self, number: int, codes: Tensor, x: Tensor) -> Tensor:
         residual = x - codes @ self.decoder
@@ -202,5 +238,7 @@ def _analytic_weights(atoms: Tensor) -> Tensor:
             f"dictionary= has {len(atoms)} atoms that do not span the {atoms.shape[1]} dims of the "
             "signals: the analytic weights do not exist"
         )
+    if not bool(atoms.any(1).all()):
+        raise InputError("dictionary= holds an atom of zeros, for which no analytic weight exists")
     weights: Tensor = torch.linalg.solve(atoms.t() @ atoms, atoms.t()).t()
     return weights / (weights * atoms).sum(1, keepdim=True)

@@ -38,7 +38,8 @@ class TargetDensity(Removable):
       the ratios only. Each module reaches the density.
     - gates, such as ``nn.HardConcrete``: a multiplier of their expected number of open gates, which
       may be negative. All gates that one selector selects reach the density together, so a layer
-      can be one gate.
+      can be one gate. Move gates by SGD: Adam divides each gate's gradient by its size, most of
+      which is the multiplier's, so all close at one speed and chance decides which stay open.
 
     Call :meth:`step` once per optimizer step. It uses the density of all training forwards since
     the step before, so gradient accumulation needs nothing; processes of ``torch.distributed`` add
@@ -46,6 +47,9 @@ class TargetDensity(Removable):
     density to its final value during `warmup` steps, and waits while training lags behind. At the
     end :meth:`settle` measures held-out data, and sets thresholds and gates exactly. Padding
     counts.
+
+    After :meth:`settle` thresholds and gates have their density on these data, up to ties and whole
+    numbers. A coefficient acts by training only: within 2% is usual, not certain.
 
     A penalty can lower a density further than it rises again without it: closed units may stay
     closed. A density that the loss itself would not keep is not reached from below.

@@ -112,7 +112,7 @@ def _squared_error(
     model: WaveletShrink, clean: Tensor, sigma: Tensor, generator: torch.Generator
 ) -> Tensor:
     scale = sigma.reshape(-1, *[1] * model.dims)
-    noisy = clean + scale * _normal(clean, generator)
+    noisy = clean + scale * normal_like(clean, generator)
     error: Tensor = (model(noisy, sigma) - clean) / scale
     return error.square().mean()
 
@@ -121,12 +121,27 @@ def _stein(
     model: WaveletShrink, noisy: Tensor, sigma: Tensor, generator: torch.Generator
 ) -> Tensor:
     scale = sigma.reshape(-1, *[1] * model.dims)
-    direction = _normal(noisy, generator)
+    direction = normal_like(noisy, generator)
     both = torch.cat([noisy, noisy + PROBE * scale * direction])
     denoised, probed = model(both, sigma.repeat(2)).chunk(2)
+    return stein_risk(noisy, denoised, probed, direction, scale).mean()
+
+
+def stein_risk(
+    noisy: Tensor, denoised: Tensor, probed: Tensor, direction: Tensor, scale: float | Tensor
+) -> Tensor:
+    """Stein's estimate of the squared error of each sample, in units of the noise's variance.
+
+    Args:
+        noisy: the samples.
+        denoised: what a denoiser makes of them.
+        probed: what it makes of ``noisy + PROBE·scale·direction``.
+        direction: independent standard normal samples.
+        scale: standard deviation of the noise.
+    """
     divergence = direction * (probed - denoised) / (PROBE * scale)
     risk: Tensor = ((noisy - denoised) / scale).square() + 2 * divergence - 1
-    return risk.mean()
+    return risk
 
 
 def _blocks(images: Tensor | Sequence[Tensor], dims: int) -> list[Tensor]:
@@ -185,6 +200,7 @@ def _draw(
     return stacked, stacked.new_tensor([sigmas[i] for i in chosen])
 
 
-def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
+def normal_like(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal samples, drawn on the CPU."""
     noise = torch.randn(like.shape, generator=generator, dtype=like.dtype)
     return noise.to(like.device)

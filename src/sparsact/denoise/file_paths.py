@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsact._common.errors import InputError, MissingInputError
-from sparsact.denoise.files import SUFFIXES, format_of
+from sparsact.denoise.files import SUFFIXES, format_of, suffix_of
 
 
 @dataclass(frozen=True)
@@ -16,16 +16,18 @@ class Paths:
         target: the result.
         clean: the clean original, or None.
         picture: a picture of the noisy file and the result, or None.
+        mask: a file that is 0 where a value is missing, or None.
     """
 
     source: Path
     target: Path
     clean: Path | None = None
     picture: Path | None = None
+    mask: Path | None = None
 
     def check(self, force: bool) -> None:
         """Raise InputError if an output has a wrong suffix, or exists and `force` is not set."""
-        if self.target.suffix.lower() not in format_of(self.source).suffixes:
+        if suffix_of(self.target) not in format_of(self.source).suffixes:
             raise InputError(
                 f"{self.target} must end in {self.source.suffix}, as {self.source} does: "
                 "the format is kept"
@@ -37,8 +39,16 @@ class Paths:
                 raise InputError(f"{path} exists already; overwrite it with force=True")
 
 
-def paths_of(source: Path, target: Path, clean: Path | None, picture: Path | None) -> list[Paths]:
+def paths_of(
+    source: Path,
+    target: Path,
+    clean: Path | None = None,
+    picture: Path | None = None,
+    mask: Path | None = None,
+) -> list[Paths]:
     """The files of each input, sorted by name; each argument is a file or a folder.
+
+    A mask that is a file serves all inputs.
 
     Raises:
         MissingInputError: there is no such input.
@@ -46,13 +56,13 @@ def paths_of(source: Path, target: Path, clean: Path | None, picture: Path | Non
             overwritten by another.
     """
     if source.is_dir():
-        inputs = _paths_of_folder(source, target, clean, picture)
+        inputs = _paths_of_folder(source, target, clean, picture, mask)
     elif source.exists():
         if target.is_dir():
             target = target / source.name
         if picture is not None and picture.is_dir():
             picture = picture / f"{source.name}.png"
-        inputs = [Paths(source, target, clean, picture)]
+        inputs = [Paths(source, target, clean, picture, _below(mask, Path(source.name)))]
     else:
         raise MissingInputError(f"no such file: {source}")
     _check_apart(inputs)
@@ -60,20 +70,21 @@ def paths_of(source: Path, target: Path, clean: Path | None, picture: Path | Non
 
 
 def _paths_of_folder(
-    source: Path, target: Path, clean: Path | None, picture: Path | None
+    source: Path, target: Path, clean: Path | None, picture: Path | None, mask: Path | None
 ) -> list[Paths]:
     if target.exists() and not target.is_dir():
         raise InputError(f"{source} is a folder, so {target} must be one as well")
-    excluded = {path.resolve() for path in (target, clean, picture) if path is not None}
+    excluded = {path.resolve() for path in (target, clean, picture, mask) if path is not None}
     names = [
         path.relative_to(source)
         for path in sorted(source.rglob("*"))
-        if path.suffix.lower() in SUFFIXES and path.is_file()
+        if suffix_of(path) and path.is_file()
     ]
     names = [
         name
         for name in names
         if not any(part.startswith(".") for part in name.parts)
+        and (mask is None or (source / name).resolve() != mask.resolve())
         and not any((source / folder).resolve() in excluded for folder in list(name.parents)[:-1])
     ]
     if not names:
@@ -84,9 +95,15 @@ def _paths_of_folder(
             target / name,
             None if clean is None else clean / name,
             None if picture is None else picture / name.with_name(name.name + ".png"),
+            _below(mask, name),
         )
         for name in names
     ]
+
+
+def _below(folder: Path | None, name: Path) -> Path | None:
+    """The file of this name in a folder; a file is returned as it is."""
+    return folder / name if folder is not None and folder.is_dir() else folder
 
 
 def _check_apart(inputs: list[Paths]) -> None:
@@ -94,7 +111,12 @@ def _check_apart(inputs: list[Paths]) -> None:
 
     Only a result may replace its own input.
     """
-    read = {path.resolve() for paths in inputs for path in (paths.source, paths.clean) if path}
+    read = {
+        path.resolve()
+        for paths in inputs
+        for path in (paths.source, paths.clean, paths.mask)
+        if path
+    }
     written: set[Path] = set()
     for paths in inputs:
         for path, own in ((paths.target, {paths.source.resolve()}), (paths.picture, set[Path]())):

@@ -1,7 +1,7 @@
 """The noise and the thresholds of an array that is read tile by tile."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -61,6 +61,24 @@ class TileStatistics:
     counts: dict[tuple[int, str], float] = field(default_factory=dict)
     floor: float = 0.0
     can_be_noise: bool = False
+
+    @classmethod
+    def merged(cls, parts: Sequence["TileStatistics"]) -> "TileStatistics":
+        """The statistics of several parts, in their order, as if one had counted all."""
+        rows = [
+            Row(sum(row.size for row in same), torch.from_numpy(same[0].values[:0]).dtype)
+            for same in zip(*(part.finest for part in parts), strict=True)
+        ]
+        total = cls(rows)
+        for part in parts:
+            for row, piece in zip(rows, part.finest, strict=True):
+                row.append(torch.from_numpy(piece.values[: piece.size]))
+            for key, square in part.squares.items():
+                total.squares[key] = total.squares.get(key, 0.0) + square
+                total.counts[key] = total.counts.get(key, 0) + part.counts[key]
+            total.floor = max(total.floor, part.floor)
+            total.can_be_noise |= part.can_be_noise
+        return total
 
     def add(self, x: Tensor, part: Part, plan: TilePlan) -> None:
         """Count the coefficients of one part; `x` is the tile before it."""

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 import sparsact.functional as SF
 from sparsact._common.errors import InputError, unknown
 from sparsact.denoise.noise_estimate import has_noise, robust_sigma
+from sparsact.denoise.shrinkages import SHRINKS
 from sparsact.denoise.wavelet_filters import filter_bank
-from sparsact.denoise.wavelet_shrinkage import SHRINKS
 from sparsact.denoise.wavelet_transform import Bands, decompose, keys, recompose
 from sparsact.thresholds.arguments import broadcasts_to, check_input, check_threshold, widen
 

@@ -5,37 +5,23 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-import sparsact.functional as SF
 from sparsact._common.errors import InputError, unknown
 from sparsact.denoise.array_kinds import Array, ArrayKind, Numbers, argument
 from sparsact.denoise.block_shrinkage import Shrink, Shrinkage
 from sparsact.denoise.blocks import blocks_of, prepared, widened
+from sparsact.denoise.dask_arrays import dask_settings, denoise_dask, is_dask
 from sparsact.denoise.filtering import BORDERS, Border
 from sparsact.denoise.missing_values import missing_values
 from sparsact.denoise.noise_levels import Sigma
 from sparsact.denoise.noise_models import NoiseModel, NoiseName, noise_model
-from sparsact.denoise.threshold_rules import Given, Level
+from sparsact.denoise.shrinkages import shrink_function
+from sparsact.denoise.threshold_rules import Given
 from sparsact.denoise.transformed_dims import Dims, back, channel_axis, last_dims
 from sparsact.denoise.wavelet_filters import Levels, filter_bank
 from sparsact.denoise.ycbcr import to_rgb
 
 if TYPE_CHECKING:
     import pywt
-
-
-def firm(x: Tensor, lambd: Level) -> Tensor:
-    """Firm shrinkage with the upper bound at twice the threshold."""
-    return SF.firmshrink(x, lambd, 2 * lambd)
-
-
-SHRINKS: dict[str, Shrink] = {
-    "soft": SF.softshrink,
-    "hard": SF.hardshrink,
-    "firm": firm,
-    "garrote": SF.garrote,
-    "scad": SF.scad,
-    "half": SF.halfshrink,
-}
 
 
 def denoise_wavelet(
@@ -63,7 +49,8 @@ def denoise_wavelet(
             a batch; each block of it has its own thresholds. Integers of any width (64 bits: up
             to ±2⁵³) keep their units: uint8 is 0 to 255. Floating-point numbers have no limits.
             Complex numbers have one threshold for the modulus, and keep their phase. NaN is
-            missing, as with `mask`.
+            missing, as with `mask`. A dask array is denoised as by :func:`denoise_tiles`, chunk
+            by chunk with an overlap, always with all shifts, and not before it is computed.
         wavelet: name of a discrete wavelet of PyWavelets, or a ``pywt.Wavelet``. The rules
             assume an orthogonal one.
         levels: depth of the transform, or one for each transformed dim. By default, each dim has
@@ -136,6 +123,13 @@ def denoise_wavelet(
         thresholding with context modeling", IEEE TIP 9 (2000); Abramovich & Benjamini, CSDA 22
         (1996); Coifman & Donoho, "Translation-invariant de-noising" (1995).
     """
+    if is_dask(x):
+        others = {"noise": noise != "gaussian", "mask": mask is not None, "ycbcr": ycbcr}
+        others |= {"border": border != "mirror", "dims": not isinstance(dims, int)}
+        settings = dask_settings(threshold, shrink, sigma, others)
+        assert isinstance(dims, int)
+        lazy: Numbers = denoise_dask(x, settings, wavelet, levels, dims, channel_dim)
+        return lazy
     kind = ArrayKind(x, "denoise_wavelet")
     function = shrink_function(shrink)
     _check_spins(cycle_spins)
@@ -174,15 +168,6 @@ def all_are_faster(spins: int, depths: tuple[int, ...]) -> bool:
     """Whether `spins` shifts per dim, one by one, would take longer than all with shared work."""
     shifts: int = spins ** len(depths)
     return spins >= min(4, 2 ** max(depths)) or shifts > 16
-
-
-def shrink_function(shrink: str | Shrink) -> Shrink:
-    """The function that an argument ``shrink=`` names."""
-    if not isinstance(shrink, str):
-        return shrink
-    if shrink not in SHRINKS:
-        raise unknown("shrink", shrink, SHRINKS)
-    return SHRINKS[shrink]
 
 
 def _check_spins(spins: int | str) -> None:

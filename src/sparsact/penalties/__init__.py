@@ -10,6 +10,7 @@ from sparsact.penalties.kl_sparsity import KLSparsity
 from sparsact.penalties.l0 import L0
 from sparsact.penalties.l1_l2 import L1, L2, ElasticNet
 from sparsact.penalties.l_half import LHalf
+from sparsact.penalties.latent_groups import LatentGroupLasso
 from sparsact.penalties.log_sum import LogSum
 from sparsact.penalties.mcp import MCP
 from sparsact.penalties.nuclear_norm import NuclearNorm
@@ -37,6 +38,7 @@ __all__ = [
     "HoyerSquare",
     "KLSparsity",
     "LHalf",
+    "LatentGroupLasso",
     "LinearWarmup",
     "LogSum",
     "NuclearNorm",

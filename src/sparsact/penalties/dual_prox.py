@@ -63,6 +63,13 @@ class DualProx:
         Args:
             x: (rows, …), float64. The steps are recorded for autograd.
         """
+        dual = self._descend(x)
+        u = x - self.norms.adjoint(dual)
+        raised = dual + self.norms.apply(u) / self.norms.bound
+        return u, self.norms.norms(raised) <= self.radius
+
+    def _descend(self, x: Tensor) -> Tensor:
+        """The dual that minimises ``½‖x − Kᵀξ‖²`` plus what :meth:`_project` is the prox of."""
         dual = ahead = torch.zeros_like(self.norms.apply(x))
         momentum, gap = 1.0, torch.inf
         for step in range(self.steps + 1):
@@ -81,11 +88,9 @@ class DualProx:
             warnings.warn(
                 f"the prox of {self.name} reached a relative gap of {gap:.2g} after {self.steps} "
                 f"steps, above tol={self.tol:.2g}: raise steps=",
-                stacklevel=4,
+                stacklevel=5,
             )
-        u = x - self.norms.adjoint(dual)
-        raised = dual + self.norms.apply(u) / self.norms.bound
-        return u, self.norms.norms(raised) <= self.radius
+        return dual
 
     def _project(self, dual: Tensor) -> Tensor:
         sizes = self.norms.norms(dual)

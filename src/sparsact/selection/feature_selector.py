@@ -35,8 +35,7 @@ class FeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
 
     Features are standardised inside; ``transform`` returns the columns as they are. All data are
     one batch. The networks have 16 units, and find a stationary point that depends on
-    `random_state`. Where a network can fit the classes from noise, as with few samples of many
-    features, the gates often keep noise: prefer another method there.
+    `random_state`.
 
     Args:
         method: the method.
@@ -70,7 +69,7 @@ class FeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
         Tibshirani (1996); Yamada et al., "Feature selection using stochastic gates" (2020);
         Lemhadri et al., "LassoNet" (2021); Scardapane et al., "Group sparse regularization for
         deep neural networks" (2017). The gates are controlled by a multiplier instead of a grid of
-        penalties; networks are trained by momentum on all data.
+        penalties; the networks are trained on all data.
     """
 
     def __init__(

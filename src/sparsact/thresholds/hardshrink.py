@@ -16,16 +16,15 @@ from sparsact.thresholds.arguments import (
     widen_like,
     zero_up_to,
 )
-from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
+from sparsact.thresholds.backward import kept, sum_to, where_nonzero
 from sparsact.thresholds.complex_modulus import by_modulus, is_complex
-from sparsact.thresholds.forward_mode import DifferentiableFunction, forward_mode
 from sparsact.thresholds.fused_dispatch import backward_is_fused, forward_is_fused
+from sparsact.thresholds.step_function import StepFunction
 from sparsact.thresholds.straight_through import (
     Kernel,
     check_window,
     window,
     window_text,
-    zero_with_slope,
 )
 from sparsact.thresholds.threshold_module import BandModule
 from sparsact.thresholds.tracing import leaf, one_node
@@ -149,7 +148,7 @@ class Hardshrink(BandModule):
         return super().extra_repr() + window_text(self.learnable, self.bandwidth, self.kernel)
 
 
-class _Hardshrink(DifferentiableFunction):
+class _Hardshrink(StepFunction):
     @staticmethod
     def forward(x: Tensor, lambd: float | Tensor, bandwidth: float, kernel: Kernel) -> Tensor:
         if isinstance(lambd, Tensor):
@@ -161,15 +160,6 @@ class _Hardshrink(DifferentiableFunction):
         return shrunk
 
     @staticmethod
-    def setup_context(
-        ctx: Any, inputs: tuple[Tensor, float | Tensor, float, Kernel], output: Tensor
-    ) -> None:
-        x, lambd, ctx.bandwidth, ctx.kernel = inputs
-        # the window reaches into the band, so the gradient of λ needs x
-        ctx.learns = ctx.needs_input_grad[1] or (isinstance(lambd, Tensor) and forward_mode())
-        keep(ctx, x if ctx.learns else output, lambd)
-
-    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         saved, (lambd,) = kept(ctx)
         if not ctx.learns:
@@ -178,14 +168,15 @@ class _Hardshrink(DifferentiableFunction):
         back = _sparsact.hardshrink_backward if fused else _hard_back
         return *back(grad, saved, lambd, ctx.bandwidth, ctx.kernel), None, None
 
-    @classmethod
-    def composite(
-        cls, x: Tensor, lambd: float | Tensor, bandwidth: float, kernel: Kernel
-    ) -> Tensor:
-        """The forward, and the gradient of λ."""
-        slope = _slope(x, lambd, bandwidth, kernel)
-        step = zero_with_slope(lambd, slope).to(x.dtype)
-        return _hard(x, lambd) + step
+    @staticmethod
+    def step(x: Tensor, level: float | Tensor) -> Tensor:
+        """The forward without the kernels."""
+        return _hard(x, level)
+
+    @staticmethod
+    def slope(x: Tensor, level: float | Tensor, bandwidth: float, kernel: Kernel) -> Tensor:
+        """The straight-through derivative by λ."""
+        return _slope(x, level, bandwidth, kernel)
 
 
 def _hard(x: Tensor, lambd: float | Tensor) -> Tensor:
@@ -200,7 +191,6 @@ def _hard_back(
 
 
 def _slope(x: Tensor, lambd: float | Tensor, bandwidth: float, kernel: Kernel) -> Tensor:
-    """The straight-through derivative by λ."""
     wide = widen(x)
     wide_lambd = widen_like(lambd, wide)
     return -wide.sign() * wide_lambd * window(wide.abs() - wide_lambd, bandwidth, kernel)

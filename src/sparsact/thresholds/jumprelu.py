@@ -14,15 +14,14 @@ from sparsact.thresholds.arguments import (
     widen_like,
     zero_up_to,
 )
-from sparsact.thresholds.backward import keep, kept, sum_to, where_nonzero
-from sparsact.thresholds.forward_mode import DifferentiableFunction, forward_mode
+from sparsact.thresholds.backward import kept, sum_to, where_nonzero
 from sparsact.thresholds.fused_dispatch import backward_is_fused, forward_is_fused
+from sparsact.thresholds.step_function import StepFunction
 from sparsact.thresholds.straight_through import (
     Kernel,
     check_window,
     window,
     window_text,
-    zero_with_slope,
 )
 from sparsact.thresholds.threshold_module import BandModule
 from sparsact.thresholds.tracing import leaf, one_node
@@ -135,21 +134,12 @@ class JumpReLU(BandModule):
         return super().extra_repr() + window_text(self.learnable, self.bandwidth, self.kernel)
 
 
-class _JumpReLU(DifferentiableFunction):
+class _JumpReLU(StepFunction):
     @staticmethod
     def forward(x: Tensor, threshold: float | Tensor, bandwidth: float, kernel: Kernel) -> Tensor:
         if isinstance(threshold, Tensor) and x.is_cuda and forward_is_fused(x, threshold):
             return _sparsact.jumprelu(x, threshold)  # type: ignore[no-any-return]
-        return _jump(x, threshold)
-
-    @staticmethod
-    def setup_context(
-        ctx: Any, inputs: tuple[Tensor, float | Tensor, float, Kernel], output: Tensor
-    ) -> None:
-        x, threshold, ctx.bandwidth, ctx.kernel = inputs
-        # the window reaches below θ, so the gradient of θ needs x
-        ctx.learns = ctx.needs_input_grad[1] or (isinstance(threshold, Tensor) and forward_mode())
-        keep(ctx, x if ctx.learns else output, threshold)
+        return _JumpReLU.step(x, threshold)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
@@ -160,32 +150,25 @@ class _JumpReLU(DifferentiableFunction):
         back = _sparsact.jumprelu_backward if fused else _jump_back
         return *back(grad, saved, threshold, ctx.bandwidth, ctx.kernel), None, None
 
-    @classmethod
-    def composite(
-        cls, x: Tensor, threshold: float | Tensor, bandwidth: float, kernel: Kernel
-    ) -> Tensor:
-        """The forward, and the gradient of θ."""
-        slope = _slope(x, threshold, bandwidth, kernel)
-        step = zero_with_slope(threshold, slope).to(x.dtype)
-        return _jump(x, threshold) + step
+    @staticmethod
+    def step(x: Tensor, level: float | Tensor) -> Tensor:
+        """The forward."""
+        return zero_up_to(level, widen(x), x)
 
-
-def _jump(x: Tensor, threshold: float | Tensor) -> Tensor:
-    return zero_up_to(threshold, widen(x), x)
+    @staticmethod
+    def slope(x: Tensor, level: float | Tensor, bandwidth: float, kernel: Kernel) -> Tensor:
+        """The straight-through derivative by θ."""
+        wide = widen(x)
+        wide_level = widen_like(level, wide)
+        return -wide_level * window(wide - wide_level, bandwidth, kernel)
 
 
 def _jump_back(
     grad: Tensor, x: Tensor, threshold: Tensor, bandwidth: float, kernel: Kernel
 ) -> tuple[Tensor, Tensor]:
     grad_x = torch.where(_below(x, threshold), 0.0, grad)
-    return grad_x, sum_to(_slope(x, threshold, bandwidth, kernel) * grad, threshold)
-
-
-def _slope(x: Tensor, threshold: float | Tensor, bandwidth: float, kernel: Kernel) -> Tensor:
-    """The straight-through derivative by θ."""
-    wide = widen(x)
-    wide_threshold = widen_like(threshold, wide)
-    return -wide_threshold * window(wide - wide_threshold, bandwidth, kernel)
+    slope = _JumpReLU.slope(x, threshold, bandwidth, kernel)
+    return grad_x, sum_to(slope * grad, threshold)
 
 
 def _below(x: Tensor, threshold: float | Tensor) -> Tensor:
@@ -196,7 +179,7 @@ def _below(x: Tensor, threshold: float | Tensor) -> Tensor:
 define(
     "jumprelu",
     "(Tensor x, Tensor threshold) -> Tensor",
-    _jump,
+    _JumpReLU.step,
     lambda x, threshold: torch.empty_like(x),
     gpu="shrink",
 )

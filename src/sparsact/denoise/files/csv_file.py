@@ -1,39 +1,36 @@
-"""One column of a CSV."""
+"""One column of a CSV or TSV."""
 
 import csv
 from pathlib import Path
 
 import numpy as np
 
-from sparsact._common.errors import InputError, suggestion
-from sparsact._common.table_cells import is_number, number_in
+from sparsact._common.table_cells import number_in
 from sparsact.denoise.files.file_content import Array, Content, FileFormat
+from sparsact.denoise.files.table_header import header_and_place
+
+SEPARATORS = (",", ";", "\t")
 
 
 def read_csv(path: Path, column: str | None = None) -> Content:
-    """One column of a CSV as a signal; the other columns are kept.
+    """One column of a CSV as a signal; the text of the other columns is kept.
 
-    Columns are separated by commas or semicolons.
+    Columns are separated by commas, semicolons or tabs. Empty cells are missing values.
     """
     with path.open(newline="", encoding="utf-8-sig") as file:
         first = file.readline()
         file.seek(0)
-        separator = ";" if first.count(";") > first.count(",") else ","
+        is_tsv = path.suffix.lower() == ".tsv"
+        separator = "\t" if is_tsv else max(SEPARATORS, key=first.count)
         rows = [row for row in csv.reader(file, delimiter=separator) if row]
-    names = [name.strip() for name in rows[0]] if rows else [""]
-    place = _place(path, names, column)
-    start = 0 if is_number(names[place]) else 1  # without a header the first row is data
+    headed, place = header_and_place(path, rows, column)
+    start = int(headed)
     body = rows[start:]
-    signal = np.array(
-        [
-            number_in(row[place] if place < len(row) else "", f"{path}: row {number} of the column")
-            for number, row in enumerate(body, 1)
-        ]
-    )
+    signal = np.array([_number(row, place, path, number) for number, row in enumerate(body, 1)])
 
     def write(target: Path, blocks: list[Array]) -> None:
         clean = [
-            [*row[:place], repr(float(value)), *row[place + 1 :]]
+            row if np.isnan(value) else [*row[:place], repr(float(value)), *row[place + 1 :]]
             for row, value in zip(body, blocks[0], strict=True)
         ]
         with target.open("w", newline="", encoding="utf-8") as file:
@@ -43,21 +40,17 @@ def read_csv(path: Path, column: str | None = None) -> Content:
     return Content([signal], 1, None, None, write)
 
 
-def _place(path: Path, names: list[str], column: str | None) -> int:
-    """The index of the column: by its name, or from 1 if there is no header."""
-    headless = all(is_number(name) for name in names)
-    choices = f"1 to {len(names)} (it has no header)" if headless else ", ".join(names)
-    if column is None and len(names) == 1:
-        return 0
-    if column is None:
-        raise InputError(f"{path} has several columns: choose a column= from {choices}")
-    if column in names and not is_number(column):
-        return names.index(column)
-    place = int(column) - 1 if column.isdecimal() else -1
-    if 0 <= place < len(names) and is_number(names[place]):
-        return place
-    hint = suggestion(column, [] if headless else names, otherwise=f"it has {choices}")
-    raise InputError(f"{path} has no column {column!r}; {hint}")
+def _number(row: list[str], place: int, path: Path, number: int) -> float:
+    cell = row[place] if place < len(row) else ""
+    return number_in(cell if cell.strip() else "nan", f"{path}: row {number} of the column")
 
 
-CSV = FileFormat("CSV", (".csv",), read_csv, options=("column",))
+CSV = FileFormat(
+    "CSV",
+    (".csv", ".tsv"),
+    read_csv,
+    library="csv of Python",
+    extra="",
+    keeps="header, separator, the text of the other columns",
+    options=("column",),
+)

@@ -1,7 +1,7 @@
 """The content of a file to denoise, and the declaration of a file format."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsact._common.errors import InputError
+from sparsact.denoise.files.disk_array import release
 
 Array = NDArray[Any]
+AT_ONCE = 2**22  # numbers
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,12 @@ class Content:
         channel_dim: dim of the colours or tracks of a block, or None.
         peak: the difference of the largest and the smallest possible value, for PSNR; None if
             the dtype has no such limits.
-        nodata: the number that stands for a missing value, or None. NaN is missing too.
         write: writes blocks of the same shapes to a path and keeps everything else of the file.
+        nodata: the number that stands for a missing value, or None. NaN is missing too.
+        notes: what is not kept or changes as well, each in a few words.
+        stack: the shape of the stack that the blocks form; None: (number of blocks,).
+        depth: the dim of `stack` that counts the slices of a volume.
+        hidden: for each block, where a mask says that a value is missing; or None.
     """
 
     blocks: list[Array]
@@ -33,6 +39,30 @@ class Content:
     peak: float | None
     write: Callable[[Path, list[Array]], None]
     nodata: float | None = None
+    notes: tuple[str, ...] = ()
+    stack: tuple[int, ...] | None = None
+    depth: int = -1
+    hidden: list[Array] | None = None
+
+    def volume(self, path: Path) -> "Content":
+        """The same with all blocks as one array, whose slices are transformed as well.
+
+        Raises:
+            InputError: it has a single block, or blocks of different shapes.
+        """
+        shape = self.blocks[0].shape
+        if len(self.blocks) == 1 or any(block.shape != shape for block in self.blocks):
+            raise InputError(f"dims={self.dims + 1} needs several images of one shape in {path}")
+        leading = self.stack or (len(self.blocks),)
+        last, depth = len(leading) - 1, self.depth % len(leading)
+        whole = np.moveaxis(np.stack(self.blocks).reshape(*leading, *shape), depth, last)
+
+        def write(target: Path, blocks: list[Array]) -> None:
+            pages = np.moveaxis(blocks[0], last, depth).reshape(-1, *shape)
+            self.write(target, list(pages))
+
+        channel = None if self.channel_dim is None else self.channel_dim % len(shape) + last + 1
+        return replace(self, blocks=[whole], dims=self.dims + 1, channel_dim=channel, write=write)
 
     @property
     def units(self) -> str:
@@ -42,10 +72,13 @@ class Content:
 
     def check_finite(self, path: Path) -> None:
         """Raise InputError at the first infinite number, or if there is no number."""
-        for block in self.blocks:
+        for index, block in enumerate(self.blocks):
             if block.size == 0:
                 raise InputError(f"{path} holds no numbers")
-            infinite = np.isinf(block) & ~self.missing(block)
+            if block.dtype.kind != "f" or all(np.isfinite(part).all() for part in pieces(block)):
+                continue
+            absent = self.absent(index)
+            infinite = np.isinf(block) & (True if absent is None else ~absent)
             places = np.argwhere(infinite)
             if len(places):
                 first = ", ".join(str(int(i)) for i in places[0])
@@ -53,6 +86,17 @@ class Content:
                     f"{path} holds {block[tuple(places[0])]} at ({first}), and {len(places)} such "
                     "values in all; fill them first, or set nodata="
                 )
+
+    def absent(self, index: int) -> Array | None:
+        """Where a block has no value, also by its mask; None if all are there."""
+        block = self.blocks[index]
+        hidden = None if self.hidden is None else self.hidden[index]
+        if hidden is None and block.dtype.kind != "f" and self.nodata is None:
+            return None
+        if hidden is None and not any(self.missing(part).any() for part in pieces(block)):
+            return None
+        missing = self.missing(block) if hidden is None else self.missing(block) | hidden
+        return missing if missing.any() else None
 
     def missing(self, block: Array) -> Array:
         """Where a block has no value: NaN, or the number for it."""
@@ -71,15 +115,18 @@ class Content:
 
         Missing values keep their bits, and no other value becomes the number for them.
         """
-        self.write(path, [self._stored(*pair) for pair in zip(clean, self.blocks, strict=True)])
+        self.write(path, [self._stored(index, block) for index, block in enumerate(clean)])
 
-    def _stored(self, clean: Array, old: Array) -> Array:
-        absent, new = self.missing(old), cast(clean, old.dtype)
+    def _stored(self, index: int, clean: Array) -> Array:
+        old, absent = self.blocks[index], self.absent(index)
+        new = clean if clean.dtype == old.dtype else cast(clean, old.dtype)
         if self.nodata is not None and old.dtype.kind in "ui":
-            taken = (new == self.nodata) & ~absent
+            taken = new == self.nodata
             step = 1 if self.nodata < np.iinfo(old.dtype).max else -1
-            new[taken] = (new[taken].astype(np.float64) + step).astype(old.dtype)
-        return np.where(absent, old, new) if absent.any() else new
+            changed = (new[taken].astype(np.float64) + step).astype(old.dtype)
+            new = new.copy()
+            new[taken] = changed
+        return new if absent is None else np.where(absent, old, new)
 
 
 @dataclass(frozen=True)
@@ -91,13 +138,29 @@ class FileFormat:
         suffixes: of its files, in lower case.
         read: takes a path (and the column, if that is one of the options), and returns the
             content. Any exception that it raises means that the file is damaged.
+        library: that reads and writes it.
+        extra: that installs the library.
+        keeps: what else of a file is kept, in words.
+        loses: what is not.
         options: the arguments of denoising that only some formats take, this one included.
     """
 
     name: str
     suffixes: tuple[str, ...]
     read: Callable[..., Content]
+    library: str
+    extra: str
+    keeps: str
+    loses: str = "–"
     options: tuple[str, ...] = ()
+
+
+def pieces(block: Array) -> Iterator[Array]:
+    """A block in parts along its first dim, of about `AT_ONCE` numbers."""
+    step = max(1, AT_ONCE * len(block) // max(1, block.size))
+    for start in range(0, len(block), step):
+        yield block[start : start + step]
+        release(block)
 
 
 def cast(values: Array, dtype: np.dtype[Any]) -> Array:

@@ -1,0 +1,45 @@
+"""What arguments of every function of sparse coding must be."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparsact._common.errors import InputError
+
+
+def check_tensor(value: Any, name: str) -> None:
+    """Raise InputError unless `value` is a tensor."""
+    if not isinstance(value, Tensor):
+        raise InputError(
+            f"{name}= must be a tensor, got {type(value).__name__}: convert it by torch.as_tensor"
+        )
+
+
+def check_finite(values: Tensor, name: str) -> None:
+    """Raise InputError unless all entries are finite; a finite sum says so without a copy."""
+    values = values.detach()
+    if not bool(values.sum().isfinite()) and not bool(values.isfinite().all()):
+        raise InputError(f"{name}= holds NaN or infinite values")
+
+
+def check_count(value: Any, name: str) -> None:
+    """Raise InputError unless `value` is an integer of at least 1."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
+        raise InputError(f"{name}= must be at least 1 and an integer, got {value}")
+
+
+def check_level(value: float, name: str) -> None:
+    """Raise InputError unless `value` is finite and not negative."""
+    if not 0 <= value < math.inf:
+        raise InputError(f"{name}= must be finite and not negative, got {value}")
+
+
+def check_weights_of_steps(atoms: Tensor) -> None:
+    """Raise InputError unless atoms give an unfolded network weights and a step size."""
+    if not atoms.dtype.is_floating_point and not atoms.is_complex():
+        raise InputError(f"dictionary= must be floating point or complex, got {atoms.dtype}")
+    check_finite(atoms, "dictionary")
+    if not bool(torch.any(atoms)):
+        raise InputError("dictionary= holds zeros only: no step size fits it")
