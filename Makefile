@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 PEERS := .venv-peers
 NEWEST := .venv-newest
+TRITON := build/triton-3.9.0
 BIN := $(VENV)/bin
 KERNELS := $(wildcard csrc/*) # compiled at installation
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-models test-architectures test-newest lint docs bench bench-peers clean
+.PHONY: demo test test-models test-architectures test-newest test-triton lint docs bench bench-peers clean
 
 # digits in an MLP, and as images in a small conv net that a task file defines; about a minute
 FEW := gelu,softshrink,jumprelu,learned_jumprelu,topk
@@ -38,6 +39,11 @@ test-architectures: $(VENV)/.dev
 # what depends on versions, on the newest of everything that pip finds today
 test-newest:
 	scripts/test_versions.sh --keep $(NEWEST) newest
+
+# the kernels of a GPU in Triton's interpreter, and compiled for GPUs that are not here
+test-triton: $(VENV)/.dev $(TRITON)/.done
+	PYTHONPATH=$(TRITON) TRITON_INTERPRET=1 $(BIN)/python -m pytest --numprocesses 2 tests/kernels/gpu
+	PYTHONPATH=$(TRITON) $(BIN)/python benchmarks/gpu_compile.py compile --results build/gpu
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -82,6 +88,11 @@ $(VENV)/.demo: pyproject.toml constraints.txt hatch_build.py $(KERNELS) | $(BIN)
 $(VENV)/.dev: pyproject.toml constraints.txt hatch_build.py $(KERNELS) | $(BIN)/python
 	$(PIP) --editable '.[all,dev]'
 	touch $@ $(VENV)/.demo
+
+# apart from the environment, in which torch may need another version
+$(TRITON)/.done: | $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --no-deps --target $(TRITON) triton==$(TRITON:build/triton-%=%)
+	touch $@
 
 $(PEERS)/.done: pyproject.toml constraints.txt hatch_build.py $(KERNELS) benchmarks/peers/requirements.txt
 	$(PYTHON) -m venv $(PEERS)

@@ -21,7 +21,7 @@ from harness import Run, main
 from sparsact.inference import SparseLinear
 from sparsact.kernels import gather_linear
 from sparsact.kernels.cpu.gather import Product
-from sparsact.kernels.cpu.gather_dense import dense
+from sparsact.kernels.gather_dense import dense
 
 CACHE_BYTES = 32 << 20
 ZEROS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)

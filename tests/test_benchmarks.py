@@ -53,6 +53,8 @@ PARTS = {
 """Script → the result files of all its parts."""
 WITHOUT_PARTS = {
     "gguf_files",
+    "gpu",
+    "gpu_compile",
     "harness",
     "language_sides",
     "learned_denoisers",

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sparsact.kernels import gather_linear, gather_linear_shared
 from sparsact.kernels.cpu import gather as compiled
-from sparsact.kernels.cpu.gather_dense import dense
+from sparsact.kernels.gather_dense import dense
 from sparsact.kernels.reference import gather_reference as reference
 
 SLICE = 8192  # outputs that one slice holds in C++

@@ -105,11 +105,15 @@ def as_integer(value: Any, name: str) -> int:
 
 def values_can_be_read(tensor: Tensor) -> bool:
     """Whether Python can read the values of `tensor` here without a delay or an error."""
+    return tensor.device.type == "cpu" and is_plain(tensor)
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether `tensor` is one of torch's own, outside of traces and torch.func."""
     return (
         not torch.compiler.is_compiling()
         and not torch._C._get_tracing_state()
         and not torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY)
-        and tensor.device.type == "cpu"
         and type(tensor) in (Tensor, torch.nn.Parameter)
         and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
     )

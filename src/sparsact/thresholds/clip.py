@@ -170,7 +170,7 @@ class _Clip(DifferentiableFunction):
     @staticmethod
     def forward(x: Tensor, lo: float | Tensor, hi: float | Tensor) -> Tensor:
         if forward_is_fused(x, lo, hi):
-            clipped: Tensor = torch.ops.sparsact.clip(x, as_tensor(lo), as_tensor(hi))
+            clipped: Tensor = torch.ops.sparsact.clip(x, as_tensor(lo, x), as_tensor(hi, x))
             return clipped
         return _clamp(x, lo, hi)
 
@@ -186,7 +186,7 @@ class _Clip(DifferentiableFunction):
         needed = ctx.needs_input_grad
         if not backward_is_fused(grad, x, lo, hi):
             return _clamp_back(grad, x, lo, hi, needed)
-        grads = torch.ops.sparsact.clip_backward(grad, x, as_tensor(lo), as_tensor(hi))
+        grads = torch.ops.sparsact.clip_backward(grad, x, as_tensor(lo, x), as_tensor(hi, x))
         grad_x, grad_lo, grad_hi = grads
         return grad_x, grad_lo if needed[1] else None, grad_hi if needed[2] else None
 
@@ -225,6 +225,7 @@ define(
     _clamp,
     lambda x, lo, hi: torch.empty_like(x),
     cpu="clip",
+    gpu="shrink",
 )
 define(
     "clip_backward",
@@ -236,4 +237,5 @@ define(
         hi.new_empty(hi.shape),
     ),
     cpu="clip",
+    gpu="shrink",
 )

@@ -218,6 +218,7 @@ define(
     _hard,
     lambda x, lambd: torch.empty_like(x),
     cpu="shrink",
+    gpu="shrink",
 )
 define(
     "hardshrink_backward",
@@ -225,4 +226,5 @@ define(
     _hard_back,
     lambda grad, x, lambd, *_: (torch.empty_like(x), lambd.new_empty(lambd.shape)),
     cpu="shrink",
+    gpu="shrink",
 )

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparsact.kernels.definition import define
 from sparsact.thresholds.arguments import (
     broadcast_threshold,
     check_input,
@@ -14,6 +15,7 @@ from sparsact.thresholds.arguments import (
     zero_up_to,
 )
 from sparsact.thresholds.backward import kept, sum_to, where_nonzero
+from sparsact.thresholds.fused_dispatch import backward_is_fused, forward_is_fused
 from sparsact.thresholds.step_function import StepFunction
 from sparsact.thresholds.straight_through import (
     Kernel,
@@ -23,6 +25,8 @@ from sparsact.thresholds.straight_through import (
 )
 from sparsact.thresholds.threshold_module import BandModule
 from sparsact.thresholds.tracing import leaf, one_node
+
+_sparsact = torch.ops.sparsact
 
 
 @one_node
@@ -133,6 +137,8 @@ class JumpReLU(BandModule):
 class _JumpReLU(StepFunction):
     @staticmethod
     def forward(x: Tensor, threshold: float | Tensor, bandwidth: float, kernel: Kernel) -> Tensor:
+        if isinstance(threshold, Tensor) and x.is_cuda and forward_is_fused(x, threshold):
+            return _sparsact.jumprelu(x, threshold)  # type: ignore[no-any-return]
         return _JumpReLU.step(x, threshold)
 
     @staticmethod
@@ -140,9 +146,9 @@ class _JumpReLU(StepFunction):
         saved, (threshold,) = kept(ctx)
         if not ctx.learns:
             return where_nonzero(grad, saved), None, None, None
-        grad_x = torch.where(_below(saved, threshold), 0.0, grad)
-        slope = _JumpReLU.slope(saved, threshold, ctx.bandwidth, ctx.kernel)
-        return grad_x, sum_to(slope * grad, threshold), None, None
+        fused = saved.is_cuda and backward_is_fused(grad, saved, threshold)
+        back = _sparsact.jumprelu_backward if fused else _jump_back
+        return *back(grad, saved, threshold, ctx.bandwidth, ctx.kernel), None, None
 
     @staticmethod
     def step(x: Tensor, level: float | Tensor) -> Tensor:
@@ -157,6 +163,30 @@ class _JumpReLU(StepFunction):
         return -wide_level * window(wide - wide_level, bandwidth, kernel)
 
 
+def _jump_back(
+    grad: Tensor, x: Tensor, threshold: Tensor, bandwidth: float, kernel: Kernel
+) -> tuple[Tensor, Tensor]:
+    grad_x = torch.where(_below(x, threshold), 0.0, grad)
+    slope = _JumpReLU.slope(x, threshold, bandwidth, kernel)
+    return grad_x, sum_to(slope * grad, threshold)
+
+
 def _below(x: Tensor, threshold: float | Tensor) -> Tensor:
     wide = widen(x)
     return wide <= widen_like(threshold, wide)
+
+
+define(
+    "jumprelu",
+    "(Tensor x, Tensor threshold) -> Tensor",
+    _JumpReLU.step,
+    lambda x, threshold: torch.empty_like(x),
+    gpu="shrink",
+)
+define(
+    "jumprelu_backward",
+    "(Tensor grad, Tensor x, Tensor threshold, float bandwidth, str kernel) -> (Tensor, Tensor)",
+    _jump_back,
+    lambda grad, x, threshold, *_: (torch.empty_like(x), threshold.new_empty(threshold.shape)),
+    gpu="shrink",
+)

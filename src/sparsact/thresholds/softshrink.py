@@ -106,7 +106,7 @@ class _Softshrink(BandFunction):
     def forward(x: Tensor, lambd: float | Tensor) -> Tensor:
         learned, half = isinstance(lambd, Tensor), x.dtype in (torch.bfloat16, torch.float16)
         if (learned or half) and forward_is_fused(x, lambd):
-            return _sparsact.softshrink(x, as_tensor(lambd))  # type: ignore[no-any-return]
+            return _sparsact.softshrink(x, as_tensor(lambd, x))  # type: ignore[no-any-return]
         if learned or torch.compiler.is_compiling():
             return _soft(x, lambd)  # torch's own, when decomposed, turns NaN into 0
         # torch's own takes one pass; in half precision its releases round λ in different ways
@@ -147,6 +147,7 @@ define(
     _soft,
     lambda x, lambd: torch.empty_like(x),
     cpu="shrink",
+    gpu="shrink",
 )
 define(
     "softshrink_backward",
@@ -154,4 +155,5 @@ define(
     _soft_back,
     lambda grad, output, lambd: (torch.empty_like(output), lambd.new_empty(lambd.shape)),
     cpu="shrink",
+    gpu="shrink",
 )

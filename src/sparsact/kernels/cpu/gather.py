@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from sparsact.kernels.cpu.gather_dense import dense
 from sparsact.kernels.cpu.library import ADDRESS, FLOATS, INTEGER, WEIGHTS, function
 from sparsact.kernels.cpu.threads import threads
+from sparsact.kernels.gather_dense import dense
 from sparsact.kernels.reference.gather_reference import check
 from sparsact.kernels.reference.int4 import outputs
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sparsact._common.errors import InputError
 from sparsact.kernels.cpu.library import ADDRESS, FLOATS, INTEGER, function
 from sparsact.kernels.cpu.threads import threads
+from sparsact.kernels.level_layout import channels_and_inner, like, row
 
 _ROWS = 64  # rows of a unit if levels vary along memory: its sums are 1/64 of the input's size
 _LENGTH = 2048  # entries of a segment at most: its levels, sums and data fit the first cache
@@ -44,7 +44,7 @@ def forward(kernel: Callable[..., None], x: Tensor, *levels: Tensor) -> Tensor:
     if not out.numel():
         return out
     cut = _cut(out, levels)
-    tensors = [_like(x, out), *[_row(level, cut.channels) for level in levels], out]
+    tensors = [like(x, out), *[row(level, cut.channels) for level in levels], out]
     kernel(*cut.numbers(out.dtype), *[tensor.data_ptr() for tensor in tensors])
     return out
 
@@ -61,9 +61,9 @@ def backward(
     if not grad_x.numel():
         return grad_x, [torch.zeros_like(level) for level in levels]
     cut = _cut(grad_x, levels)
-    rows = [_row(level, cut.channels) for level in levels]
+    rows = [row(level, cut.channels) for level in levels]
     partials = [torch.zeros(cut.sums) for _ in levels]
-    tensors = [_like(grad, grad_x), _like(saved, grad_x), *rows, grad_x, *partials]
+    tensors = [like(grad, grad_x), like(saved, grad_x), *rows, grad_x, *partials]
     kernel(*cut.numbers(grad_x.dtype), *[tensor.data_ptr() for tensor in tensors], *window)
     pairs = zip(levels, partials, strict=True)
     return grad_x, [_total(level, cut, partial) for level, partial in pairs]
@@ -79,31 +79,10 @@ def _total(level: Tensor, cut: _Cut, partial: Tensor) -> Tensor:
 
 def _cut(x: Tensor, levels: tuple[Tensor, ...]) -> _Cut:
     """Cut the memory of `x`, in its dense layout."""
-    shape = levels[0].shape
-    for level in levels[1:]:
-        shape = torch.broadcast_shapes(shape, level.shape)
-    varying = [dim - len(shape) for dim, size in enumerate(shape) if size != 1]
-    if not varying:
-        channels, inner = 1, x.numel()
-    elif len(varying) == 1:
-        channels, inner = shape[varying[0]], x.stride(varying[0])
-    else:
-        raise InputError(f"levels may vary along one dim only, got the shape {tuple(shape)}")
+    channels, inner = channels_and_inner(x, levels)
     if inner > 1:
         units = x.numel() // inner * -(-inner // _LENGTH)
         return _Cut(x.numel(), channels, inner, units, units)
     strips = -(-x.numel() // (channels * _ROWS))
     units = strips * -(-channels // _LENGTH)
     return _Cut(x.numel(), channels, inner, units, strips * channels)
-
-
-def _row(level: Tensor, channels: int) -> Tensor:
-    """Return a level for each channel, in the dtype of the comparison."""
-    return level.detach().float().reshape(-1).expand(channels).contiguous()
-
-
-def _like(tensor: Tensor, model: Tensor) -> Tensor:
-    """Return `tensor` in the memory order of the dense tensor `model`."""
-    if tensor.stride() == model.stride():
-        return tensor
-    return torch.empty_like(model).copy_(tensor)

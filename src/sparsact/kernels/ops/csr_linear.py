@@ -51,7 +51,8 @@ def csr_linear(activations: Activations, weight_t: Tensor, bias: Tensor | None =
 
     Returns:
         (rows, out), of the dtype of `weight_t`. Sums are float32 (float64 for float64). The bits
-        do not depend on the number of threads.
+        do not depend on the number of threads. On a GPU with Triton, a wrong index or offset makes
+        NaN instead of an error, which would have to wait for the GPU.
 
     Gradient:
         exact for the values, the weight and the bias, of any order. Every explicit entry receives
@@ -206,6 +207,7 @@ define(
     reference.csr_linear,
     _fake_linear,
     cpu="csr",
+    gpu="csr",
 )
 define(
     "sddmm",
@@ -213,6 +215,7 @@ define(
     reference.sddmm,
     _fake_sddmm,
     cpu="csr",
+    gpu="csr",
 )
 define(
     "csr_weight_grad",
@@ -220,6 +223,7 @@ define(
     reference.csr_weight_grad,
     _fake_weight_grad,
     cpu="csr",
+    gpu="csr",
 )
 for _name, _backward in (
     ("csr_linear", _linear_backward),

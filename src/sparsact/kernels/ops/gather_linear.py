@@ -29,8 +29,8 @@ def gather_linear(
     dense product.
 
     Args:
-        x: (..., in), float32 or bfloat16. A non-contiguous one is copied.
-        weight_t: (in, out), float32, bfloat16 or int8: the transpose of the weight of an
+        x: (..., in), float32 or bfloat16, on a GPU also float16. A non-contiguous one is copied.
+        weight_t: (in, out), a dtype of `x` or int8: the transpose of the weight of an
             ``nn.Linear``, contiguous, so that the weights of one input are one run of memory. Its
             entries should be finite: a skipped inf or NaN has no effect. Weights of 4 bits are
             uint8, (in, bytes), packed as `sparsact.kernels.reference.int4` says.
@@ -154,7 +154,7 @@ def multiply_any(
     inputs_at_most: int,
 ) -> list[Tensor]:
     """`multiply` for any floating dtype: one without a kernel is computed in float32."""
-    if x.dtype in _COMPILED or not x.is_floating_point():
+    if x.dtype in reference.floats_on(x) or not x.is_floating_point():
         return multiply(x, weights_t, threshold, biases, scales, inputs_at_most)
     outputs = multiply(x.float(), weights_t, threshold, biases, scales, inputs_at_most)
     return [y.to(x.dtype) for y in outputs]
@@ -214,4 +214,5 @@ define(
     reference.gather_linear,
     _fake,
     cpu="gather",
+    gpu="gather",
 )

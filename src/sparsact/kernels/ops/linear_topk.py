@@ -105,5 +105,6 @@ define(
     reference.linear_topk,
     _fake,
     cpu="linear_topk",
+    gpu="linear_topk",
 )
 torch.library.register_autograd("sparsact::linear_topk", _backward, setup_context=_setup)

@@ -67,12 +67,17 @@ def check_shape(tensor: Tensor, name: str, shape: tuple[int, ...]) -> None:
         raise InputError(f"{name} must be of shape {tuple(shape)}, got {tuple(tensor.shape)}")
 
 
+def check_entries(values: Tensor, indices: Tensor) -> None:
+    """Raise unless every value has an index."""
+    if indices.shape != values.shape:
+        raise InputError(f"got {values.shape[0]} values and {indices.shape[0]} indices")
+
+
 def check_bounds(
     values: Tensor, indices: Tensor, features: int, low: int, high: int, sound: bool
 ) -> None:
     """Raise unless indices from `low` to `high` are in range and the offsets are sound."""
-    if indices.shape != values.shape:
-        raise InputError(f"got {values.shape[0]} values and {indices.shape[0]} indices")
+    check_entries(values, indices)
     if low < 0 or high >= features:
         raise IndexError(
             f"indices must lie in 0 … {features - 1}, the rows of the dense matrix; got indices "

@@ -6,7 +6,8 @@ from torch import Tensor
 from sparsact._common.errors import InputError
 from sparsact.kernels.reference.int4 import outputs, packed_width, widened
 
-_WEIGHTS = (torch.float32, torch.bfloat16, torch.int8, torch.uint8)
+_FLOATS = (torch.float32, torch.bfloat16)
+_GPU_FLOATS = (*_FLOATS, torch.float16)
 
 
 def gather_linear(
@@ -45,8 +46,8 @@ def check(
     scales: list[Tensor | None],
 ) -> None:
     """Raise unless the operands are valid: the compiled kernel reads their memory by address."""
-    if x.dtype not in (torch.float32, torch.bfloat16):
-        raise TypeError(f"x must be float32 or bfloat16, got {x.dtype}")
+    if x.dtype not in floats_on(x):
+        raise TypeError(f"x must be {_listed(floats_on(x))}, got {x.dtype}")
     if x.ndim == 0:
         raise InputError("the last dim of x must be the inputs, got a tensor without dims")
     if not weights_t or not len(weights_t) == len(biases) == len(scales):
@@ -59,7 +60,7 @@ def check(
         if weight_t.dtype in (torch.int8, torch.uint8) and scale is None:
             kind = "an int8" if weight_t.dtype == torch.int8 else "a 4-bit"
             raise InputError(f"{kind} weight needs scale=, one factor for each output channel")
-        _check_weight(weight_t, inputs, weights_t[0].dtype)
+        _check_weight(weight_t, inputs, weights_t[0].dtype, floats_on(x))
         if weight_t.device != device:
             raise InputError(f"weight_t is on {weight_t.device}, x on {device}")
         width = outputs(weight_t, scale)
@@ -75,10 +76,23 @@ def check(
     _check_vector(threshold, "threshold", () if threshold.ndim == 0 else (inputs,), device)
 
 
-def _check_weight(weight_t: Tensor, inputs: int, dtype: torch.dtype) -> None:
-    if weight_t.dtype not in _WEIGHTS or weight_t.dtype != dtype:
+def floats_on(x: Tensor) -> tuple[torch.dtype, ...]:
+    """The floating dtypes of the kernels on the device of `x`."""
+    return _GPU_FLOATS if x.is_cuda else _FLOATS
+
+
+def _listed(dtypes: tuple[torch.dtype, ...]) -> str:
+    names = [str(dtype).removeprefix("torch.") for dtype in dtypes]
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def _check_weight(
+    weight_t: Tensor, inputs: int, dtype: torch.dtype, floats: tuple[torch.dtype, ...]
+) -> None:
+    if weight_t.dtype not in (*floats, torch.int8, torch.uint8) or weight_t.dtype != dtype:
+        names = ", ".join(str(each).removeprefix("torch.") for each in floats)
         raise TypeError(
-            "weights must be float32, bfloat16, int8 or packed uint8, all of one dtype; got "
+            f"weights must be {names}, int8 or packed uint8, all of one dtype; got "
             f"{weight_t.dtype}"
             f"{'' if weight_t.dtype == dtype else f' and {dtype}'}"
         )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sparsact.kernels import Entries, csr_linear
+from sparsact.kernels.triton import support
 from sparsact.sae.sae_model import SparseAutoencoder
 
 
@@ -38,19 +39,24 @@ def encode(sae: SparseAutoencoder, centered: Tensor, sparse: bool) -> Code:
     """
     if not sparse:
         return _encode_dense(sae, sae.encoder(centered))
-    select_dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") else None
-    with torch.autocast("cpu", enabled=False):
+    device = centered.device.type
+    select_dtype = torch.bfloat16 if torch.is_autocast_enabled(device) else None
+    with torch.autocast(device, enabled=False):
         return _encode_sparse(sae, centered, select_dtype)
 
 
 def can_be_sparse(sae: SparseAutoencoder) -> bool:
-    """Whether the sparse kernels can be used: they are compiled for float32 on the CPU."""
-    weight = sae.W_dec
-    return (
-        weight.device.type == "cpu"
-        and weight.dtype == torch.float32
-        and sae.kind.has_sparse_encoder()
-    )
+    """Whether the sparse kernels can be used: in float32 on a CPU, or a GPU with Triton.
+
+    On a GPU, only for kinds whose number of active latents is known: the host would have to wait
+    for that of the others.
+    """
+    weight, kind = sae.W_dec, sae.kind
+    if weight.dtype != torch.float32 or not kind.has_sparse_encoder():
+        return False
+    if weight.device.type == "cuda":
+        return kind.keeps_k_per_input and support.is_usable(weight.device, weight.dtype)
+    return weight.device.type == "cpu"
 
 
 def _encode_dense(sae: SparseAutoencoder, pre: Tensor) -> Code:
@@ -73,5 +79,6 @@ def _activity(
 ) -> tuple[Tensor, Tensor]:
     """The mean number of active entries per row, and which latents (d_sae,) have one."""
     active = (values.detach() != 0).flatten()
-    counts = torch.zeros(sae.config.d_sae).index_add_(0, columns.flatten().int(), active.float())
+    none = torch.zeros(sae.config.d_sae, device=active.device)
+    counts = none.index_add_(0, columns.flatten().int(), active.float())
     return active.sum() / max(len(rows), 1), counts > 0

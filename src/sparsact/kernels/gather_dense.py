@@ -1,4 +1,4 @@
-"""The dense product that `gather` uses for many rows or many active inputs."""
+"""The dense product that `gather_linear` uses for many rows or many active inputs."""
 
 from collections.abc import Sequence
 
@@ -53,7 +53,7 @@ def dense(
 def _widened(x: Tensor, weight_t: Tensor, scale: Tensor | None, block: int) -> Tensor:
     """``x @ weight_t`` in float32, without a float32 copy of the entire weight."""
     width = outputs_of(weight_t, scale)
-    y = torch.zeros(len(x), width)
+    y = x.new_zeros(len(x), width, dtype=torch.float32)
     step = max(1, block // max(1, width))
     for start in range(0, len(weight_t), step):
         stop = start + step
