@@ -4,7 +4,8 @@ from sparsact.sae.attaching.attach import AttachedSites, attach
 from sparsact.sae.attaching.attached_site import AttachedSite
 from sparsact.sae.attaching.steering import Steering, steer
 from sparsact.sae.data.activation_rows import Rows, open_rows
-from sparsact.sae.data.harvesting import harvest
+from sparsact.sae.data.harvesting import harvest, harvest_layers
+from sparsact.sae.data.streaming import stream_layers
 from sparsact.sae.evaluation.reconstruction_metrics import SAEMetrics, evaluate
 from sparsact.sae.evaluation.spliced_model import SpliceMetrics, evaluate_spliced
 from sparsact.sae.geometry import geometric_median
@@ -41,6 +42,7 @@ __all__ = [
     "evaluate_spliced",
     "geometric_median",
     "harvest",
+    "harvest_layers",
     "load",
     "load_checkpoint",
     "load_sae",
@@ -53,4 +55,5 @@ __all__ = [
     "save_sae",
     "save_saelens",
     "steer",
+    "stream_layers",
 ]

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
 from sparsact._common.progress import Progress
-from sparsact.hooks import Taps, first_tensor
-from sparsact.sae.data.harvesting import one_module
+from sparsact.hooks import Site, Taps, first_tensor
+from sparsact.sae.data.places import Place, one_place
 from sparsact.sae.sae_model import SparseAutoencoder, evaluating
 from sparsact.sae.trained_on import TrainedOn
 from sparsact.text import Tokens
@@ -59,6 +59,7 @@ def evaluate_spliced(
     sae: SparseAutoencoder,
     tokens: Tokens,
     *,
+    site: Site = "output",
     batch_rows: int = 2,
     progress: Progress | None = None,
     check: bool = True,
@@ -76,6 +77,7 @@ def evaluate_spliced(
         layer: name of the module whose first output tensor (rows, length, width) is replaced.
         sae: an autoencoder for activations of that layer.
         tokens: text on which neither the model nor the autoencoder was trained.
+        site: whether the module's output is replaced, or its input.
         batch_rows: rows of tokens in a forward.
         progress: called with the rows done, their total over two rounds, and what is being done.
         check: whether to refuse a model or layer on which the autoencoder was not trained.
@@ -100,10 +102,10 @@ def evaluate_spliced(
     if not bool(_predicted(tokens.mask).any()):
         raise InputError("the text has no token to predict from another")
     with evaluating(model, sae):
-        layers = one_module(model, layer)
+        place = one_place(model, layer, site)
         if check and sae.trained_on is not None:
-            sae.trained_on.check(TrainedOn.of(model, next(iter(layers))))
-        return _Rounds(model, layers, sae, tokens, batch_rows, progress).metrics()
+            sae.trained_on.check(TrainedOn.of(model, place.name, place.site))
+        return _Rounds(model, place, sae, tokens, batch_rows, progress).metrics()
 
 
 class _Rounds:
@@ -112,13 +114,13 @@ class _Rounds:
     def __init__(
         self,
         model: nn.Module,
-        layers: dict[str, nn.Module],
+        place: Place,
         sae: SparseAutoencoder,
         tokens: Tokens,
         batch_rows: int,
         progress: Progress | None,
     ) -> None:
-        self.model, self.layers, self.sae = model, layers, sae
+        self.model, self.place, self.sae = model, place, sae
         self.tokens, self.batch_rows, self.progress = tokens, batch_rows, progress
         self.device = next(model.parameters()).device
         self.sum = torch.zeros(sae.config.d_in, dtype=torch.float64, device=self.device)
@@ -170,13 +172,13 @@ class _Rounds:
                 )
             return activation.masked_scatter(kept[..., None], replace(activation[kept]))
 
-        taps = Taps(self.layers, replaced)
+        taps = Taps({self.place.name: self.place.module}, replaced, on=self.place.site)
         try:
             output: Any = self.model(input_ids=ids, attention_mask=mask.long())
         finally:
             taps.remove()
         if calls != 1:
-            name = next(iter(self.layers))
+            name = self.place.name
             raise InputError(f"the forward of the model calls {name!r} {calls} times, not once")
         logits = getattr(output, "logits", None)
         if logits is None:

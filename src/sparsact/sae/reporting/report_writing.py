@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from sparsact._common.errors import InputError
@@ -15,6 +16,7 @@ from sparsact.report.autoencoder.autoencoder_page import save_autoencoder
 from sparsact.report.autoencoder.autoencoder_records import AutoencoderReport, LatentGroup
 from sparsact.sae.data.activation_source import ActivationSource, check_at_least
 from sparsact.sae.data.harvesting import harvest
+from sparsact.sae.data.places import one_place
 from sparsact.sae.reporting.latent_records import choose_latents, make_groups
 from sparsact.sae.reporting.latent_statistics import Passages, fired_on
 from sparsact.sae.reporting.run_records import Run, read_run
@@ -27,7 +29,6 @@ from sparsact.sae.reporting.training_curves import (
 from sparsact.sae.sae_files import load_sae
 from sparsact.sae.sae_model import SparseAutoencoder
 from sparsact.sae.trained_on import TrainedOn
-from sparsact.text import load_language_model
 
 REPORT = "report.html"
 
@@ -138,9 +139,10 @@ def _dashboards(
     assert source.model is not None
     assert source.layer is not None
     progress(0, 1, "loading the model")
-    model, tokenizer = load_language_model(source.model, source.gguf)
+    model, tokenizer = source.load_model()
+    place = one_place(model, source.layer, source.site)
     if check and sae.trained_on is not None:
-        sae.trained_on.check(TrainedOn.of(model, source.layer))
+        sae.trained_on.check(TrainedOn.of(model, place.name, place.site))
     tokens = source.tokens(tokenizer)
     with _activation_folder(source.cache, nearby) as folder:
         rows = harvest(
@@ -148,6 +150,8 @@ def _dashboards(
             source.layer,
             tokens,
             folder,
+            site=source.site,
+            dtype=getattr(torch, source.cache_dtype),
             batch_rows=source.batch_rows,
             progress=progress,
         )
@@ -183,9 +187,11 @@ def _source(changes: Mapping[str, Any], run: Run) -> ActivationSource | None:
     """The source of the run with some fields changed; None if neither names a model."""
     if not run.source and not changes:
         return None
-    source = ActivationSource(**{**run.source, **changes})
+    source = ActivationSource(**{**run.source, "stream": False, **changes})
     source.check()
     is_other = any(run.source.get(name) != value for name, value in changes.items())
+    if source.max_norm is not None:  # a dashboard shows every token
+        return replace(source, max_norm=None, cache=None)
     if is_other and "cache" not in changes:
         return replace(source, cache=None)  # the run's activations do not fit
     return source

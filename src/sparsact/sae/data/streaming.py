@@ -1,0 +1,221 @@
+"""Activations that never touch the disk: shards that the model computes when a batch needs them."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from sparsact._common.errors import InputError
+from sparsact.hooks import Site
+from sparsact.sae.data.activation_rows import Rows
+from sparsact.sae.data.activation_shards import Shard
+from sparsact.sae.data.harvesting import read_shard
+from sparsact.sae.data.layer_reading import LayerReader, usual_norms
+from sparsact.sae.data.model_batches import token_batches
+from sparsact.sae.data.places import Place, find_places
+from sparsact.text import Tokens
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def stream_layers(
+    model: nn.Module,
+    layers: str,
+    tokens: Tokens,
+    *,
+    site: Site = "output",
+    max_norm: float | None = None,
+    batch_rows: int = 8,
+    buffer_rows: int = 262_144,
+    accelerator: "Accelerator | None" = None,
+) -> dict[str, Rows]:
+    """Activations of layers of a model that are computed when they are used, and not stored.
+
+    ``rows.batches`` reads the text in random order, fills its buffer with activations, shuffles
+    them, and deals batches. It can start at any batch, without computing those before it. Several
+    layers share each forward if their batches are taken in turns.
+
+    Args:
+        model: takes ``input_ids`` and ``attention_mask``; put into eval mode, on any device. The
+            activations are on the CPU.
+        layers: name of a module, a pattern of several, or a hook of TransformerLens.
+        tokens: the text. It stays in memory: 9 bytes per token.
+        site: ``"output"`` of the modules, or their ``"input"``.
+        max_norm: an activation whose norm is above so many medians of its shard is replaced by
+            another one of the shard, because the number of rows must be known in advance.
+        batch_rows: rows of tokens in a forward, and in a shard of each process.
+        buffer_rows: that of the batches. So many rows of a layer, and one shard, wait for it
+            while another one is ahead.
+        accelerator: with several processes, each computes its part of every shard. All must take
+            the same batches.
+
+    Returns:
+        name of the module → its activations, in the order of the text.
+
+    Raises:
+        InputError: a ValueError: no such layer; no tokens. While reading: NaN or infinity.
+
+    Example:
+        >>> from sparsact.text import pack_tokens
+        >>> model = torch.nn.Sequential(torch.nn.Embedding(9, 4), torch.nn.Linear(4, 2))
+        >>> model.forward = lambda input_ids, attention_mask: torch.nn.Sequential.forward(
+        ...     model, input_ids)
+        >>> rows = stream_layers(model, "1", pack_tokens([1, 2, 3, 4, 5, 6, 7, 8], 4))["1"]
+        >>> rows.total, next(rows.batches(6)).shape
+        (8, torch.Size([6, 2]))
+    """
+    places = find_places(model, layers, site)
+    if not bool(tokens.kept().any()):
+        raise InputError("the text has no tokens whose activations count")
+    source = _Source(model, places, tokens, batch_rows, max_norm, buffer_rows, accelerator)
+    widths = source.widths()
+    return {
+        name: Rows(source.shards(name, widths[name]), widths[name], stored=False) for name in places
+    }
+
+
+def held_out_rows(tokens: Tokens, count: int, seed: int) -> tuple[Tokens, Tokens]:
+    """Split rows of tokens: the text to train on, and rows with at least `count` positions.
+
+    The rows are drawn at random by the seed and keep their order. Activations that are never
+    stored cannot be drawn one by one without a pass over all of the text.
+
+    Raises:
+        InputError: no row would be left to train on.
+    """
+    counts = tokens.kept().sum(1).tolist()
+    order = list(range(len(counts)))
+    random.Random(seed).shuffle(order)
+    chosen: set[int] = set()
+    for row in order:
+        if count <= 0:
+            break
+        chosen.add(row)
+        count -= counts[row]
+    if count > 0 or not any(counts[row] for row in order if row not in chosen):
+        raise InputError("the held-out activations would leave no text to train on: give more text")
+    held = torch.tensor([row in chosen for row in range(len(counts))])
+    return _part(tokens, ~held), _part(tokens, held)
+
+
+def _part(tokens: Tokens, rows: Tensor) -> Tokens:
+    return replace(tokens, ids=tokens.ids[rows], mask=tokens.mask[rows])
+
+
+class _Source:
+    """Computes shards: some rows of tokens, at all places, each process its part.
+
+    A place takes a shard once. What the others have not taken yet is kept for them.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        places: Mapping[str, Place],
+        tokens: Tokens,
+        batch_rows: int,
+        max_norm: float | None,
+        buffer_rows: int,
+        accelerator: "Accelerator | None",
+    ) -> None:
+        self.reader = LayerReader(model, places)
+        self.tokens, self.batch_rows, self.max_norm = tokens, batch_rows, max_norm
+        self.buffer_rows = buffer_rows
+        several = accelerator is not None and accelerator.num_processes > 1
+        self.accelerator = accelerator if several else None
+        self.counts: list[int] = tokens.kept().sum(1).tolist()
+        processes = self.accelerator.num_processes if self.accelerator else 1
+        step = batch_rows * processes
+        self.spans = [
+            (at, min(at + step, len(self.counts))) for at in range(0, len(self.counts), step)
+        ]
+        self._waiting: dict[tuple[int, str], Tensor] = {}  # the oldest come first
+
+    def widths(self) -> dict[str, int]:
+        """The width at each place, from one forward."""
+        batch = token_batches(self.tokens, 0, 1, 1)[0]
+        return {key: rows.shape[1] for key, rows in self.reader.read(batch).items()}
+
+    def shards(self, key: str, width: int) -> list[Shard]:
+        """The shards of one place."""
+        shards, first = [], 0
+        for number, (start, stop) in enumerate(self.spans):
+            rows = sum(self.counts[start:stop])
+            if rows:
+                take = _Take(self, number, key)
+                shards.append(Shard(rows, width, take, f"the activations of {key!r}", first))
+            first += rows
+        return shards
+
+    def take(self, number: int, key: str) -> Tensor:
+        """The activations of a shard at one place: those that wait for it, or new ones."""
+        waiting = self._waiting.pop((number, key), None)
+        if waiting is not None:
+            return waiting
+        computed = self._computed(number)
+        for other, rows in computed.items():
+            if other != key:
+                self._keep(number, other, rows)
+        return computed[key]
+
+    def _keep(self, number: int, key: str, rows: Tensor) -> None:
+        """Let a shard wait, and drop the oldest ones of its place if there are too many."""
+        self._waiting[number, key] = rows
+        own = [place for place in self._waiting if place[1] == key]
+        waiting = sum(len(self._waiting[place]) for place in own)
+        for place in own[:-1]:
+            if waiting <= self.buffer_rows:
+                return
+            waiting -= len(self._waiting.pop(place))
+
+    def _computed(self, number: int) -> dict[str, Tensor]:
+        start, stop = self.spans[number]
+        if self.accelerator is None:
+            found = self._read(start, stop)
+        else:
+            found = self._joined(start, stop, self.accelerator)
+        return {key: _with_usual_norms(rows, self.max_norm) for key, rows in found.items()}
+
+    def _read(self, start: int, stop: int) -> dict[str, Tensor]:
+        return read_shard(self.reader, token_batches(self.tokens, start, stop, self.batch_rows))
+
+    def _joined(self, start: int, stop: int, accelerator: "Accelerator") -> dict[str, Tensor]:
+        """Each process computes its rows of the shard, and gets those of the others."""
+        size = self.batch_rows
+        parts = [(at, min(at + size, stop)) for at in range(start, stop, size)]
+        counts = [sum(self.counts[at:end]) for at, end in parts]
+        rank, most = accelerator.process_index, max(counts)
+        own = parts[rank] if rank < len(parts) else parts[0]  # a process without rows repeats some
+        found = {}
+        for key, rows in self._read(*own).items():
+            padded = torch.zeros(most, rows.shape[1], dtype=rows.dtype)
+            padded[: len(rows)] = rows
+            every = accelerator.gather(padded.to(accelerator.device)).cpu().split(most)
+            found[key] = torch.cat([x[:n] for x, n in zip(every, counts, strict=False)])
+        return found
+
+
+class _Take:
+    """The `take` of one shard: a range of its rows."""
+
+    def __init__(self, source: _Source, number: int, key: str) -> None:
+        self.source, self.number, self.key = source, number, key
+
+    def __call__(self, start: int, stop: int) -> Tensor:
+        return self.source.take(self.number, self.key)[start:stop]
+
+
+def _with_usual_norms(rows: Tensor, max_norm: float | None) -> Tensor:
+    """The rows, with those of unusual norm replaced by the others in turn."""
+    usual = usual_norms(rows, max_norm)
+    if bool(usual.all()):
+        return rows
+    places = usual.nonzero().flatten()
+    replaced = rows.clone()
+    count = int((~usual).sum())
+    replaced[~usual] = rows[places[torch.arange(count) % len(places)]]
+    return replaced
