@@ -16,6 +16,8 @@ from sparsact.sae.sae_files import load_sae, save_sae
 from sparsact.sae.sae_model import SparseAutoencoder
 from sparsact.sae.trained_on import TrainedOn
 from sparsact.sae.training.checkpoint import load_checkpoint, save_checkpoint
+from sparsact.sae.training.end_to_end import EndToEndLoss, end_to_end_loss
+from sparsact.sae.training.sae_loss import OwnLoss
 from sparsact.sae.training.sae_trainer import SAETrainer
 from sparsact.sae.training.step_stats import SAEStats
 from sparsact.text import Tokens, pack_tokens
@@ -24,8 +26,10 @@ __all__ = [
     "KINDS",
     "AttachedSite",
     "AttachedSites",
+    "EndToEndLoss",
     "GatedReLU",
     "Kind",
+    "OwnLoss",
     "Rows",
     "SAEConfig",
     "SAEMetrics",
@@ -38,6 +42,7 @@ __all__ = [
     "Tokens",
     "TrainedOn",
     "attach",
+    "end_to_end_loss",
     "evaluate",
     "evaluate_spliced",
     "geometric_median",
