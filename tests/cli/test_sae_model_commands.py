@@ -100,7 +100,6 @@ def test_keeping_the_bos(untrained, sae, places):
     ("changes", "message"),
     [
         ({"--layer": "model.layer.1"}, "did you mean 'model.layers.1'"),
-        ({"--layer": "model.layers.?"}, "matches 3 modules"),
         ({"--layer": None}, "go together"),
         ({"--text": None}, "go together"),
         ({"--text": "{places}/empty.txt"}, "no text in"),
@@ -125,6 +124,32 @@ def test_mistakes_end_with_one_line(verb, changes, message, sae, places, tmp_pat
     assert status == 2
     assert message in error
     assert "Traceback" not in error
+
+
+def test_a_pattern_trains_an_autoencoder_for_each_layer(sae, places, tmp_path):
+    flags = ("--model", places / "model", "--text", places / "text.txt", "--layer")
+    train = ("train", *flags, "model.layers.?", *FLAGS, "--stream", "--out", tmp_path / "run")
+    status, shown, error = sae(*train)
+    assert status == 0, error
+    for number in range(3):
+        assert f"model.layers.{number}/sae" in shown
+        assert (tmp_path / "run" / f"model.layers.{number}" / "report.html").exists()
+    one = tmp_path / "run" / "model.layers.1"
+    status, _, error = sae("eval", one, *flags, "model.layers.?", "--length", "16")
+    assert status == 2
+    assert "matches 3 modules" in error
+    hook = ("blocks.1.hook_resid_post", "--length", "16", "--dtype", "bfloat16")
+    status, shown, error = sae("eval", one, *flags, *hook)
+    assert status == 0, error
+    assert "cross_entropy" in shown
+    against = ("--against", tmp_path / "run" / "model.layers.0")
+    status, _, error = sae("report", one, *against)
+    assert status == 0, error
+    page = (one / "report.html").read_text()
+    assert "mean of the largest cosines" in page
+    status, _, error = sae("eval", one, *flags, "model.layers.1", "--device", "cuda:77")
+    assert status == 2
+    assert "device=cuda:77 cannot be used here" in error
 
 
 def test_a_mistake_can_be_corrected(sae, places, tmp_path):

@@ -6,6 +6,11 @@ from sparsact.sae.attaching.steering import Steering, steer
 from sparsact.sae.data.activation_rows import Rows, open_rows
 from sparsact.sae.data.harvesting import harvest, harvest_layers
 from sparsact.sae.data.streaming import stream_layers
+from sparsact.sae.evaluation.dictionary_match import (
+    DictionaryMatch,
+    decoder_cosines,
+    match_dictionaries,
+)
 from sparsact.sae.evaluation.reconstruction_metrics import SAEMetrics, evaluate
 from sparsact.sae.evaluation.spliced_model import SpliceMetrics, evaluate_spliced
 from sparsact.sae.geometry import geometric_median
@@ -26,6 +31,7 @@ __all__ = [
     "KINDS",
     "AttachedSite",
     "AttachedSites",
+    "DictionaryMatch",
     "EndToEndLoss",
     "GatedReLU",
     "Kind",
@@ -42,6 +48,7 @@ __all__ = [
     "Tokens",
     "TrainedOn",
     "attach",
+    "decoder_cosines",
     "end_to_end_loss",
     "evaluate",
     "evaluate_spliced",
@@ -53,6 +60,7 @@ __all__ = [
     "load_sae",
     "load_saelens",
     "load_sparsify",
+    "match_dictionaries",
     "open_rows",
     "pack_tokens",
     "push_to_hub",

@@ -64,6 +64,8 @@ class Report:
     """Passages of the text in each dashboard."""
     seed: int = 0
     """Seed of the random sample."""
+    against: str | None = None
+    """Another autoencoder of the same width, of a run or of any library, to compare with."""
     check: bool = True
     """Refuse a model or layer on which the autoencoder was not trained."""
     out: str | None = None
@@ -81,6 +83,7 @@ def run_report(command: Report, console: Console) -> None:
             ),
             source={name: value for name, value in changes if value not in (None, ())},
             out=command.out,
+            against=command.against,
             progress=update,
             check=command.check,
         )
