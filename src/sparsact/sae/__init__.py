@@ -6,12 +6,16 @@ from sparsact.sae.attaching.steering import Steering, steer
 from sparsact.sae.data.activation_rows import Rows, open_rows
 from sparsact.sae.data.harvesting import harvest, harvest_layers
 from sparsact.sae.data.streaming import stream_layers
+from sparsact.sae.evaluation.absorption import Absorption, absorption
+from sparsact.sae.evaluation.core_metrics import core_metrics
 from sparsact.sae.evaluation.dictionary_match import (
     DictionaryMatch,
     decoder_cosines,
     match_dictionaries,
 )
 from sparsact.sae.evaluation.reconstruction_metrics import SAEMetrics, evaluate
+from sparsact.sae.evaluation.saebench_adapter import SAEBenchAutoencoder, to_saebench
+from sparsact.sae.evaluation.sparse_probing import SparseProbing, sparse_probing
 from sparsact.sae.evaluation.spliced_model import SpliceMetrics, evaluate_spliced
 from sparsact.sae.geometry import geometric_median
 from sparsact.sae.interchange import load, load_saelens, load_sparsify, push_to_hub, save_saelens
@@ -29,6 +33,7 @@ from sparsact.text import Tokens, pack_tokens
 
 __all__ = [
     "KINDS",
+    "Absorption",
     "AttachedSite",
     "AttachedSites",
     "DictionaryMatch",
@@ -37,17 +42,21 @@ __all__ = [
     "Kind",
     "OwnLoss",
     "Rows",
+    "SAEBenchAutoencoder",
     "SAEConfig",
     "SAEMetrics",
     "SAEStats",
     "SAETrainConfig",
     "SAETrainer",
     "SparseAutoencoder",
+    "SparseProbing",
     "SpliceMetrics",
     "Steering",
     "Tokens",
     "TrainedOn",
+    "absorption",
     "attach",
+    "core_metrics",
     "decoder_cosines",
     "end_to_end_loss",
     "evaluate",
@@ -67,6 +76,8 @@ __all__ = [
     "save_checkpoint",
     "save_sae",
     "save_saelens",
+    "sparse_probing",
     "steer",
     "stream_layers",
+    "to_saebench",
 ]

@@ -66,6 +66,10 @@ class Report:
     """Seed of the random sample."""
     against: str | None = None
     """Another autoencoder of the same width, of a run or of any library, to compare with."""
+    neuronpedia: str | None = None
+    """Directory for the dashboards as JSON that SAEDashboard writes and Neuronpedia imports."""
+    prompts: str | None = None
+    """File for prompts that ask a language model to explain the latents, as JSON lines."""
     check: bool = True
     """Refuse a model or layer on which the autoencoder was not trained."""
     out: str | None = None
@@ -84,6 +88,8 @@ def run_report(command: Report, console: Console) -> None:
             source={name: value for name, value in changes if value not in (None, ())},
             out=command.out,
             against=command.against,
+            neuronpedia=command.neuronpedia,
+            prompts=command.prompts,
             progress=update,
             check=command.check,
         )

@@ -12,8 +12,8 @@ from sparsact.hooks import Site, select_modules
 MOST_NAMES = 5
 """Modules that an error names."""
 
-HOOK = re.compile(r"blocks\.(\d+|\*)\.(.+)")
-"""A hook of TransformerLens in one block, or in all."""
+HOOK = re.compile(r"blocks\.([^.]+)\.(.+)")
+"""A hook of TransformerLens in one block, or in those that match a pattern."""
 
 MLPS = ("mlp", "feed_forward", "fc2")
 ATTENTIONS = ("self_attn", "attn", "attention", "self_attention")

@@ -108,6 +108,31 @@ def evaluate_spliced(
         return _Rounds(model, place, sae, tokens, batch_rows, progress).metrics()
 
 
+@torch.no_grad()
+def zero_divergence(
+    model: nn.Module,
+    layer: str,
+    sae: SparseAutoencoder,
+    tokens: Tokens,
+    *,
+    site: Site = "output",
+    batch_rows: int = 2,
+) -> float:
+    """KL(model ‖ model with zeros in the layer), which the score of SAEBench compares with.
+
+    Args:
+        model: as for :func:`evaluate_spliced`.
+        layer: as there.
+        sae: an autoencoder of the layer's width.
+        tokens: as there.
+        site: as there.
+        batch_rows: as there.
+    """
+    with evaluating(model, sae):
+        place = one_place(model, layer, site)
+        return _Rounds(model, place, sae, tokens, batch_rows, None).zero_divergence()
+
+
 class _Rounds:
     """Two rounds over the text: unchanged, spliced and with zeros; then with the mean."""
 
@@ -144,6 +169,16 @@ class _Rounds:
             ablated += _cross_entropy(logits, ids, mask)
         sums = (dense, spliced, zeros, ablated, kl)
         return SpliceMetrics(predicted, *(value / predicted for value in sums))
+
+    def zero_divergence(self) -> float:
+        """KL(unchanged ‖ zero-ablated), the mean per predicted token."""
+        total, predicted = 0.0, 0
+        for ids, mask, kept in self._batches(first=True):
+            unchanged = self._logits(ids, mask, kept, lambda old: old)
+            zeros = self._logits(ids, mask, kept, torch.zeros_like)
+            total += _divergence(unchanged, zeros, mask)
+            predicted += int(_predicted(mask).sum())
+        return total / predicted
 
     def _batches(self, first: bool) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Ids, mask, and the positions that are replaced."""

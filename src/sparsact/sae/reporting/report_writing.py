@@ -24,9 +24,11 @@ from sparsact.sae.data.places import one_place
 from sparsact.sae.evaluation.dictionary_match import DictionaryMatch, match_dictionaries
 from sparsact.sae.interchange import load
 from sparsact.sae.reporting.direction_records import make_comparison, make_map
+from sparsact.sae.reporting.interpretation_prompts import silent_passages, write_prompts
 from sparsact.sae.reporting.latent_records import choose_latents, make_groups
 from sparsact.sae.reporting.latent_statistics import Passages, fired_on
 from sparsact.sae.reporting.logit_lens import logit_lens
+from sparsact.sae.reporting.neuronpedia_export import DashboardText, write_neuronpedia
 from sparsact.sae.reporting.run_records import Run, read_run
 from sparsact.sae.reporting.training_curves import (
     make_conclusion,
@@ -75,6 +77,8 @@ class _Dashboards(NamedTuple):
     density: Tensor
     fact: str
     directions: DirectionMap | None
+    text: DashboardText
+    silent: dict[int, list[str]]
 
 
 QUANTILES = (0.9, 0.7, 0.5, 0.3, 0.1)
@@ -88,6 +92,8 @@ def write_report(
     source: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     against: str | Path | None = None,
+    neuronpedia: str | Path | None = None,
+    prompts: str | Path | None = None,
     progress: Progress = lambda *_: None,
     check: bool = True,
 ) -> Path:
@@ -104,6 +110,8 @@ def write_report(
         out: the file. By default ``report.html`` in `path`.
         against: another autoencoder of the same width, of a run or of any library: the page
             compares the two dictionaries.
+        neuronpedia: a directory for the dashboards as JSON in the form of SAEDashboard.
+        prompts: a file for prompts that ask a language model to explain the latents, as JSON lines.
         progress: called while activations are computed.
         check: whether to refuse a model or layer on which the autoencoder was not trained.
 
@@ -130,12 +138,31 @@ def write_report(
     dashboards = None
     if shown_in is not None:
         dashboards = _dashboards(choice, sae, shown_in, out.parent, progress, check, match)
+    _write_dashboards(dashboards, sae, choice, neuronpedia, prompts)
     report = _report(run, sae, dashboards)
     if match is not None and other is not None:
         comparison = make_comparison(sae, other, match, str(against))
         report = replace(report, comparison=comparison)
     save_autoencoder(report, out)
     return out
+
+
+def _write_dashboards(
+    dashboards: _Dashboards | None,
+    sae: SparseAutoencoder,
+    choice: DashboardChoice,
+    neuronpedia: str | Path | None,
+    prompts: str | Path | None,
+) -> None:
+    """The dashboards in other forms."""
+    if dashboards is None:
+        if neuronpedia is not None or prompts is not None:
+            raise InputError("neuronpedia= and prompts= need dashboards: give a model and a text")
+        return
+    if neuronpedia is not None:
+        write_neuronpedia(dashboards.groups, sae.W_dec.detach(), dashboards.text, neuronpedia)
+    if prompts is not None:
+        write_prompts(dashboards.groups, dashboards.silent, prompts, choice.seed)
 
 
 def _autoencoder_name(path: str | Path) -> str:
@@ -208,6 +235,7 @@ def _dashboards(
             quantiles=QUANTILES,
             seed=choice.seed,
         )
+        silent = silent_passages(sae, passages, indices, tokenizer, seed=choice.seed)
     total, dead = len(passages.ids), int((fired == 0).sum())
     return _Dashboards(
         groups,
@@ -215,6 +243,8 @@ def _dashboards(
         f"latents in {total} tokens of {', '.join(source.text)}: {int(fired.sum()) / total:.1f} "
         f"active at a time, {dead} of {len(fired)} never",
         make_map(sae, indices, choice.seed),
+        DashboardText(source.model, place.name, *tokens.ids.shape, ", ".join(source.text)),
+        silent,
     )
 
 
