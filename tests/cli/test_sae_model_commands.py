@@ -152,6 +152,37 @@ def test_a_pattern_trains_an_autoencoder_for_each_layer(sae, places, tmp_path):
     assert "device=cuda:77 cannot be used here" in error
 
 
+def test_bench_measures_as_saebench_does(sae, places, untrained, tmp_path):
+    flags = ("bench", untrained, "--model", places / "model", "--layer", LAYER, "--length", "16")
+    text = ("--text", places / "held.txt", "--classes", places / "text.txt", places / "held.txt")
+    status, shown, error = sae(*flags, *text, "--no-first-letters", "--out", tmp_path / "f.json")
+    assert status == 0, error
+    assert "RAVEL" in shown  # what was not run
+    figures = json.loads((tmp_path / "f.json").read_text())
+    assert set(figures) == {"core", "sparse_probing"}
+    assert figures["core"]["model_behavior_preservation"]["kl_div_with_ablation"] > 0
+    assert 0 <= figures["sparse_probing"]["sae_top_1_test_accuracy"] <= 1
+    status, _, error = sae(*flags, *text[:4], "--no-first-letters")
+    assert status == 2
+    assert "at least two text files" in error
+    status, _, error = sae(*flags, "--text", places / "held.txt")  # its words have digits
+    assert status == 2
+    assert "no words in lower case" in error
+
+
+def test_dashboards_in_other_forms(sae, trained, tmp_path):
+    out = ("--neuronpedia", tmp_path / "json", "--prompts", tmp_path / "prompts.jsonl")
+    status, _, error = sae("report", trained, "--most", "3", "--sample", "0", *out)
+    assert status == 0, error
+    features = json.loads((tmp_path / "json" / "batch-0.json").read_text())["features"]
+    assert len(features) == 3
+    assert all(len(one["pos_str"]) == 10 for one in features)
+    assert len((tmp_path / "prompts.jsonl").read_text().splitlines()) == 6
+    page = (trained / "report.html").read_text()
+    for part in ("Promotes", "falling quantiles", "Map of decoder directions", 'type="search"'):
+        assert part in page
+
+
 def test_a_mistake_can_be_corrected(sae, places, tmp_path):
     flags = ("train", "--model", places / "model", "--text", places / "text.txt", *FLAGS)
     flags = (*flags, "--out", tmp_path / "run", "--layer")

@@ -26,6 +26,7 @@ from sparsact.sae.sae_model import SparseAutoencoder
 from sparsact.sae.trained_on import TrainedOn
 from sparsact.sae.training.checkpoint import load_checkpoint, save_checkpoint
 from sparsact.sae.training.end_to_end import EndToEndLoss, end_to_end_loss
+from sparsact.sae.training.latent_sharded_trainer import LatentShardedTrainer
 from sparsact.sae.training.sae_loss import OwnLoss
 from sparsact.sae.training.sae_trainer import SAETrainer
 from sparsact.sae.training.step_stats import SAEStats
@@ -40,6 +41,7 @@ __all__ = [
     "EndToEndLoss",
     "GatedReLU",
     "Kind",
+    "LatentShardedTrainer",
     "OwnLoss",
     "Rows",
     "SAEBenchAutoencoder",

@@ -35,7 +35,7 @@ def test_the_activations_are_those_of_a_harvest(tokens, tmp_path, site):
 
 def test_layers_in_turns_share_each_forward(tokens):
     model = llama()
-    streamed = stream_layers(model, LAYERS, tokens, batch_rows=4)
+    streamed = stream_layers(model, LAYERS, tokens, batch_rows=4, shard_forwards=1)
     calls = []
     model.model.embed_tokens.register_forward_hook(lambda *_: calls.append(1))
     one, other = (rows.batches(20, buffer_rows=60) for rows in streamed.values())
@@ -46,7 +46,9 @@ def test_layers_in_turns_share_each_forward(tokens):
 
 def test_any_batch_can_be_the_first(tokens):
     model = llama()
-    rows = stream_layers(model, "model.layers.0", tokens, batch_rows=2)["model.layers.0"]
+    rows = stream_layers(model, "model.layers.0", tokens, batch_rows=2, shard_forwards=1)[
+        "model.layers.0"
+    ]
     batches = rows.batches(16, seed=3, buffer_rows=50)
     expected = [next(batches) for _ in range(14)]  # more than one epoch
     for start in (1, 5, 12):
@@ -56,7 +58,7 @@ def test_any_batch_can_be_the_first(tokens):
 
 
 def test_what_waits_for_another_layer_is_bounded(tokens):
-    rows = stream_layers(llama(), LAYERS, tokens, batch_rows=1, buffer_rows=20)
+    rows = stream_layers(llama(), LAYERS, tokens, batch_rows=1, shard_forwards=1, buffer_rows=20)
     source = rows["model.layers.0.mlp"].shards[0].take.source
     joined(rows["model.layers.0.mlp"])
     assert sum(map(len, source._waiting.values())) <= 20
@@ -118,5 +120,7 @@ def test_nan_names_the_layer_and_the_row(tokens):
 
 def test_a_text_without_tokens():
     tokens = pack_tokens([4, 4, 4], 3)
+    with pytest.raises(ValueError, match="must be at least 1"):
+        stream_layers(llama(), LAYERS, tokens, batch_rows=0)
     with pytest.raises(ValueError, match="no tokens"):
         stream_layers(llama(), LAYERS, dataclasses.replace(tokens, left_out=(4,)))

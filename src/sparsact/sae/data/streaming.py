@@ -14,12 +14,15 @@ from sparsact.sae.data.activation_rows import Rows
 from sparsact.sae.data.activation_shards import Shard
 from sparsact.sae.data.harvesting import read_shard
 from sparsact.sae.data.layer_reading import LayerReader, usual_norms
-from sparsact.sae.data.model_batches import token_batches
+from sparsact.sae.data.model_batches import ModelBatch, token_batches
 from sparsact.sae.data.places import Place, find_places
 from sparsact.text import Tokens
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+FORWARDS = 8
+"""Default of ``stream_layers(shard_forwards=)``."""
 
 
 def stream_layers(
@@ -30,6 +33,7 @@ def stream_layers(
     site: Site = "output",
     max_norm: float | None = None,
     batch_rows: int = 8,
+    shard_forwards: int = FORWARDS,
     buffer_rows: int = 262_144,
     accelerator: "Accelerator | None" = None,
 ) -> dict[str, Rows]:
@@ -47,7 +51,9 @@ def stream_layers(
         site: ``"output"`` of the modules, or their ``"input"``.
         max_norm: an activation whose norm is above so many medians of its shard is replaced by
             another one of the shard, because the number of rows must be known in advance.
-        batch_rows: rows of tokens in a forward, and in a shard of each process.
+        batch_rows: rows of tokens in a forward.
+        shard_forwards: forwards in a shard, which processes share. More of them do not help to
+            compute it.
         buffer_rows: that of the batches. So many rows of a layer, and one shard, wait for it
             while another one is ahead.
         accelerator: with several processes, each computes its part of every shard. All must take
@@ -71,7 +77,13 @@ def stream_layers(
     places = find_places(model, layers, site)
     if not bool(tokens.kept().any()):
         raise InputError("the text has no tokens whose activations count")
-    source = _Source(model, places, tokens, batch_rows, max_norm, buffer_rows, accelerator)
+    if batch_rows < 1 or shard_forwards < 1:
+        raise InputError(
+            f"batch_rows= and shard_forwards= must be at least 1, got {batch_rows} and "
+            f"{shard_forwards}"
+        )
+    forwards = batch_rows, shard_forwards
+    source = _Source(model, places, tokens, forwards, max_norm, buffer_rows, accelerator)
     widths = source.widths()
     return {
         name: Rows(source.shards(name, widths[name]), widths[name], stored=False) for name in places
@@ -117,19 +129,19 @@ class _Source:
         model: nn.Module,
         places: Mapping[str, Place],
         tokens: Tokens,
-        batch_rows: int,
+        forwards: tuple[int, int],
         max_norm: float | None,
         buffer_rows: int,
         accelerator: "Accelerator | None",
     ) -> None:
         self.reader = LayerReader(model, places)
-        self.tokens, self.batch_rows, self.max_norm = tokens, batch_rows, max_norm
-        self.buffer_rows = buffer_rows
+        self.tokens, self.max_norm, self.buffer_rows = tokens, max_norm, buffer_rows
+        self.batch_rows, in_shard = forwards
         several = accelerator is not None and accelerator.num_processes > 1
         self.accelerator = accelerator if several else None
+        self.empty: dict[str, Tensor] = {}
         self.counts: list[int] = tokens.kept().sum(1).tolist()
-        processes = self.accelerator.num_processes if self.accelerator else 1
-        step = batch_rows * processes
+        step = self.batch_rows * in_shard
         self.spans = [
             (at, min(at + step, len(self.counts))) for at in range(0, len(self.counts), step)
         ]
@@ -138,7 +150,8 @@ class _Source:
     def widths(self) -> dict[str, int]:
         """The width at each place, from one forward."""
         batch = token_batches(self.tokens, 0, 1, 1)[0]
-        return {key: rows.shape[1] for key, rows in self.reader.read(batch).items()}
+        self.empty = {key: rows[:0] for key, rows in self.reader.read(batch).items()}
+        return {key: rows.shape[1] for key, rows in self.empty.items()}
 
     def shards(self, key: str, width: int) -> list[Shard]:
         """The shards of one place."""
@@ -184,18 +197,28 @@ class _Source:
         return read_shard(self.reader, token_batches(self.tokens, start, stop, self.batch_rows))
 
     def _joined(self, start: int, stop: int, accelerator: "Accelerator") -> dict[str, Tensor]:
-        """Each process computes its rows of the shard, and gets those of the others."""
-        size = self.batch_rows
+        """Each process runs some forwards of the shard, and gets the rows of the others."""
+        size, processes = self.batch_rows, accelerator.num_processes
         parts = [(at, min(at + size, stop)) for at in range(start, stop, size)]
-        counts = [sum(self.counts[at:end]) for at, end in parts]
-        rank, most = accelerator.process_index, max(counts)
-        own = parts[rank] if rank < len(parts) else parts[0]  # a process without rows repeats some
+        counts = [
+            [sum(self.counts[slice(*p)]) for p in parts[r::processes]] for r in range(processes)
+        ]
+        most = max(sum(own) for own in counts)
+        mine = parts[accelerator.process_index :: processes]
+        batches = [token_batches(self.tokens, *part, size)[0] for part in mine]
         found = {}
-        for key, rows in self._read(*own).items():
-            padded = torch.zeros(most, rows.shape[1], dtype=rows.dtype)
-            padded[: len(rows)] = rows
-            every = accelerator.gather(padded.to(accelerator.device)).cpu().split(most)
-            found[key] = torch.cat([x[:n] for x, n in zip(every, counts, strict=False)])
+        for key, rows in self._padded(batches, most).items():
+            every = accelerator.gather(rows.to(accelerator.device)).cpu().split(most)
+            dealt = [iter(x[: sum(own)].split(own)) for x, own in zip(every, counts, strict=True)]
+            found[key] = torch.cat([next(dealt[at % processes]) for at in range(len(parts))])
+        return found
+
+    def _padded(self, batches: list[ModelBatch], most: int) -> dict[str, Tensor]:
+        """The activations of some forwards, or of none, with zeros up to `most` rows."""
+        found = {key: none.new_zeros(most, none.shape[1]) for key, none in self.empty.items()}
+        if batches:
+            for key, rows in read_shard(self.reader, batches).items():
+                found[key][: len(rows)] = rows
         return found
 
 

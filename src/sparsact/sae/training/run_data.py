@@ -12,7 +12,7 @@ from sparsact.sae.data.activation_rows import Rows, open_rows
 from sparsact.sae.data.activation_source import ActivationSource
 from sparsact.sae.data.harvesting import harvest_places, origin_of
 from sparsact.sae.data.places import find_places
-from sparsact.sae.data.streaming import held_out_rows, stream_layers
+from sparsact.sae.data.streaming import FORWARDS, held_out_rows, stream_layers
 from sparsact.sae.trained_on import TrainedOn
 from sparsact.sae.training.run_settings import SAERun
 from sparsact.sae.training.run_state import ACTIVATIONS
@@ -115,6 +115,7 @@ def _streamed(
         model,
         str(source.layer),
         text,
+        shard_forwards=max(FORWARDS, accelerator.num_processes),
         buffer_rows=config.buffer_rows,
         accelerator=accelerator,
         **options,
