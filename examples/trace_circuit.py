@@ -112,11 +112,11 @@ def trace(subject: Subject, saes: dict[str, sa.SparseAutoencoder]) -> tuple[str,
     token = int(logits.argmax())
     first, last = sites[early].latents, sites[late].latents
     (to_logit,) = torch.autograd.grad(logits[token], last, retain_graph=True)
-    effects = (last * to_logit)[0].sum(0)
+    effects = (last * to_logit)[0].sum(0).detach()
     driver = int(effects.argmax())
     total = last[0, :, driver].sum()
     (to_driver,) = torch.autograd.grad(total, first)
-    sources = (first * to_driver)[0].sum(0)
+    sources = (first * to_driver)[0].sum(0).detach()
 
     def without(layer: str, latent: int) -> tuple[float, float]:
         """The logit and the driver's activation without a latent."""

@@ -149,7 +149,7 @@ def test_a_pattern_trains_an_autoencoder_for_each_layer(sae, places, tmp_path):
     assert "mean of the largest cosines" in page
     status, _, error = sae("eval", one, *flags, "model.layers.1", "--device", "cuda:77")
     assert status == 2
-    assert "device=cuda:77 cannot be used here" in error
+    assert "--device cuda:77 cannot be used here" in error
 
 
 def test_bench_measures_as_saebench_does(sae, places, untrained, tmp_path):
@@ -172,13 +172,14 @@ def test_bench_measures_as_saebench_does(sae, places, untrained, tmp_path):
 
 def test_dashboards_in_other_forms(sae, trained, tmp_path):
     out = ("--neuronpedia", tmp_path / "json", "--prompts", tmp_path / "prompts.jsonl")
-    status, _, error = sae("report", trained, "--most", "3", "--sample", "0", *out)
+    run = trained.parent
+    status, _, error = sae("report", run, "--most", "3", "--sample", "0", *out)
     assert status == 0, error
     features = json.loads((tmp_path / "json" / "batch-0.json").read_text())["features"]
     assert len(features) == 3
     assert all(len(one["pos_str"]) == 10 for one in features)
     assert len((tmp_path / "prompts.jsonl").read_text().splitlines()) == 6
-    page = (trained / "report.html").read_text()
+    page = (run / "report.html").read_text()
     for part in ("Promotes", "falling quantiles", "Map of decoder directions", 'type="search"'):
         assert part in page
 

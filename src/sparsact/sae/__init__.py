@@ -3,6 +3,13 @@
 from sparsact.sae.attaching.attach import AttachedSites, attach
 from sparsact.sae.attaching.attached_site import AttachedSite
 from sparsact.sae.attaching.steering import Steering, steer
+from sparsact.sae.crosscoder import (
+    CrosscoderPenalty,
+    JoinedLayers,
+    join_layers,
+    layer_fvu,
+    layer_norms,
+)
 from sparsact.sae.data.activation_rows import Rows, open_rows
 from sparsact.sae.data.harvesting import harvest, harvest_layers
 from sparsact.sae.data.streaming import stream_layers
@@ -37,9 +44,11 @@ __all__ = [
     "Absorption",
     "AttachedSite",
     "AttachedSites",
+    "CrosscoderPenalty",
     "DictionaryMatch",
     "EndToEndLoss",
     "GatedReLU",
+    "JoinedLayers",
     "Kind",
     "LatentShardedTrainer",
     "OwnLoss",
@@ -66,6 +75,9 @@ __all__ = [
     "geometric_median",
     "harvest",
     "harvest_layers",
+    "join_layers",
+    "layer_fvu",
+    "layer_norms",
     "load",
     "load_checkpoint",
     "load_sae",

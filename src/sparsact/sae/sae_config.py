@@ -179,8 +179,7 @@ class SAETrainConfig:
         if any(one >= other for one, other in pairwise(sizes)):
             raise InputError(f"prefixes= must be positive and ascend, got {self.prefixes}")
         counts = ("lr_warmup_steps", "lr_decay_steps", "sparsity_warmup_steps", "aux_k")
-        counts += ("k_warmup_steps",)
-        for name in (*counts, "resample_every", "coefficient", "aux_coefficient"):
+        for name in (*counts, "k_warmup_steps", "resample_every", "coefficient", "aux_coefficient"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise InputError(f"{name}= must be finite and not negative, got {value}")

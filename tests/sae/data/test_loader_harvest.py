@@ -100,6 +100,7 @@ def test_places_of_a_picture_are_rows(tmp_path):
     ("data", "options", "message"),
     [
         ([], {}, "no batches"),
+        (DataLoader(torch.randn(9, 6), shuffle=True), {}, "shuffles"),
         ([3], {}, "must be a tensor"),
         (iter([torch.randn(2, 6)]), {}, "more than once"),
         ([torch.randn(2, 6)], {"dtype": torch.int64}, "floating-point dtype"),

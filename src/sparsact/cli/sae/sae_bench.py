@@ -142,7 +142,7 @@ def _absorption(
 
 def vocabulary_words(tokenizer: Any, most: int) -> dict[str, int]:
     """Words of at least three letters a to z that are one token, evenly spread: word → id."""
-    words = {}
+    words: dict[str, int] = {}
     for index in range(len(tokenizer)):
         text = tokenizer.decode([index])
         word = text.strip(" ")

@@ -20,10 +20,8 @@ from sparsact.sae.data.layer_reading import LayerReader, usual_norms
 from sparsact.sae.data.model_batches import (
     ModelBatch,
     Positions,
-    digest_of,
-    loader_shards,
+    model_data,
     token_batches,
-    token_shards,
 )
 from sparsact.sae.data.places import Place, find_places, one_place
 from sparsact.sae.trained_on import TrainedOn
@@ -165,29 +163,24 @@ def harvest_places(
     accelerator: "Accelerator | None" = None,
 ) -> dict[str, Rows]:
     """:func:`harvest` for several places, each with a directory of its own."""
-    _check_options(tokens, dtype, max_norm)
-    is_text = isinstance(tokens, Tokens)
-    digest = tokens.fingerprint() if is_text else digest_of(tokens, positions)
-    skip = tokens.skip if is_text else 0
-    settings: dict[str, Any] = {"text": digest, "dtype": str(dtype), "shard_rows": shard_rows}
+    if dtype not in DTYPES:
+        raise InputError(f"dtype= must be a floating-point dtype, got {dtype}")
+    if max_norm is not None and not max_norm >= 1:
+        raise InputError(f"max_norm= must be at least 1 median, got {max_norm}")
+    data = model_data(tokens, positions, batch_rows, shard_rows)
+    settings: dict[str, Any] = {"text": data.digest, "dtype": str(dtype), "shard_rows": shard_rows}
     settings |= {} if max_norm is None else {"max_norm": max_norm}
     with nullcontext() if accelerator is None else accelerator.main_process_first():
-        _open_manifests(model, places, folders, settings, skip)
+        _open_manifests(model, places, folders, settings, data.skip)
     rank, processes = _share(accelerator)
-    total = len(tokens.ids) if is_text else None
-    shards = (
-        token_shards(tokens, batch_rows, shard_rows)
-        if is_text
-        else loader_shards(tokens, positions, shard_rows)
-    )
     reader = LayerReader(model, places, positions)
-    for number, (stop, batches) in enumerate(shards):
+    for number, (stop, batches) in enumerate(data.shards):
         files = {name: folders[name] / f"shard_{number:05d}.safetensors" for name in places}
         wanted = {name: file for name, file in files.items() if not file.exists()}
         if number % processes == rank and wanted:
             _write(read_shard(reader, batches, max_norm), wanted, dtype)
         if progress is not None:
-            progress(stop, stop if total is None else total, "activations")
+            progress(stop, data.total or stop, "activations")
     if accelerator is not None:
         accelerator.wait_for_everyone()
     return {name: open_rows(folders[name]) for name in places}
@@ -224,17 +217,6 @@ def _write(
 ) -> None:
     for name, file in files.items():
         write_tensors(file, {"activations": activations[name].to(dtype)})
-
-
-def _check_options(tokens: Tokens | Iterable[Any], dtype: torch.dtype, max_norm: Any) -> None:
-    if isinstance(tokens, Tokens) and not bool(tokens.kept().any()):
-        raise InputError("the text has no tokens whose activations count")
-    if not isinstance(tokens, Tokens) and iter(tokens) is tokens:
-        raise InputError("the data must be readable more than once: pass a DataLoader or a list")
-    if dtype not in DTYPES:
-        raise InputError(f"dtype= must be a floating-point dtype, got {dtype}")
-    if max_norm is not None and not max_norm >= 1:
-        raise InputError(f"max_norm= must be at least 1 median, got {max_norm}")
 
 
 def _open_manifests(

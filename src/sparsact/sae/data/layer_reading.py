@@ -113,5 +113,5 @@ def usual_norms(rows: Tensor, medians: float | None) -> Tensor:
     """(n,) bool: rows whose norm is at most so many times the median of their norms."""
     if medians is None:
         return torch.ones(len(rows), dtype=torch.bool)
-    norms = torch.linalg.vector_norm(rows.float(), dim=1)
+    norms: Tensor = torch.linalg.vector_norm(rows.float(), dim=1)
     return norms <= medians * norms.median()

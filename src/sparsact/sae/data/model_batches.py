@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.utils.data import RandomSampler
 
 from sparsact._common.errors import InputError, unknown
 from sparsact.text import Tokens
@@ -37,6 +38,48 @@ class ModelBatch:
         return len(next(iter((*self.args, *self.kwargs.values()))))
 
 
+@dataclass(frozen=True)
+class ModelData:
+    """What a model is run on, in shards.
+
+    Attributes:
+        digest: by which a directory of activations knows its data.
+        total: number of rows, if it is known.
+        skip: leading tokens of each row that do not count.
+        shards: index after the last row, and the forwards of each shard.
+    """
+
+    digest: str
+    total: int | None
+    skip: int
+    shards: Iterator[tuple[int, list[ModelBatch]]]
+
+
+def model_data(
+    data: Tokens | Iterable[Any], positions: Positions, batch_rows: int, shard_rows: int
+) -> ModelData:
+    """Rows of tokens, or the batches of a loader.
+
+    Raises:
+        InputError: no token counts, there is no batch, or the loader shuffles, or can be read only
+            once.
+    """
+    if isinstance(data, Tokens):
+        if not bool(data.kept().any()):
+            raise InputError("the text has no tokens whose activations count")
+        shards = token_shards(data, batch_rows, shard_rows)
+        return ModelData(data.fingerprint(), len(data.ids), data.skip, shards)
+    if iter(data) is data:
+        raise InputError("the data must be readable more than once: pass a DataLoader or a list")
+    if isinstance(getattr(data, "sampler", None), RandomSampler):
+        raise InputError(
+            "the loader shuffles, so an interrupted harvest could not be resumed: pass "
+            "shuffle=False (training shuffles the rows)"
+        )
+    digest = digest_of(data, positions)
+    return ModelData(digest, None, 0, loader_shards(data, positions, shard_rows))
+
+
 def token_shards(
     tokens: Tokens, batch_rows: int, shard_rows: int
 ) -> Iterator[tuple[int, list[ModelBatch]]]:
@@ -48,17 +91,13 @@ def token_shards(
 
 def token_batches(tokens: Tokens, start: int, stop: int, batch_rows: int) -> list[ModelBatch]:
     """The forwards of some rows of tokens."""
-    kept = tokens.kept()
-    cuts = [(at, min(at + batch_rows, stop)) for at in range(start, stop, batch_rows)]
-    return [
-        ModelBatch(
-            (),
-            {"input_ids": tokens.ids[at:end], "attention_mask": tokens.mask[at:end].long()},
-            kept[at:end],
-            at,
-        )
-        for at, end in cuts
-    ]
+    batches = []
+    for at in range(start, stop, batch_rows):
+        end = min(at + batch_rows, stop)
+        part = replace(tokens, ids=tokens.ids[at:end], mask=tokens.mask[at:end])
+        inputs = {"input_ids": part.ids, "attention_mask": part.mask.long()}
+        batches.append(ModelBatch((), inputs, part.kept(), at))
+    return batches
 
 
 def loader_shards(

@@ -60,7 +60,7 @@ def fit_probe(x: Tensor, labels: Tensor, *, strength: float = 1.0) -> LinearProb
         logits = standard @ weight + bias
         entropy = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
         total = entropy + strength / 2 * weight.square().sum()
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         return total
 
     with torch.enable_grad():

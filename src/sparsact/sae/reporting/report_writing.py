@@ -236,6 +236,7 @@ def _dashboards(
             seed=choice.seed,
         )
         silent = silent_passages(sae, passages, indices, tokenizer, seed=choice.seed)
+    rows_read, length = tokens.ids.shape
     total, dead = len(passages.ids), int((fired == 0).sum())
     return _Dashboards(
         groups,
@@ -243,7 +244,7 @@ def _dashboards(
         f"latents in {total} tokens of {', '.join(source.text)}: {int(fired.sum()) / total:.1f} "
         f"active at a time, {dead} of {len(fired)} never",
         make_map(sae, indices, choice.seed),
-        DashboardText(source.model, place.name, *tokens.ids.shape, ", ".join(source.text)),
+        DashboardText(source.model, place.name, rows_read, length, ", ".join(source.text)),
         silent,
     )
 

@@ -85,8 +85,9 @@ class LatentShardedTrainer:
         if start is not None:
             _copy_latents(start, self.part, first, last)
         if config.activation == "batch_topk":  # counts are added, so one process brings them all
-            self.part.activation.k = config.k if self.rank == 0 else 0
-            self.part.activation.joined = True
+            selection = self.part.kind.activation
+            selection.k = config.k if self.rank == 0 else 0
+            selection.joined = True
         self.term = sparsity_term(config.activation, self.part.activation)
         check_options(self.training, self.part, self.term)
         self.optimizer = torch.optim.Adam(

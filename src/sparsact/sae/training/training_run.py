@@ -94,7 +94,7 @@ def _train(config: SAERun, progress: Progress, several: bool) -> dict[str, RunRe
         raise
     _advance(runs, progress)
     results = {name: run.finish() for name, run in runs.items()}
-    accelerator.end_training()  # type: ignore[no-untyped-call]
+    accelerator.end_training()
     return results
 
 
