@@ -35,13 +35,25 @@ def test_the_activations_are_those_of_a_harvest(tokens, tmp_path, site):
 
 def test_layers_in_turns_share_each_forward(tokens):
     model = llama()
-    streamed = stream_layers(model, LAYERS, tokens, batch_rows=4, shard_forwards=1)
+    sizes = {"batch_rows": 4, "shard_forwards": 1, "buffer_rows": 60}
+    streamed = stream_layers(model, LAYERS, tokens, **sizes)
     calls = []
     model.model.embed_tokens.register_forward_hook(lambda *_: calls.append(1))
     one, other = (rows.batches(20, buffer_rows=60) for rows in streamed.values())
     for _ in range(5):  # an epoch
         next(one), next(other)
     assert len(calls) == len(streamed["model.layers.0.mlp"].shards)
+
+
+def test_a_text_that_fits_the_buffer_is_read_once(tokens):
+    model = llama()
+    calls = []
+    rows = stream_layers(model, "model.layers.0", tokens, batch_rows=4)["model.layers.0"]
+    model.model.embed_tokens.register_forward_hook(lambda *_: calls.append(1))
+    batches = rows.batches(50)
+    for _ in range(9):  # three epochs
+        next(batches)
+    assert len(calls) == 5
 
 
 def test_any_batch_can_be_the_first(tokens):

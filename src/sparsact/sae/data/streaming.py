@@ -55,7 +55,7 @@ def stream_layers(
         shard_forwards: forwards in a shard, which processes share. More of them do not help to
             compute it.
         buffer_rows: that of the batches. So many rows of a layer, and one shard, wait for it
-            while another one is ahead.
+            while another one is ahead. A text of no more rows is read once.
         accelerator: with several processes, each computes its part of every shard. All must take
             the same batches.
 
@@ -121,7 +121,8 @@ def _part(tokens: Tokens, rows: Tensor) -> Tokens:
 class _Source:
     """Computes shards: some rows of tokens, at all places, each process its part.
 
-    A place takes a shard once. What the others have not taken yet is kept for them.
+    A place takes a shard once. What the others have not taken yet is kept for them. If the buffer
+    holds the activations of all of the text, they are kept, and the model reads it once.
     """
 
     def __init__(
@@ -141,6 +142,7 @@ class _Source:
         self.accelerator = accelerator if several else None
         self.empty: dict[str, Tensor] = {}
         self.counts: list[int] = tokens.kept().sum(1).tolist()
+        self.fits = sum(self.counts) <= buffer_rows
         step = self.batch_rows * in_shard
         self.spans = [
             (at, min(at + step, len(self.counts))) for at in range(0, len(self.counts), step)
@@ -166,12 +168,13 @@ class _Source:
 
     def take(self, number: int, key: str) -> Tensor:
         """The activations of a shard at one place: those that wait for it, or new ones."""
-        waiting = self._waiting.pop((number, key), None)
+        take = self._waiting.get if self.fits else self._waiting.pop
+        waiting = take((number, key), None)
         if waiting is not None:
             return waiting
         computed = self._computed(number)
         for other, rows in computed.items():
-            if other != key:
+            if other != key or self.fits:
                 self._keep(number, other, rows)
         return computed[key]
 
