@@ -99,7 +99,8 @@ class SAELoss(nn.Module):
         target = target * sae.scale_out
         centered = sae.centered(x * sae.scale_in)
         code = encode(sae, centered, sparse and sae.kind.sparse_encoder_supports(self.term))
-        to_explain = target - sae.skipped(x)  # a skip connection predicts the rest
+        # a skip connection predicts the rest
+        to_explain = target if sae.W_skip is None else target - sae.skipped(x)
         mse = nn.functional.mse_loss(code.rebuilt.float(), to_explain.float())
         penalty = self._penalty(code, mse, power)
         center = target.mean(0)
