@@ -95,7 +95,7 @@ def train(subject: Subject) -> dict[str, sa.SparseAutoencoder]:
 
 @dataclass(frozen=True)
 class Node:
-    """A latent of a circuit: its layer, index, activations in the text, and effects."""
+    """A latent of a circuit, its activations in the text, and its effect on the next node."""
 
     layer: str
     index: int
@@ -107,23 +107,24 @@ class Node:
 def trace(subject: Subject, saes: dict[str, sa.SparseAutoencoder]) -> tuple[str, list[Node]]:
     model, prompt = subject.model, subject.prompt
     early, late = subject.layers
-    with sa.sae.attach(model, saes) as sites:
+    skip = subject.tokens.skip  # the first token is unlike all others
+    with sa.sae.attach(model, saes, skip=skip) as sites:
         logits = model(input_ids=prompt).logits[0, -1]
     token = int(logits.argmax())
     first, last = sites[early].latents, sites[late].latents
     (to_logit,) = torch.autograd.grad(logits[token], last, retain_graph=True)
-    effects = (last * to_logit)[0].sum(0).detach()
+    effects = (last * to_logit)[0, -1].detach()
     driver = int(effects.argmax())
-    total = last[0, :, driver].sum()
+    total = last[0, -1, driver]
     (to_driver,) = torch.autograd.grad(total, first)
     sources = (first * to_driver)[0].sum(0).detach()
 
     def without(layer: str, latent: int) -> tuple[float, float]:
         """The logit and the driver's activation without a latent."""
-        with torch.no_grad(), sa.sae.attach(model, saes) as ablated:
+        with torch.no_grad(), sa.sae.attach(model, saes, skip=skip) as ablated:
             ablated[layer].ablate([latent])
             logit = model(input_ids=prompt).logits[0, -1, token]
-        return float(logit), float(ablated[late].latents[0, :, driver].sum())
+        return float(logit), float(ablated[late].latents[0, -1, driver])
 
     nodes = []
     for index in sources.abs().topk(2).indices.tolist():
@@ -147,11 +148,14 @@ def draw(subject: Subject, token: str, nodes: list[Node], file: Path) -> None:
     left.set_yticks(range(3), names, fontsize=8)
     left.set_title(f"where the latents are active; the prediction is {token!r}", fontsize=9)
     places = torch.arange(3)
-    right.barh(places - 0.2, [node.foretold for node in nodes], 0.38, label="by gradient")
-    right.barh(places + 0.2, [node.measured for node in nodes], 0.38, label="by ablation")
+    largest = [max(abs(node.foretold), abs(node.measured), 1e-9) for node in nodes]
+    foretold = [node.foretold / size for node, size in zip(nodes, largest, strict=True)]
+    measured = [node.measured / size for node, size in zip(nodes, largest, strict=True)]
+    right.barh(places - 0.2, foretold, 0.38, label="by gradient")
+    right.barh(places + 0.2, measured, 0.38, label="by ablation")
     right.set_yticks(range(3), names, fontsize=8)
     right.invert_yaxis()
-    right.set_title("effect on the next node", fontsize=9)
+    right.set_title("effect on the next node, relative", fontsize=9)
     right.legend(fontsize=8)
     figure.savefig(file, dpi=110)
 
