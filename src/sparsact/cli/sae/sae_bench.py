@@ -141,13 +141,18 @@ def _absorption(
 
 
 def vocabulary_words(tokenizer: Any, most: int) -> dict[str, int]:
-    """Words of at least three letters a to z that are one token, evenly spread: word → id."""
+    """Words of at least three letters a to z that are one token, evenly spread: word → id.
+
+    Where tokens begin with a space, those without one are inner parts of words.
+    """
     words: dict[str, int] = {}
+    parts: dict[str, int] = {}
     for index in range(len(tokenizer)):
         text = tokenizer.decode([index])
         word = text.strip(" ")
         if len(word) > 2 and word.isascii() and word.isalpha() and word.islower():
-            words.setdefault(word, index)
+            (words if text.startswith(" ") else parts).setdefault(word, index)
+    words = words or parts
     step = max(len(words) // most, 1)
     return dict(list(words.items())[::step][:most])
 
