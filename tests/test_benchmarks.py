@@ -38,6 +38,8 @@ PARTS = {
     "penalty_memory": {"penalty_memory"},
     "pruning_peers": {"pruning_peers"},
     "sae": {"sae_topk", "sae_relu", "sae_jumprelu", "sae_density"},
+    "sae_kills": {"sae_kills"},
+    "sae_kinds": {"sae_kinds", "sae_floor", "sae_defaults"},
     "sae_peers": {"sae_peers_steps", "sae_peers_memory", "sae_peers_width", "sae_peers_k"},
     "sae_smollm2": {"sae_smollm2"},
     "sparse_coding": {

@@ -100,7 +100,6 @@ def test_keeping_the_bos(untrained, sae, places):
     ("changes", "message"),
     [
         ({"--layer": "model.layer.1"}, "did you mean 'model.layers.1'"),
-        ({"--layer": "model.layers.?"}, "matches 3 modules"),
         ({"--layer": None}, "go together"),
         ({"--text": None}, "go together"),
         ({"--text": "{places}/empty.txt"}, "no text in"),
@@ -125,6 +124,64 @@ def test_mistakes_end_with_one_line(verb, changes, message, sae, places, tmp_pat
     assert status == 2
     assert message in error
     assert "Traceback" not in error
+
+
+def test_a_pattern_trains_an_autoencoder_for_each_layer(sae, places, tmp_path):
+    flags = ("--model", places / "model", "--text", places / "text.txt", "--layer")
+    train = ("train", *flags, "model.layers.?", *FLAGS, "--stream", "--out", tmp_path / "run")
+    status, shown, error = sae(*train)
+    assert status == 0, error
+    for number in range(3):
+        assert f"model.layers.{number}/sae" in shown
+        assert (tmp_path / "run" / f"model.layers.{number}" / "report.html").exists()
+    one = tmp_path / "run" / "model.layers.1"
+    status, _, error = sae("eval", one, *flags, "model.layers.?", "--length", "16")
+    assert status == 2
+    assert "matches 3 modules" in error
+    hook = ("blocks.1.hook_resid_post", "--length", "16", "--dtype", "bfloat16")
+    status, shown, error = sae("eval", one, *flags, *hook)
+    assert status == 0, error
+    assert "cross_entropy" in shown
+    against = ("--against", tmp_path / "run" / "model.layers.0")
+    status, _, error = sae("report", one, *against)
+    assert status == 0, error
+    page = (one / "report.html").read_text()
+    assert "mean of the largest cosines" in page
+    status, _, error = sae("eval", one, *flags, "model.layers.1", "--device", "cuda:77")
+    assert status == 2
+    assert "--device cuda:77 cannot be used here" in error
+
+
+def test_bench_measures_as_saebench_does(sae, places, untrained, tmp_path):
+    flags = ("bench", untrained, "--model", places / "model", "--layer", LAYER, "--length", "16")
+    text = ("--text", places / "held.txt", "--classes", places / "text.txt", places / "held.txt")
+    status, shown, error = sae(*flags, *text, "--no-first-letters", "--out", tmp_path / "f.json")
+    assert status == 0, error
+    assert "RAVEL" in shown  # what was not run
+    figures = json.loads((tmp_path / "f.json").read_text())
+    assert set(figures) == {"core", "sparse_probing"}
+    assert figures["core"]["model_behavior_preservation"]["kl_div_with_ablation"] > 0
+    assert 0 <= figures["sparse_probing"]["sae_top_1_test_accuracy"] <= 1
+    status, _, error = sae(*flags, *text[:4], "--no-first-letters")
+    assert status == 2
+    assert "at least two text files" in error
+    status, _, error = sae(*flags, "--text", places / "held.txt")  # its words have digits
+    assert status == 2
+    assert "no words in lower case" in error
+
+
+def test_dashboards_in_other_forms(sae, trained, tmp_path):
+    out = ("--neuronpedia", tmp_path / "json", "--prompts", tmp_path / "prompts.jsonl")
+    run = trained.parent
+    status, _, error = sae("report", run, "--most", "3", "--sample", "0", *out)
+    assert status == 0, error
+    features = json.loads((tmp_path / "json" / "batch-0.json").read_text())["features"]
+    assert len(features) == 3
+    assert all(len(one["pos_str"]) == 10 for one in features)
+    assert len((tmp_path / "prompts.jsonl").read_text().splitlines()) == 6
+    page = (run / "report.html").read_text()
+    for part in ("Promotes", "falling quantiles", "Map of decoder directions", 'type="search"'):
+        assert part in page
 
 
 def test_a_mistake_can_be_corrected(sae, places, tmp_path):

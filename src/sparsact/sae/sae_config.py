@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from sparsact._common.errors import InputError, unknown
@@ -30,8 +31,9 @@ class SAEConfig:
         normalize: normalisation of each input by itself, undone in the reconstruction:
             ``"none"``, ``"layer_norm"`` or ``"unit_norm"``. For autoencoders of other libraries:
             one with a normalisation can be used, not trained.
-        skip: whether a transcoder adds a linear map of its input to the prediction. Such a
-            transcoder can be used, not trained.
+        skip: whether a transcoder adds a linear map of its input to the prediction, which starts
+            at zero (Paulo et al., "Transcoders Beat Sparse Autoencoders for Interpretability",
+            2025).
 
     Raises:
         InputError: a ValueError: a size is not positive, `k` exceeds `d_sae`, or there is no
@@ -94,6 +96,7 @@ class SAETrainConfig:
             twentieth of the run, at most 100.
         lr_decay_steps: Steps at the end of the run over which the learning rate falls linearly
             to 0.
+        lr_decay: Shape of that fall: ``"linear"`` or ``"cosine"``.
         coefficient: Coefficient of the kind's penalty. With `target_l0`, the value it starts
             from.
         sparsity_warmup_steps: Steps over which the coefficient rises linearly from 0. None: a
@@ -101,6 +104,13 @@ class SAETrainConfig:
         target_l0: Target for the mean number of active latents: the coefficient is adjusted
             until it is reached. None keeps the coefficient fixed. Kinds that select have `k`
             instead.
+        p_end: Exponent p at the end of the run of the penalty Σ|z|^p, for kinds with an L1 penalty.
+            It falls linearly from 1 after the sparsity warm-up. 1 keeps the L1 penalty.
+        k_start: Latents kept in the first step by the kinds that select; the number changes
+            linearly to k. None: k from the start.
+        k_warmup_steps: Steps over which it changes.
+        prefixes: Numbers of latents, ascending. The loss also has the error of reconstructing with
+            the first so many latents alone, for each of them (Matryoshka).
         clip_grad_norm: Largest norm of the gradient; a larger gradient is scaled down. The
             default is below most norms. Otherwise the large first gradients inflate Adam's
             second moments for about a thousand steps and shrink the updates.
@@ -128,9 +138,14 @@ class SAETrainConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     lr_warmup_steps: int | None = None
     lr_decay_steps: int = 0
+    lr_decay: Literal["linear", "cosine"] = "linear"
     coefficient: float = 1e-3
     sparsity_warmup_steps: int | None = None
     target_l0: float | None = None
+    p_end: float = 1.0
+    k_start: int | None = None
+    k_warmup_steps: int = 0
+    prefixes: tuple[int, ...] = ()
     clip_grad_norm: float = 0.01
     aux_k: int = 256
     aux_coefficient: float = 1 / 32
@@ -154,8 +169,17 @@ class SAETrainConfig:
             raise InputError(
                 f"mixed_precision= must be 'no' or 'bf16', got {self.mixed_precision!r}"
             )
+        if self.lr_decay not in ("linear", "cosine"):
+            raise unknown("lr_decay", self.lr_decay, ("linear", "cosine"))
+        if not 0 < self.p_end <= 1:
+            raise InputError(f"p_end= must be above 0 and at most 1, got {self.p_end}")
+        if self.k_start is not None and self.k_start < 1:
+            raise InputError(f"k_start= must be at least 1, got {self.k_start}")
+        sizes = (0, *self.prefixes)
+        if any(one >= other for one, other in pairwise(sizes)):
+            raise InputError(f"prefixes= must be positive and ascend, got {self.prefixes}")
         counts = ("lr_warmup_steps", "lr_decay_steps", "sparsity_warmup_steps", "aux_k")
-        for name in (*counts, "resample_every", "coefficient", "aux_coefficient"):
+        for name in (*counts, "k_warmup_steps", "resample_every", "coefficient", "aux_coefficient"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise InputError(f"{name}= must be finite and not negative, got {value}")

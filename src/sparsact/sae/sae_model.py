@@ -138,6 +138,12 @@ class SparseAutoencoder(nn.Module):
         """Scaled inputs as the encoder reads them."""
         return scaled if self.config.is_transcoder else scaled - self.b_dec
 
+    def skipped(self, x: Tensor) -> Tensor | float:
+        """What the skip connection adds for raw `x`, in the scale of training; 0 without one."""
+        if self.W_skip is None:
+            return 0.0
+        return x.to(self.W_skip.dtype) @ self.W_skip.T * self.scale_out
+
     def reconstruct(self, latents: Tensor) -> Tensor:
         """The reconstruction in the scale of training."""
         return latents @ self.W_dec + self.b_dec

@@ -28,23 +28,29 @@ class Tokens:
         ids: (rows, length) int64.
         mask: (rows, length) bool: False where there is padding.
         skip: leading tokens of each row whose activations are dropped, 1 for a BOS.
+        left_out: ids of tokens whose activations are dropped everywhere.
     """
 
     ids: Tensor
     mask: Tensor
     skip: int = 0
+    left_out: tuple[int, ...] = ()
 
     def fingerprint(self) -> str:
         """A digest of all fields."""
         digest = hashlib.sha256(f"{tuple(self.ids.shape)} {self.skip}".encode())
         digest.update(self.ids.numpy().tobytes())
         digest.update(self.mask.numpy().tobytes())
+        if self.left_out:
+            digest.update(str(sorted(self.left_out)).encode())
         return digest.hexdigest()
 
     def kept(self) -> Tensor:
         """(rows, length) bool: positions whose activations count."""
         mask = self.mask.clone()
         mask[:, : self.skip] = False
+        if self.left_out:
+            mask &= ~torch.isin(self.ids, torch.tensor(self.left_out))
         return mask
 
 
@@ -70,6 +76,7 @@ def read_tokens(
     *,
     part: DatasetPart | None = None,
     max_tokens: int | None = None,
+    separator: int | None = None,
 ) -> Tokens:
     """Read files and datasets, one after the other, as rows of tokens.
 
@@ -83,6 +90,8 @@ def read_tokens(
         length: tokens in a row.
         part: which part of every dataset is read, and the column of datasets and JSON lines.
         max_tokens: where reading stops. A token takes 9 bytes of memory, so datasets need a limit.
+        separator: token between the texts of files, JSON lines and datasets, such as the EOS.
+            None joins them without one.
 
     Raises:
         MissingInputError: there is no such file or dataset.
@@ -97,6 +106,8 @@ def read_tokens(
         texts = _texts(str(source), part or DatasetPart())
         while (max_tokens is None or len(ids) < max_tokens) and (few := list(islice(texts, 64))):
             for text in tokenizer(few, add_special_tokens=False, verbose=False)["input_ids"]:
+                if ids and separator is not None:
+                    ids.append(separator)
                 ids.extend(text)
     if not ids:
         raise InputError(f"there is no text in {', '.join(map(str, sources)) or 'no file'}")

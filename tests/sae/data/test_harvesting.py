@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sparsact.sae import Tokens, harvest, pack_tokens
-from sparsact.sae.data.harvesting import one_module
+from sparsact.sae.data.places import one_place
 
 
 @pytest.fixture
@@ -102,4 +102,4 @@ def test_text_without_tokens(layer_model, tmp_path):
 def test_a_pattern_that_matches_many_modules_names_a_few(tmp_path):
     model = torch.nn.Sequential(*[torch.nn.Linear(2, 2) for _ in range(9)])
     with pytest.raises(ValueError, match=r"matches 9 modules: 0, 1, 2, 3, 4, …; name one"):
-        one_module(model, "?")
+        one_place(model, "?")

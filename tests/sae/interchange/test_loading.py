@@ -86,10 +86,8 @@ def test_files_without_the_new_settings_stay_as_they_were(tmp_path):
 
 
 def test_what_can_be_read_only_is_not_trained():
-    for sae in (
-        SparseAutoencoder(SAEConfig(D_IN, D_SAE, k=3, normalize="layer_norm")),
-        SparseAutoencoder(SAEConfig(D_IN, D_SAE, k=3, d_out=D_OUT, skip=True)),
-    ):
+    for norm in ("layer_norm", "unit_norm"):
+        sae = SparseAutoencoder(SAEConfig(D_IN, D_SAE, k=3, normalize=norm))
         with pytest.raises(InputError, match="can be used, but not trained"):
             SAETrainer(sae)
 

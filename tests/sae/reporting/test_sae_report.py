@@ -18,7 +18,8 @@ from sparsact.sae.reporting.latent_statistics import Passages, describe, fired_o
 from sparsact.sae.reporting.report_writing import DashboardChoice
 from sparsact.sae.reporting.token_pieces import split_pieces
 from sparsact.sae.reporting.training_curves import make_densities, make_figures, make_panels, thin
-from sparsact.sae.training.training_run import SAERun, train_run
+from sparsact.sae.training.run_settings import SAERun
+from sparsact.sae.training.training_run import train_run
 from sparsact.text import Tokens, pack_tokens
 
 WIDTH, LATENTS = 6, 12

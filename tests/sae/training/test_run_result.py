@@ -18,7 +18,8 @@ from sparsact.sae import (
     pack_tokens,
 )
 from sparsact.sae.data.activation_source import ActivationSource
-from sparsact.sae.training.training_run import SAERun, train_run
+from sparsact.sae.training.run_settings import SAERun
+from sparsact.sae.training.training_run import train_run
 from tiny_language import llama
 
 ROWS = 3000

@@ -97,8 +97,10 @@ def _in_model(
         layer,
         autoencoder,
         tokens,
+        site=reading.site,
         batch_rows=reading.batch_rows,
         progress=update,
         check=command.check,
     )
-    return evaluate(autoencoder, stream(model, layer, tokens, reading.batch_rows)), spliced
+    rows = stream(model, layer, tokens, reading.batch_rows, site=reading.site)
+    return evaluate(autoencoder, rows), spliced

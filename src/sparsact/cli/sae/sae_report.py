@@ -1,12 +1,14 @@
 """``sparsact sae report``."""
 
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import tyro
 from rich.console import Console
 
 from sparsact.cli.progress_bar import progress
 from sparsact.cli.sae.figures import show_line
+from sparsact.sae.data.activation_source import DType
 from sparsact.sae.reporting import write_report
 from sparsact.sae.reporting.report_writing import DashboardChoice
 
@@ -21,6 +23,12 @@ class ShownIn:
     """File in the model's directory, for weights in GGUF format."""
     layer: str | None = None
     """Name of the module whose output the autoencoder reads, such as model.layers.15."""
+    site: Literal["output", "input"] | None = None
+    """Whether the output of the module is read, or its input."""
+    device: str | None = None
+    """Device of the model."""
+    dtype: DType | None = None
+    """Dtype of the model's weights."""
     text: tuple[str, ...] = ()
     """Text for the model: text files, or datasets as hf:NAME (on the hub, or a directory)."""
     text_config: str | None = None
@@ -56,6 +64,12 @@ class Report:
     """Passages of the text in each dashboard."""
     seed: int = 0
     """Seed of the random sample."""
+    against: str | None = None
+    """Another autoencoder of the same width, of a run or of any library, to compare with."""
+    neuronpedia: str | None = None
+    """Directory for the dashboards as JSON that SAEDashboard writes and Neuronpedia imports."""
+    prompts: str | None = None
+    """File for prompts that ask a language model to explain the latents, as JSON lines."""
     check: bool = True
     """Refuse a model or layer on which the autoencoder was not trained."""
     out: str | None = None
@@ -73,6 +87,9 @@ def run_report(command: Report, console: Console) -> None:
             ),
             source={name: value for name, value in changes if value not in (None, ())},
             out=command.out,
+            against=command.against,
+            neuronpedia=command.neuronpedia,
+            prompts=command.prompts,
             progress=update,
             check=command.check,
         )

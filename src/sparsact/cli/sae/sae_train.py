@@ -1,6 +1,7 @@
 """``sparsact sae train``."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -11,7 +12,8 @@ from sparsact.cli.sae.figures import show_figures, show_line
 from sparsact.sae.kinds import PresetName, kinds_help
 from sparsact.sae.reporting import write_report
 from sparsact.sae.reporting.report_writing import DashboardChoice
-from sparsact.sae.training.training_run import SAERun, train_run
+from sparsact.sae.training.run_settings import SAERun
+from sparsact.sae.training.training_run import train_runs
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,15 @@ def run_train(command: Train, console: Console, is_first: bool) -> None:
         is_first: whether this is the first of several processes, which writes the report.
     """
     with progress(console) as update:
-        result = train_run(command, update)
-    show_figures(console, result.metrics)
-    for note in result.notes:
-        show_line(console, note)
-    show_line(console, f"autoencoder: {command.out}/sae")
-    if is_first:
-        page = write_report(command.out, choice=DashboardChoice(most=0, sample=0))
-        show_line(console, f"report: {page}")
+        results = train_runs(command, update)
+    for name, result in results.items():
+        if name:
+            show_line(console, name)
+        show_figures(console, result.metrics)
+        for note in result.notes:
+            show_line(console, note)
+        out = Path(command.out) / name
+        show_line(console, f"autoencoder: {out}/sae")
+        if is_first:
+            page = write_report(out, choice=DashboardChoice(most=0, sample=0))
+            show_line(console, f"report: {page}")

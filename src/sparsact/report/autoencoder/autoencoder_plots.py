@@ -30,9 +30,18 @@ def _axis(panel: Panel) -> Axis:
 
 def densities(bars: Bars) -> Chart:
     """The histogram of the latents' densities."""
-    x = linear_axis(bars.edges, "log₁₀ of the share of inputs", padding=0.02)
+    return _histogram(bars, "log₁₀ of the share of inputs", "How often latents fire")
+
+
+def cosines(bars: Bars) -> Chart:
+    """The histogram of cosines between the directions of two autoencoders."""
+    return _histogram(bars, "cosine of the decoder", "Nearest latent of the other")
+
+
+def _histogram(bars: Bars, quantity: str, title: str) -> Chart:
+    x = linear_axis(bars.edges, quantity, padding=0.02)
     y = linear_axis(map(float, bars.counts), "latents", zero=True)
-    chart = Chart(x, y, *SIZE, "How often latents fire")
+    chart = Chart(x, y, *SIZE, title)
     for count, (low, high) in zip(bars.counts, pairwise(bars.edges), strict=True):
         if count:
             hint = f"{low:.2f} to {high:.2f}: {count} latents"

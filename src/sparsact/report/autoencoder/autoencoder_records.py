@@ -66,6 +66,10 @@ class Latent:
         histogram: histogram of its activations that are not zero; None if there are none.
         contexts: where it is most active, by decreasing magnitude.
         neighbours: (index, cosine) of the latents with the nearest decoder directions.
+        quantiles: places at falling quantiles of its activations that are not zero.
+        promoted: (token, logit) that its decoder direction raises most through the model's head.
+        suppressed: (token, logit) that it lowers most.
+        counterpart: (index, cosine) of the nearest latent of another autoencoder.
     """
 
     index: int
@@ -76,6 +80,10 @@ class Latent:
     histogram: Bars | None
     contexts: tuple[Context, ...]
     neighbours: tuple[tuple[int, float], ...]
+    quantiles: tuple[Context, ...] = ()
+    promoted: tuple[tuple[str, float], ...] = ()
+    suppressed: tuple[tuple[str, float], ...] = ()
+    counterpart: tuple[int, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,34 @@ class LatentGroup:
 
     title: str
     latents: tuple[Latent, ...]
+
+
+@dataclass(frozen=True)
+class DirectionMap:
+    """Decoder directions as points in a plane.
+
+    Attributes:
+        points: index of the latent and its two coordinates.
+        share: share of the directions' variance that the plane holds.
+    """
+
+    points: tuple[tuple[int, float, float], ...]
+    share: float
+
+
+@dataclass(frozen=True)
+class DictionaryComparison:
+    """How the directions of another autoencoder match.
+
+    Attributes:
+        other: name of the other autoencoder.
+        figures: name and value of each figure.
+        cosines: histogram of the cosine of each latent with the nearest one of the other.
+    """
+
+    other: str
+    figures: tuple[tuple[str, str], ...]
+    cosines: Bars
 
 
 @dataclass(frozen=True)
@@ -98,6 +134,8 @@ class AutoencoderReport:
         panels: curves of the training.
         densities: histogram of log₁₀ density, for latents that fired.
         groups: the dashboards.
+        directions: the map of decoder directions.
+        comparison: with another autoencoder.
     """
 
     title: str
@@ -107,3 +145,5 @@ class AutoencoderReport:
     panels: tuple[Panel, ...]
     densities: Bars | None
     groups: tuple[LatentGroup, ...]
+    directions: DirectionMap | None = None
+    comparison: DictionaryComparison | None = None

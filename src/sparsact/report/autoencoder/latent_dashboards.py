@@ -1,4 +1,4 @@
-"""Dashboards of latents in plain HTML, without scripts, so that a page can hold many."""
+"""Dashboards of latents in plain HTML, so that a page can hold many."""
 
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -6,6 +6,7 @@ from html import escape
 from itertools import pairwise
 
 from sparsact.report.autoencoder.autoencoder_records import Bars, Context, Latent, LatentGroup
+from sparsact.report.autoencoder.latent_search import SEARCH_BOX
 from sparsact.report.palette import NEGATIVE, POSITIVE
 
 STYLE = f"""
@@ -43,6 +44,11 @@ ol.contexts mark {{ color: inherit; background: rgb({POSITIVE} / calc(var(--a) *
                    box-shadow: 0 2px var(--front); }}
 ol.contexts mark.minus {{ background: rgb({NEGATIVE} / calc(var(--a) * var(--shade))); }}
 ol.contexts i {{ color: var(--faint); font-style: normal; }}
+h4 {{ margin: .5rem 0 .1rem; font-size: .9em; font-weight: 600; color: var(--muted); }}
+p.tokens {{ margin: .2rem 0; overflow-wrap: anywhere; }}
+p.tokens code {{ background: rgb({POSITIVE} / .25); padding: 0 .25em; border-radius: .2em;
+                white-space: pre-wrap; }}
+p.tokens.minus code {{ background: rgb({NEGATIVE} / .25); }}
 p.silent {{ color: var(--front); }}
 """
 
@@ -61,7 +67,10 @@ def contents(groups: Sequence[LatentGroup]) -> str:
         + "</ul>"
         for group in groups
     )
-    return f'<nav class="latents" id="latents" aria-label="latents"><h2>Latents</h2>{lists}</nav>'
+    return (
+        f'<nav class="latents" id="latents" aria-label="latents"><h2>Latents</h2>{SEARCH_BOX}'
+        f"{lists}</nav>"
+    )
 
 
 def dashboards(groups: Sequence[LatentGroup]) -> Iterator[str]:
@@ -81,8 +90,9 @@ def _dashboard(latent: Latent, shown: frozenset[int], following: int | None) -> 
     links = f'<nav aria-label="latent {latent.index}"><a href="#latents">all</a>{next_link}</nav>'
     return (
         f'<article id="latent-{latent.index}"><header><h3>Latent {latent.index}</h3>{links}'
-        f"</header><div><div>{_numbers(latent, shown)}{_histogram(latent.histogram)}</div>"
-        f"{_contexts(latent)}</div></article>"
+        f"</header><div><div>{_numbers(latent, shown)}{_histogram(latent.histogram)}"
+        f"{_tokens(latent)}</div>"
+        f"<div>{_contexts(latent)}</div></div></article>"
     )
 
 
@@ -99,9 +109,29 @@ def _numbers(latent: Latent, shown: frozenset[int]) -> str:
     if latent.mean is not None and latent.peak is not None:
         rows += [("mean when active", f"{latent.mean:.3g}"), ("largest", f"{latent.peak:.3g}")]
     items = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows)
+    other = ""
+    if latent.counterpart is not None:
+        index, cosine = latent.counterpart
+        other = f"<p class=near>nearest in the other autoencoder: {index} ({cosine:.2f})</p>"
     return (
         f"<dl>{items}</dl><p class=near>nearest by cosine of the decoder: {neighbours or '–'}</p>"
+        f"{other}"
     )
+
+
+def _tokens(latent: Latent) -> str:
+    """The tokens that the direction raises and lowers through the head of the model."""
+    parts = []
+    for title, sign, tokens in (
+        ("Promotes", "", latent.promoted),
+        ("Suppresses", " minus", latent.suppressed),
+    ):
+        if tokens:
+            items = " ".join(
+                f'<code title="{value:.3g}">{_visible(text)}</code>' for text, value in tokens
+            )
+            parts.append(f'<h4>{title}</h4><p class="tokens{sign}">{items}</p>')
+    return "".join(parts)
 
 
 def _histogram(bars: Bars | None) -> str:
@@ -109,18 +139,15 @@ def _histogram(bars: Bars | None) -> str:
     if bars is None:
         return ""
     tallest = max(bars.counts)
-    rectangles = "".join(
-        f'<rect x="{i}" y="{100 - height:.4g}" width=".9" height="{height:.4g}"><title>'
-        f"{low:.3g} to {high:.3g}: {count}</title></rect>"
-        for i, (count, low, high) in enumerate(
-            zip(bars.counts, bars.edges, bars.edges[1:], strict=False)
-        )
-        if (height := 100 * count / tallest)
+    shape = "".join(  # one shape, because a page has hundreds of histograms
+        f"M{i} 100V{100 - 100 * count / tallest:.4g}h.9V100z"
+        for i, count in enumerate(bars.counts)
+        if count
     )
-    label = f"histogram of the {sum(bars.counts)} activations that are not zero"
+    label = f"histogram of the {sum(bars.counts)} activations that are not zero, {tallest} at most"
     return (
         f'<svg class="bars" viewBox="0 0 {len(bars.counts)} 100" preserveAspectRatio="none" '
-        f'role="img" aria-label="{label}">{rectangles}</svg>'
+        f'role="img" aria-label="{label}"><path d="{shape}"/></svg>'
         f'<p class="scale"><span>{bars.edges[0]:.3g}</span><span>activation</span>'
         f"<span>{bars.edges[-1]:.3g}</span></p>"
     )
@@ -130,7 +157,15 @@ def _contexts(latent: Latent) -> str:
     if not latent.fired:
         return '<p class="silent">Silent: it never fired in this text.</p>'
     largest = abs(latent.peak or 1.0)
-    items = "".join(_context(context, largest) for context in latent.contexts)
+    parts = [_list(latent.contexts, largest)]
+    if latent.quantiles:
+        parts += ["<h4>At falling quantiles of its activations</h4>"]
+        parts += [_list(latent.quantiles, largest)]
+    return "".join(parts)
+
+
+def _list(contexts: Sequence[Context], largest: float) -> str:
+    items = "".join(_context(context, largest) for context in contexts)
     return f'<ol class="contexts">{items}</ol>'
 
 

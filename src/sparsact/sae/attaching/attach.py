@@ -9,7 +9,7 @@ from sparsact._common.errors import InputError, unknown
 from sparsact.hooks import Removable, Taps, check_hookable
 from sparsact.sae.attaching.attached_site import AttachedSite, Mode
 from sparsact.sae.attaching.token_mask import TokenMask
-from sparsact.sae.data.harvesting import one_module
+from sparsact.sae.data.places import Place, one_place
 from sparsact.sae.sae_model import SparseAutoencoder
 from sparsact.sae.trained_on import TrainedOn
 
@@ -28,20 +28,20 @@ class AttachedSites(Removable, Mapping[str, AttachedSite]):
         self,
         model: nn.Module,
         sites: Mapping[str, AttachedSite],
-        modules: Mapping[str, nn.Module],
-        site: Literal["input", "output"],
+        places: Mapping[str, Place],
     ) -> None:
         self._sites = dict(sites)
         self._modes = {one.sae: one.sae.training for one in sites.values()}
         for sae in self._modes:
             sae.eval()
         self._tokens = TokenMask(model)
-        coders = {n: m for n, m in modules.items() if sites[n].sae.config.is_transcoder}
-        others = {name: module for name, module in modules.items() if name not in coders}
-        self._taps = [
-            Taps(others, lambda name, x: self._pass(name, x, x), on=site),
-            Taps.on_calls(coders, self._pass),
-        ]
+        self._taps = [self._tap(name, place) for name, place in places.items()]
+
+    def _tap(self, name: str, place: Place) -> Taps:
+        modules = {name: place.module}
+        if self._sites[name].sae.config.is_transcoder:
+            return Taps.on_calls(modules, self._pass)
+        return Taps(modules, lambda name, x: self._pass(name, x, x), on=place.site)
 
     def __getitem__(self, name: str) -> AttachedSite:
         if name not in self._sites:
@@ -85,7 +85,8 @@ def attach(
     Args:
         model: any model. A language model gets its mask as ``attention_mask=``.
         saes: name of a module → the autoencoder of its activations (…, d_in). A transcoder reads
-            the input of the module and replaces its output.
+            the input of the module and replaces its output. Hooks of TransformerLens are
+            understood, such as ``blocks.3.hook_resid_post``.
         mode: ``"replace"``: the reconstruction takes the place of the activation. ``"error"``:
             the error of the reconstruction is added to it, so that the model's output changes by
             edits of latents only. ``"read"``: nothing is replaced.
@@ -138,36 +139,34 @@ def attach(
         raise InputError("saes= is empty: give the name of a module and its autoencoder")
     check_hookable(model)
     sites: dict[str, AttachedSite] = {}
-    modules: dict[str, nn.Module] = {}
+    places: dict[str, Place] = {}
     for pattern, sae in saes.items():
-        name, module = next(iter(one_module(model, pattern).items()))
-        if name in sites:
-            raise InputError(f"{name!r} has two autoencoders: attach them one after the other")
-        own_skip = check_autoencoder(model, name, sae, site, check)
-        sites[name] = AttachedSite(name, sae, mode, own_skip if skip is None else skip, record)
-        modules[name] = module
-    return AttachedSites(model, sites, modules, site)
+        place = one_place(model, pattern, site)
+        if place.name in sites:
+            raise InputError(
+                f"{place.name!r} has two autoencoders: attach them one after the other"
+            )
+        own_skip = check_autoencoder(model, place, sae, check)
+        sites[place.name] = AttachedSite(
+            place.name, sae, mode, own_skip if skip is None else skip, record
+        )
+        places[place.name] = place
+    return AttachedSites(model, sites, places)
 
 
-def check_autoencoder(
-    model: nn.Module,
-    name: str,
-    sae: SparseAutoencoder,
-    site: Literal["input", "output"],
-    check: bool,
-) -> int:
-    """Check an autoencoder for a module, and return the leading tokens it was trained without.
+def check_autoencoder(model: nn.Module, place: Place, sae: SparseAutoencoder, check: bool) -> int:
+    """Check an autoencoder for a place, and return the leading tokens it was trained without.
 
     Raises:
         InputError: it is none, or was not trained on that module, with `check`.
     """
     if not isinstance(sae, SparseAutoencoder):
         raise InputError(
-            f"{name!r} needs a SparseAutoencoder, got {type(sae).__name__}; sparsact.sae.load "
-            "reads those of other libraries"
+            f"{place.name!r} needs a SparseAutoencoder, got {type(sae).__name__}; "
+            "sparsact.sae.load reads those of other libraries"
         )
     if sae.trained_on is None:
         return 0
     if check:
-        sae.trained_on.check(TrainedOn.of(model, name, site))
+        sae.trained_on.check(TrainedOn.of(model, place.name, place.site))
     return sae.trained_on.skip

@@ -10,7 +10,7 @@ from sparsact.hooks import Removable, Taps, check_hookable
 from sparsact.sae.attaching.attach import check_autoencoder
 from sparsact.sae.attaching.attached_site import latent_indices
 from sparsact.sae.attaching.token_mask import TokenMask
-from sparsact.sae.data.harvesting import one_module
+from sparsact.sae.data.places import Place, one_place
 from sparsact.sae.row_norms import ROW_NORMS
 from sparsact.sae.sae_model import SparseAutoencoder
 
@@ -18,12 +18,10 @@ from sparsact.sae.sae_model import SparseAutoencoder
 class Steering(Removable):
     """Adds a direction to the output of a module, until it is removed."""
 
-    def __init__(
-        self, model: nn.Module, modules: Mapping[str, nn.Module], shift: "_Shift", skip: int
-    ) -> None:
+    def __init__(self, model: nn.Module, place: Place, shift: "_Shift", skip: int) -> None:
         self._tokens = TokenMask(model)
         self._shift, self._skip = shift, skip
-        self._taps = Taps(modules, self._steered)
+        self._taps = Taps({place.name: place.module}, self._steered, on=place.site)
 
     def remove(self) -> None:
         """Stop steering."""
@@ -80,9 +78,9 @@ def steer(
         known = f" ({trained!r} is no module of this model)" if trained else ""
         raise InputError(f"the layer of this autoencoder is not recorded{known}: set layer=")
     check_hookable(model)
-    modules = one_module(model, layer or str(trained))
-    own_skip = check_autoencoder(model, next(iter(modules)), sae, "output", check)
-    return Steering(model, modules, _Shift(sae, strengths), own_skip if skip is None else skip)
+    place = one_place(model, layer or str(trained))
+    own_skip = check_autoencoder(model, place, sae, check)
+    return Steering(model, place, _Shift(sae, strengths), own_skip if skip is None else skip)
 
 
 class _Shift:

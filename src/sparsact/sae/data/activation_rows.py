@@ -33,10 +33,12 @@ class Rows:
     Args:
         shards: the shards.
         width: width of every row.
+        stored: whether reading a row is cheap. If not, a model computes it.
     """
 
     shards: Sequence[Shard]
     width: int
+    stored: bool = True
 
     @cached_property
     def total(self) -> int:
@@ -155,6 +157,21 @@ class Rows:
             return self._without(range(self.total - held_out, self.total))
         return self._without(sorted(random.Random(seed).sample(range(self.total), held_out)))
 
+    def sample(self, count: int, seed: int) -> Tensor:
+        """`count` rows in memory, drawn at random, or all but one if there are fewer.
+
+        If rows are computed, they come from as few shards as possible, which are drawn.
+        """
+        count = min(count, self.total - 1)
+        if self.stored:
+            return self.split(count, seed)[1]
+        shards = list(self.shards)
+        random.Random(seed).shuffle(shards)
+        parts: list[Tensor] = []
+        while sum(map(len, parts)) < count:
+            parts.append(shards.pop().read())
+        return torch.cat(parts)[:count].float()
+
     def last(self, rows: int) -> Tensor:
         """The last `rows` rows, or all if there are fewer, in memory."""
         return self._without(range(max(self.total - rows, 0), self.total))[1]
@@ -170,7 +187,7 @@ class Rows:
                 without = sorted({*shard.without, *own})
                 kept.append(replace(shard, rows=shard.rows - len(own), without=without))
             first += shard.rows
-        return Rows(kept, self.width), torch.cat(parts).float()
+        return replace(self, shards=kept), torch.cat(parts).float()
 
 
 def open_rows(source: Tensor | str | Path, *, shard_rows: int = SHARD_ROWS) -> Rows:

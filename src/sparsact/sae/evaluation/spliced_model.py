@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from sparsact._common.devices import widest_float
 from sparsact._common.errors import InputError
 from sparsact._common.progress import Progress
-from sparsact.hooks import Taps, first_tensor
-from sparsact.sae.data.harvesting import one_module
+from sparsact.hooks import Site, Taps, first_tensor
+from sparsact.sae.data.places import Place, one_place
 from sparsact.sae.sae_model import SparseAutoencoder, evaluating
 from sparsact.sae.trained_on import TrainedOn
 from sparsact.text import Tokens
@@ -60,6 +60,7 @@ def evaluate_spliced(
     sae: SparseAutoencoder,
     tokens: Tokens,
     *,
+    site: Site = "output",
     batch_rows: int = 2,
     progress: Progress | None = None,
     check: bool = True,
@@ -77,6 +78,7 @@ def evaluate_spliced(
         layer: name of the module whose first output tensor (rows, length, width) is replaced.
         sae: an autoencoder for activations of that layer.
         tokens: text on which neither the model nor the autoencoder was trained.
+        site: whether the module's output is replaced, or its input.
         batch_rows: rows of tokens in a forward.
         progress: called with the rows done, their total over two rounds, and what is being done.
         check: whether to refuse a model or layer on which the autoencoder was not trained.
@@ -101,10 +103,35 @@ def evaluate_spliced(
     if not bool(_predicted(tokens.mask).any()):
         raise InputError("the text has no token to predict from another")
     with evaluating(model, sae):
-        layers = one_module(model, layer)
+        place = one_place(model, layer, site)
         if check and sae.trained_on is not None:
-            sae.trained_on.check(TrainedOn.of(model, next(iter(layers))))
-        return _Rounds(model, layers, sae, tokens, batch_rows, progress).metrics()
+            sae.trained_on.check(TrainedOn.of(model, place.name, place.site))
+        return _Rounds(model, place, sae, tokens, batch_rows, progress).metrics()
+
+
+@torch.no_grad()
+def zero_divergence(
+    model: nn.Module,
+    layer: str,
+    sae: SparseAutoencoder,
+    tokens: Tokens,
+    *,
+    site: Site = "output",
+    batch_rows: int = 2,
+) -> float:
+    """KL(model ‖ model with zeros in the layer), which the score of SAEBench compares with.
+
+    Args:
+        model: as for :func:`evaluate_spliced`.
+        layer: as there.
+        sae: an autoencoder of the layer's width.
+        tokens: as there.
+        site: as there.
+        batch_rows: as there.
+    """
+    with evaluating(model, sae):
+        place = one_place(model, layer, site)
+        return _Rounds(model, place, sae, tokens, batch_rows, None).zero_divergence()
 
 
 class _Rounds:
@@ -113,13 +140,13 @@ class _Rounds:
     def __init__(
         self,
         model: nn.Module,
-        layers: dict[str, nn.Module],
+        place: Place,
         sae: SparseAutoencoder,
         tokens: Tokens,
         batch_rows: int,
         progress: Progress | None,
     ) -> None:
-        self.model, self.layers, self.sae = model, layers, sae
+        self.model, self.place, self.sae = model, place, sae
         self.tokens, self.batch_rows, self.progress = tokens, batch_rows, progress
         self.device = next(model.parameters()).device
         self.sum = torch.zeros(sae.config.d_in, dtype=widest_float(self.device), device=self.device)
@@ -143,6 +170,16 @@ class _Rounds:
             ablated += _cross_entropy(logits, ids, mask)
         sums = (dense, spliced, zeros, ablated, kl)
         return SpliceMetrics(predicted, *(value / predicted for value in sums))
+
+    def zero_divergence(self) -> float:
+        """KL(unchanged ‖ zero-ablated), the mean per predicted token."""
+        total, predicted = 0.0, 0
+        for ids, mask, kept in self._batches(first=True):
+            unchanged = self._logits(ids, mask, kept, lambda old: old)
+            zeros = self._logits(ids, mask, kept, torch.zeros_like)
+            total += _divergence(unchanged, zeros, mask)
+            predicted += int(_predicted(mask).sum())
+        return total / predicted
 
     def _batches(self, first: bool) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Ids, mask, and the positions that are replaced."""
@@ -171,13 +208,13 @@ class _Rounds:
                 )
             return activation.masked_scatter(kept[..., None], replace(activation[kept]))
 
-        taps = Taps(self.layers, replaced)
+        taps = Taps({self.place.name: self.place.module}, replaced, on=self.place.site)
         try:
             output: Any = self.model(input_ids=ids, attention_mask=mask.long())
         finally:
             taps.remove()
         if calls != 1:
-            name = next(iter(self.layers))
+            name = self.place.name
             raise InputError(f"the forward of the model calls {name!r} {calls} times, not once")
         logits = getattr(output, "logits", None)
         if logits is None:

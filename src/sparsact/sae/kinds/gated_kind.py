@@ -142,6 +142,6 @@ class GatedKind(Kind[GatedReLU]):
 class _GateTerm(SparsityTerm):
     """A penalty on the positive part of the pre-activations."""
 
-    def __call__(self, pre: Tensor | Entries, latents: Tensor | Entries) -> Tensor:
-        """The penalty summed over a batch: a scalar."""
-        return self.penalty(values_of(pre).relu())
+    def values(self, pre: Tensor | Entries, latents: Tensor | Entries) -> Tensor:
+        """The positive part of the pre-activations."""
+        return values_of(pre).relu()

@@ -24,7 +24,16 @@ class SparsityTerm:
                 entries that pass the threshold or that it learns from.
             latents: the latents, in the same form.
         """
-        return self.penalty(values_of(latents))
+        return self.penalty(self.values(pre, latents))
+
+    def values(self, pre: Tensor | Entries, latents: Tensor | Entries) -> Tensor:
+        """What the penalty is applied to: the latents."""
+        return values_of(latents)
+
+    @property
+    def can_anneal(self) -> bool:
+        """Whether the penalty is an L1 norm, whose exponent can fall below 1."""
+        return isinstance(self.penalty, L1) and getattr(self.penalty, "weights", None) is None
 
     @property
     def counts_entries(self) -> bool:

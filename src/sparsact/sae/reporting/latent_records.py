@@ -1,6 +1,7 @@
 """The choice of latents for dashboards, and the records of each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,11 +10,16 @@ from torch import Tensor
 from sparsact._common.errors import InputError
 from sparsact.meters import Histogram
 from sparsact.report.autoencoder.autoencoder_records import Bars, Context, Latent, LatentGroup
+from sparsact.sae.evaluation.dictionary_match import DictionaryMatch
 from sparsact.sae.reporting.latent_statistics import LatentDetails, Passages, Peak, describe
+from sparsact.sae.reporting.logit_lens import TokenLogits
 from sparsact.sae.reporting.token_pieces import split_pieces
 from sparsact.sae.sae_model import SparseAutoencoder
 
 NEIGHBOURS = 6
+
+SAMPLE = 64
+"""Places of each latent that are drawn at random, for examples at quantiles."""
 
 
 def choose_latents(
@@ -60,6 +66,11 @@ def make_groups(
     chosen: dict[str, list[int]],
     tokenizer: Any,
     contexts: int,
+    *,
+    lens: Mapping[int, tuple[TokenLogits, TokenLogits]] | None = None,
+    match: DictionaryMatch | None = None,
+    quantiles: Sequence[float] = (),
+    seed: int = 0,
 ) -> tuple[LatentGroup, ...]:
     """The dashboards of chosen latents, from one pass over the activations of a text.
 
@@ -69,12 +80,23 @@ def make_groups(
         chosen: title → latents.
         tokenizer: from transformers.
         contexts: number of passages shown for each latent.
+        lens: latent → the tokens that it promotes and suppresses.
+        match: with another autoencoder.
+        quantiles: of the activations that are not zero, at which a passage is shown.
+        seed: seed of the places among which those are found.
     """
     indices = [index for latents in chosen.values() for index in latents]
-    details = describe(sae, passages, indices, peaks=contexts)
+    sample = SAMPLE if quantiles else 0
+    details = describe(sae, passages, indices, peaks=contexts, sample=sample, seed=seed)
     neighbours_of = _neighbours(sae.W_dec.detach(), indices)
     records = {
-        index: _latent(index, detail, neighbours, len(passages.ids), tokenizer)
+        index: replace(
+            _latent(index, detail, neighbours, len(passages.ids), tokenizer),
+            quantiles=tuple(_context(peak, tokenizer) for peak in detail.at_quantiles(quantiles)),
+            promoted=() if lens is None else lens[index][0],
+            suppressed=() if lens is None else lens[index][1],
+            counterpart=None if match is None else _counterpart(match, index),
+        )
         for index, detail, neighbours in zip(indices, details, neighbours_of, strict=True)
     }
     return tuple(
@@ -102,6 +124,10 @@ def _latent(
         contexts=tuple(_context(peak, tokenizer) for peak in details.peaks),
         neighbours=neighbours,
     )
+
+
+def _counterpart(match: DictionaryMatch, index: int) -> tuple[int, float]:
+    return int(match.nearest[index]), float(match.cosine[index])
 
 
 def _bars(histogram: Histogram) -> Bars:

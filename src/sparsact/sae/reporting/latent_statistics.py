@@ -104,12 +104,20 @@ class LatentDetails:
         histogram: histogram of the activations that are not zero.
         peaks: by decreasing magnitude. None lies in the window of a larger one, and no two
             windows hold the same text.
+        sample: places drawn at random from those where it is active, by decreasing magnitude.
     """
 
     fired: int
     total: float
     histogram: Histogram
     peaks: tuple[Peak, ...]
+    sample: tuple[Peak, ...] = ()
+
+    def at_quantiles(self, quantiles: Sequence[float]) -> tuple[Peak, ...]:
+        """The places of the sample at some quantiles of magnitude; without repeats."""
+        last = len(self.sample) - 1
+        places = dict.fromkeys(round((1 - quantile) * last) for quantile in quantiles)
+        return tuple(self.sample[place] for place in places) if self.sample else ()
 
 
 @torch.no_grad()
@@ -120,6 +128,8 @@ def describe(
     *,
     peaks: int = 10,
     reach: int = 16,
+    sample: int = 0,
+    seed: int = 0,
 ) -> list[LatentDetails]:
     """Collect statistics of some latents. Memory grows with their number, not with the text.
 
@@ -129,16 +139,24 @@ def describe(
         latents: their indices.
         peaks: number of peaks kept for each latent; at least 1.
         reach: tokens in the window on each side of a peak, within its row.
+        sample: number of places drawn at random for each latent from those where it is active.
+            Their windows are half as long.
+        seed: seed of that draw.
     """
-    statistics = [_Latent(peaks) for _ in latents]
+    statistics = [_Latent(peaks, sample) for _ in latents]
+    generator = torch.Generator().manual_seed(seed)
     for start, batch in passages.batches():
         codes = sae.encode(batch)[:, list(latents)]
         ids = passages.ids[start : start + len(batch)]
         bounds = passages.bounds[start : start + len(batch)] - start
         places = _peaks(codes.abs(), bounds, peaks, reach)
-        for latent, code, own_places in zip(statistics, codes.T, places.T.tolist(), strict=True):
-            here = [_peak(ids, code, place, bounds, reach) for place in own_places if place >= 0]
-            latent.update(code, here)
+        keys = torch.rand(codes.shape, generator=generator).masked_fill(codes == 0, 2.0)
+        for at, latent in enumerate(statistics):
+            code = codes[:, at]
+            own = [place for place in places[:, at].tolist() if place >= 0]
+            latent.update(code, [_peak(ids, code, place, bounds, reach) for place in own])
+            drawn = latent.drawn(keys[:, at])
+            latent.add([(k, _peak(ids, code, place, bounds, reach // 2)) for k, place in drawn])
     return [latent.details() for latent in statistics]
 
 
@@ -168,8 +186,9 @@ def _peak(ids: Tensor, code: Tensor, place: int, bounds: Tensor, reach: int) -> 
 class _Latent:
     """Running statistics of one latent."""
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self, count: int, sample: int) -> None:
+        self.count, self.sample = count, sample
+        self.places: list[tuple[float, Peak]] = []
         self.fired = 0
         self.total = 0.0
         self.histogram = StreamingHistogram()
@@ -185,5 +204,19 @@ class _Latent:
             distinct.setdefault(peak.ids, peak)
         self.peaks = list(distinct.values())[: self.count]
 
+    def drawn(self, keys: Tensor) -> list[tuple[float, int]]:
+        """Key and place of those whose random keys are small enough for the sample."""
+        limit = self.places[-1][0] if len(self.places) == self.sample and self.places else 1.0
+        least = keys.topk(min(self.sample, len(keys)), largest=False)
+        pairs = zip(least.values.tolist(), least.indices.tolist(), strict=True)
+        return [(key, place) for key, place in pairs if key < limit]
+
+    def add(self, places: list[tuple[float, Peak]]) -> None:
+        ranked = sorted([*self.places, *places], key=lambda place: place[0])
+        self.places = ranked[: self.sample]
+
     def details(self) -> LatentDetails:
-        return LatentDetails(self.fired, self.total, self.histogram.compute(), tuple(self.peaks))
+        sample = sorted((peak for _, peak in self.places), key=lambda peak: -abs(peak.value))
+        return LatentDetails(
+            self.fired, self.total, self.histogram.compute(), tuple(self.peaks), tuple(sample)
+        )

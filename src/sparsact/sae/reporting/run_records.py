@@ -12,7 +12,8 @@ from torch import Tensor
 from sparsact._common.errors import MissingInputError
 from sparsact._common.run_directory import RunDirectory
 from sparsact.sae.sae_config import SAEConfig
-from sparsact.sae.training.training_run import ACTIVATIONS, LOG, METRICS, autoencoder_in
+from sparsact.sae.training.run_state import ACTIVATIONS, LOG, METRICS
+from sparsact.sae.training.training_run import autoencoder_in
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,9 @@ class Run:
             return {}
         source: dict[str, Any] = {**self.settings["source"]}
         source["text"] = tuple(source["text"])
-        source["cache"] = source["cache"] or str(self.autoencoder.parent / ACTIVATIONS)
+        source["drop_tokens"] = tuple(source.get("drop_tokens", ()))
+        if not source.get("stream"):
+            source["cache"] = source["cache"] or str(self.autoencoder.parent / ACTIVATIONS)
         return source
 
     def facts(self, shape: SAEConfig) -> tuple[str, ...]:

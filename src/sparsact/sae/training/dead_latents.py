@@ -82,7 +82,7 @@ def resample_(
     centered = sae.centered(sae.scaled(x))
     pre = sae.encoder(centered)
     with evaluating(sae):  # so that a running threshold does not move
-        residual = target * sae.scale_out - sae.reconstruct(sae.activation(pre))
+        residual = target * sae.scale_out - sae.skipped(x) - sae.reconstruct(sae.activation(pre))
     direction = nn.functional.normalize(residual, dim=1)
     reading = nn.functional.normalize(centered, dim=1) if sae.config.is_transcoder else direction
     strength = (reading * centered).sum(1)

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparsact.kernels import Entries, csr_linear
 from sparsact.kernels.triton import support
@@ -22,6 +22,8 @@ class Code(NamedTuple):
         fired: (d_sae,) bool: latents that were active anywhere in the batch.
         pre: pre-activations, or None if a selection never stored them.
         latents: the latents, or None in the same case.
+        active: the latents that can be non-zero, as :class:`SparseEncoding` has them; None on the
+            dense path, where `latents` is the matrix.
     """
 
     rebuilt: Tensor
@@ -29,6 +31,7 @@ class Code(NamedTuple):
     fired: Tensor
     pre: Tensor | Entries | None
     latents: Tensor | Entries | None
+    active: Entries | tuple[Tensor, Tensor] | None = None
 
 
 def encode(sae: SparseAutoencoder, centered: Tensor, sparse: bool) -> Code:
@@ -43,6 +46,24 @@ def encode(sae: SparseAutoencoder, centered: Tensor, sparse: bool) -> Code:
     select_dtype = torch.bfloat16 if torch.is_autocast_enabled(device) else None
     with torch.autocast(device, enabled=False):
         return _encode_sparse(sae, centered, select_dtype)
+
+
+def prefix_error(sae: SparseAutoencoder, code: Code, target: Tensor, size: int) -> Tensor:
+    """The mean squared error of reconstructing with the first `size` latents alone: a scalar."""
+    if code.active is None:
+        assert isinstance(code.latents, Tensor)
+        rebuilt = code.latents[:, :size] @ sae.W_dec[:size] + sae.b_dec
+    else:
+        rebuilt = csr_linear(_first(code.active, size), sae.W_dec, sae.b_dec)
+    return nn.functional.mse_loss(rebuilt.float(), target.float())
+
+
+def _first(active: Entries | tuple[Tensor, Tensor], size: int) -> Entries | tuple[Tensor, Tensor]:
+    """The entries with those of other latents than the first set to 0."""
+    if isinstance(active, Entries):
+        return active._replace(values=active.values * (active.columns < size))
+    values, indices = active
+    return values * (indices < size), indices
 
 
 def can_be_sparse(sae: SparseAutoencoder) -> bool:
@@ -71,7 +92,7 @@ def _encode_sparse(
     active, pre, latents = sae.kind.encode_sparse(sae.encoder, centered, select_dtype)
     rebuilt = csr_linear(active, sae.W_dec, sae.b_dec)
     values, columns = (active.values, active.columns) if isinstance(active, Entries) else active
-    return Code(rebuilt, *_activity(values, columns, rebuilt, sae), pre, latents)
+    return Code(rebuilt, *_activity(values, columns, rebuilt, sae), pre, latents, active)
 
 
 def _activity(

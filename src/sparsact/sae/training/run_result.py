@@ -53,7 +53,7 @@ def finish(trainer: SAETrainer, rows: Rows, held_out: Tensor, batch_size: int) -
     sae = trainer.autoencoder()
     metrics = evaluate(sae, held_out.split(batch_size))
     metrics = dataclasses.replace(metrics, dead=trainer.latents.dead_share)
-    _, seen = rows.split(min(len(held_out), rows.total - 1), trainer.config.seed)
+    seen = rows.sample(len(held_out), trainer.config.seed)
     train_fvu = evaluate(sae, seen.split(batch_size)).fvu
     passes = trainer.steps * batch_size / rows.total
     notes = run_notes(metrics, train_fvu, passes, trainer)

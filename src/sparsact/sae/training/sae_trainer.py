@@ -26,7 +26,7 @@ from sparsact.sae.training.joined_processes import (
     mean,
 )
 from sparsact.sae.training.optimizer_step import move_, restore_rates_
-from sparsact.sae.training.sae_loss import LossParts, SAELoss
+from sparsact.sae.training.sae_loss import LossParts, OwnLoss, SAELoss
 from sparsact.sae.training.schedule import Schedule
 from sparsact.sae.training.sharding import (
     edited,
@@ -40,6 +40,7 @@ from sparsact.sae.training.sharding import (
 from sparsact.sae.training.starting_point import start_
 from sparsact.sae.training.step_stats import SAEStats, read_figures
 from sparsact.sae.training.target_l0 import check_target, set_l0_
+from sparsact.sae.training.trainable import check_options
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -63,14 +64,18 @@ class SAETrainer:
             unless `config` shards it; then :meth:`autoencoder` returns one that does.
         config: settings of the training.
         penalty: replaces the kind's own penalty; with coefficient 1, applied to the latents.
+        own_loss: a term that is added to the loss: a scalar from the autoencoder, the raw inputs
+            (batch, d_in), and the targets and their reconstruction (batch, d_out) in the scale of
+            training. With several processes, the mean over them counts.
         accelerator: device and processes. The default is set up as ``accelerate launch`` says.
         sparse_below: share of active latents below which the sparse kernels are used, because
             they are faster than dense products there.
 
     Raises:
         InputError: a ValueError: a target L0 for a kind that has its k, or without a penalty; an
-            autoencoder that normalises each input, or has a skip connection;
-            sharding in a single process, or through accelerate instead of `config`; float16.
+            autoencoder that normalises each input; prefixes or a k_start above the number of
+            latents; a k_start or p_end for a kind that has no k, or no L1 penalty; sharding in a
+            single process, or through accelerate instead of `config`; float16.
         TypeError: a target L0 for a module of your own whose thresholds are unknown, or fixed.
         ImportError: accelerate is not installed (extra ``sae``).
 
@@ -89,6 +94,7 @@ class SAETrainer:
         config: SAETrainConfig | None = None,
         *,
         penalty: Penalty | None = None,
+        own_loss: OwnLoss | None = None,
         accelerator: "Accelerator | None" = None,
         sparse_below: float = 0.1,
     ) -> None:
@@ -98,8 +104,7 @@ class SAETrainer:
         term = sparsity_term(sae.config.activation, sae.activation)
         term = term if penalty is None else SparsityTerm(penalty)
         check_target(config.target_l0, sae, term)
-        if sae.config.skip or sae.config.normalize != "none":
-            raise InputError("an autoencoder with normalize= or skip= can be used, but not trained")
+        check_options(config, sae, term)
         self.accelerator: Any = accelerator or make_accelerator()
         check_accelerator(config, self.accelerator)
         sae.kind.join_processes_(self.accelerator.num_processes > 1)
@@ -109,6 +114,8 @@ class SAETrainer:
                 term,
                 config.aux_k,
                 config.aux_coefficient,
+                config.prefixes,
+                own_loss,
                 partial(mean, self.accelerator),
             )
         )
@@ -174,11 +181,14 @@ class SAETrainer:
             self._start(x, target)
         self.schedule.begin()
         lr_factor = self.schedule.lr_factor(self.steps + 1)
+        if self.config.k_start is not None:
+            self.sae.kind.activation.k = self.schedule.k(self.steps + 1, self.sae.config.k)
+        power = self.schedule.power(self.steps + 1)
         coefficient = self.control.value * self.schedule.penalty_factor(self.steps + 1)
         in_bfloat16 = "bf16" in (self.config.mixed_precision, self.accelerator.mixed_precision)
         with torch.autocast(x.device.type, torch.bfloat16, in_bfloat16):
             parts: LossParts = self.loss(
-                x, target, coefficient, self.latents.dead, self._is_sparse()
+                x, target, coefficient, self.latents.dead, self._is_sparse(), power
             )
         self.accelerator.backward(parts.total)
         norm, lr = move_(self.accelerator, self.optimizer, self.sae, self.config, lr_factor)
@@ -268,7 +278,8 @@ class SAETrainer:
     def _is_sparse(self) -> bool:
         """Whether few enough latents are active, by the k or by the last step."""
         config = self.sae.config
-        active = config.k if KINDS[config.activation].keeps_k_per_input else self._l0
+        keeps_k = KINDS[config.activation].keeps_k_per_input
+        active = self.sae.kind.activation.k if keeps_k else self._l0
         if self.config.shard:  # the kernels read weights through NumPy; FSDP frees that memory
             return False
         few = active < self.sparse_below * config.d_sae

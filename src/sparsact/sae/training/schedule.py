@@ -1,5 +1,6 @@
 """What changes over the steps of a training: learning rate, penalty, and when to resample."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,26 @@ class Schedule:
         assert self.sparsity_warmup is not None
         return ramp(step - 1, self.sparsity_warmup)
 
+    def power(self, step: int) -> float:
+        """The exponent of the penalty in `step`, counted from 1.
+
+        Raises:
+            InputError: it changes, and the length of the run is unknown.
+        """
+        end = self.config.p_end
+        if end == 1:
+            return 1.0
+        if self.steps is None:
+            raise InputError("p_end= needs the length of the run: train with run or fit")
+        assert self.sparsity_warmup is not None
+        length = self.steps - self.sparsity_warmup
+        return 1 + (end - 1) * ramp(max(step - self.sparsity_warmup, 0), max(length, 1))
+
+    def k(self, step: int, k: int) -> int:
+        """The number of latents that are kept in `step`, counted from 1; `k` at the end."""
+        start, length = self.config.k_start, self.config.k_warmup_steps
+        return k if start is None else round(start + (k - start) * ramp(step - 1, length))
+
     def controls_l0(self, step: int) -> bool:
         """Whether the coefficient follows the target L0 after `step`."""
         assert self.sparsity_warmup is not None
@@ -82,7 +103,8 @@ class Schedule:
             raise InputError(
                 "lr_decay_steps= needs the length of the run: train with run or fit, not with step"
             )
-        return ramp(max(self.steps - step + 1, 0), length)
+        factor = ramp(max(self.steps - step + 1, 0), length)
+        return factor if self.config.lr_decay == "linear" else (1 - math.cos(math.pi * factor)) / 2
 
 
 def warmups(config: SAETrainConfig, steps: int | None) -> tuple[int, int]:
