@@ -28,6 +28,15 @@ def test_the_reason(version, capability, dtype, message):
     assert reason is None if message is None else re.search(message, reason)
 
 
+def test_the_kernels_are_off_until_they_are_turned_on(monkeypatch):
+    gpu = torch.device("cuda", 0)
+    monkeypatch.setattr(support, "_reason", lambda device, dtype: None)
+    monkeypatch.delenv(support.SWITCH, raising=False)
+    assert not support.is_usable(gpu, torch.float32)
+    monkeypatch.setenv(support.SWITCH, "1")
+    assert support.is_usable(gpu, torch.float32)
+
+
 def test_it_is_said_once():
     support._warn.cache_clear()
     with pytest.warns(support.NoGPUKernelsWarning, match="old. Plain torch replaces"):

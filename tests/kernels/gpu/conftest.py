@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from sparsact.kernels import definition
+from sparsact.kernels.triton import support
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 INTERPRETS = os.environ.get("TRITON_INTERPRET") == "1"
@@ -18,6 +19,7 @@ INTERPRETS = os.environ.get("TRITON_INTERPRET") == "1"
 collect_ignore_glob = [] if HAS_TRITON and (INTERPRETS or torch.cuda.is_available()) else ["*.py"]
 
 if not collect_ignore_glob:
+    os.environ[support.SWITCH] = "1"
     sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests of the CPU's kernels
     hypothesis.settings.register_profile("interpreted", deadline=None, max_examples=15)
     hypothesis.settings.load_profile("interpreted")

@@ -2,11 +2,14 @@
 
 import functools
 import importlib.metadata
+import os
 import re
 import warnings
 
 import torch
 
+SWITCH = "SPARSACT_TRITON"
+"""The environment variable that turns the kernels on: they have not run on a GPU yet."""
 OLDEST = (3, 4)
 """The oldest Triton: that of torch 2.8."""
 _OLDEST_GPU = (7, 5)  # compute capability, for Triton itself
@@ -18,7 +21,9 @@ class NoGPUKernelsWarning(UserWarning):
 
 
 def is_usable(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether the kernels run on this GPU for this dtype; if not, say why once."""
+    """Whether the kernels are turned on and run on this GPU for this dtype; if not, say why once."""
+    if os.environ.get(SWITCH) != "1":
+        return False
     reason = _reason(device, dtype)
     if reason is not None:
         _warn(reason)
