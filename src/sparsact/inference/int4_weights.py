@@ -8,7 +8,7 @@ from sparsact.kernels.reference.int4 import BLOCK, pack, packed_width
 
 # what is cut off at each end of the range between a block's smallest and largest weight
 _CUTS = torch.tensor([0.0, 0.04, 0.08, 0.12]).view(-1, 1, 1)
-_AT_A_TIME = 1 << 15  # weights, so that temporary tensors stay in the cache
+_AT_A_TIME = 1 << 13  # weights, so that temporary tensors of all cuts stay in the cache
 
 
 def quantise(weight_t: Tensor, input_moments: Tensor | None = None) -> tuple[Tensor, Tensor]:
