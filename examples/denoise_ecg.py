@@ -15,8 +15,9 @@ import torch
 
 import sparsact as sa
 from sparsact.denoise import estimate_sigma
-from sparsact.denoise.before_after_picture import save_before_after
+from sparsact.denoise.before_after_picture import Comparison
 from sparsact.denoise.psnr_ssim import psnr
+from sparsact.denoise.removed_noise import removed_noise
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="sparsact-"))
 folder.mkdir(parents=True, exist_ok=True)
@@ -45,5 +46,7 @@ for threshold in ("visu", "bayes", "sure"):
 quality = {threshold: psnr(result, clean, peak) for threshold, result in results.items()}
 best = max(quality, key=quality.__getitem__)
 titles = (f"noisy: {psnr(noisy, clean, peak):.2f} dB", f"{best}: {quality[best]:.2f} dB")
-save_before_after(folder / "denoise_ecg.png", noisy.numpy(), results[best].numpy(), titles, dims=1)
+removed = removed_noise(noisy - results[best], sigma, ndim=1, estimated=False)
+picture = Comparison(noisy.numpy(), results[best].numpy(), titles, dims=1, removed=removed)
+picture.save(folder / "denoise_ecg.png")
 print(f"picture: {folder / 'denoise_ecg.png'}")

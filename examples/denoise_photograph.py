@@ -16,8 +16,9 @@ from sklearn.datasets import load_sample_images
 
 import sparsact as sa
 from sparsact.denoise import fit_denoiser
-from sparsact.denoise.before_after_picture import save_before_after
+from sparsact.denoise.before_after_picture import Comparison
 from sparsact.denoise.psnr_ssim import quality
+from sparsact.denoise.removed_noise import removed_noise
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="sparsact-"))
 folder.mkdir(parents=True, exist_ok=True)
@@ -52,12 +53,8 @@ blind = fit_denoiser(noisy, clean=False, steps=25)  # no clean image at all, and
 with torch.no_grad():
     report("learned on the noisy photo itself", blind(noisy))
 
-save_before_after(
-    folder / "denoise_photograph.png",
-    noisy.numpy(),
-    learned.numpy(),
-    (f"noisy: {before}", f"learned thresholds: {after}"),
-    dims=2,
-    channel_dim=0,
-)
+titles = (f"noisy: {before}", f"learned thresholds: {after}")
+removed = removed_noise(noisy - learned, SIGMA, ndim=2, estimated=False)
+picture = Comparison(noisy.numpy(), learned.numpy(), titles, 2, channel_dim=0, removed=removed)
+picture.save(folder / "denoise_photograph.png")
 print(f"picture: {folder / 'denoise_photograph.png'}")

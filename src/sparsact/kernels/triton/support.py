@@ -21,7 +21,7 @@ class NoGPUKernelsWarning(UserWarning):
 
 
 def is_usable(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether the kernels are turned on and run on this GPU for this dtype; if not, say why once."""
+    """Whether the kernels are on, and run on this GPU for this dtype; if not, say why once."""
     if os.environ.get(SWITCH) != "1":
         return False
     reason = _reason(device, dtype)
