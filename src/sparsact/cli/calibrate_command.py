@@ -28,7 +28,7 @@ from sparsact.text.windows import as_batches, choose, read_rows, split
 
 PLAN = "plan.json"
 _HELD_OUT = 3  # calibration rows for each held-out row
-_MANY_ROWS = 4  # for each calibration row
+_MANY_ROWS = 4  # for each calibration row, where a matrix is estimated
 
 if TYPE_CHECKING:
     ScoreName = str
@@ -74,7 +74,8 @@ class CalibrateFlags:
     """Where the model is calibrated, such as cuda."""
     offload: bool = False
     """Leave the weights of the blocks in their files, and read each layer when it runs: for models
-    larger than memory. Slow. With --score weight or magnitude, memory does not grow with depth."""
+    larger than memory. Slow. With --score weight or magnitude, only the layer that runs is in
+    memory."""
     sparsity: float = 0.5
     """Share of the weight bytes that is not read, at least 0 and below 1."""
     sparsity_of: tuple[str, ...] = ()
