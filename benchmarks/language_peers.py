@@ -35,6 +35,7 @@ import torch
 from gguf_files import llama_gguf, quantised
 from language import COMPENSATED_ON, copied, llama, smollm2
 from language_sides import Side, is_installed, llama_side, peer_sides
+from token_step import generate_there
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
@@ -72,13 +73,7 @@ def own_sides(method: str, label: str, model: nn.Module, bytes_read: int) -> lis
     """A model with transformers' ``generate``; a sparse one also with ours."""
 
     def theirs(ids: Tensor, tokens: int) -> Tensor:
-        return model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=tokens,
-            do_sample=False,
-            eos_token_id=None,
-        )
+        return generate_there(model, ids, tokens)
 
     def ours(ids: Tensor, tokens: int) -> Tensor:
         return sa.generate(model, ids, max_new_tokens=tokens, eos_token_id=())
