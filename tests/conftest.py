@@ -17,6 +17,15 @@ _ALL_THREADS = torch.get_num_threads()
 torch.set_num_threads(1)  # small tensors; parallel test workers would starve each other
 
 
+# random tensors are the same in every run: those of a module's own lines, of fixtures, of tests
+def pytest_collectstart() -> None:
+    torch.manual_seed(0)
+
+
+def pytest_runtest_setup() -> None:
+    torch.manual_seed(0)
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
