@@ -4,7 +4,8 @@
 // subtracts a row of the Gram matrix from c; entries that stay zero cost one comparison. After a
 // few sweeps the support hardly changes. Then Newton steps solve for all entries of the support
 // at once. A step ends at the first entry that would change its sign; that entry leaves the
-// support.
+// support. So do atoms that depend on others of the support: along the combination of atoms that
+// changes nothing but the penalty, a step goes on until an entry is zero.
 #include "common.h"
 
 namespace sparsact {
@@ -75,8 +76,24 @@ struct Solver {
     }
   }
 
-  // The Cholesky factor of the Gram matrix of the support; dependent atoms are left out.
-  void factorise(const T* z) {
+  // Minus the derivative to an entry of the support, at its present sign.
+  T slope(const T* z, Index j) const {
+    return c[j] - (z[j] > 0 ? level[j] : -level[j]) - ridge * z[j];
+  }
+
+  // A step becomes that of the upper triangle's system.
+  void substitute_back() {
+    for (Index i = count - 1; i >= 0; --i) {
+      const T* line = factor.get() + i * most;
+      step[i] /= line[i];
+      subtract(step.get(), step[i], line, i);
+    }
+  }
+
+  // The Cholesky factor of the Gram matrix of the support; whether no entry became zero.
+  //
+  // Atoms that depend on others are left out, after a step along their combination.
+  bool factorise(T* z) {
     const T least = std::sqrt(std::numeric_limits<T>::epsilon());
     count = 0;
     for (Index j = 0; j < atoms && count < most; ++j) {
@@ -90,28 +107,51 @@ struct Solver {
       if (pivot > least * diagonal) {
         line[count] = std::sqrt(pivot);
         support[count++] = j;
+      } else if (combine(z, j, line, pivot > ROUNDING * std::numeric_limits<T>::epsilon() * diagonal
+                                         ? pivot
+                                         : T{0})) {
+        return false;
       }
     }
+    return true;
+  }
+
+  // Minimise along atom j minus its share in the factorised atoms, whose curvature is the pivot;
+  // whether the step ended at an entry that became zero.
+  bool combine(T* z, Index j, const T* line, T pivot) {
+    std::copy_n(line, count, step.get());
+    substitute_back();
+    T descent = slope(z, j);
+    for (Index i = 0; i < count; ++i) descent -= step[i] * slope(z, support[i]);
+    if (descent == 0) return false;
+    T length = pivot > 0 ? descent / pivot : std::copysign(std::numeric_limits<T>::max(), descent);
+    Index first = -1;
+    const auto limit = [&](Index atom, T share) {
+      if ((z[atom] + length * share) * z[atom] < 0) length = -z[atom] / share, first = atom;
+    };
+    limit(j, 1);
+    for (Index i = 0; i < count; ++i) limit(support[i], -step[i]);
+    if (first < 0 && pivot == 0) return false;
+    change(z, j, first == j ? T{0} : z[j] + length);
+    for (Index i = 0; i < count; ++i) {
+      const Index atom = support[i];
+      change(z, atom, first == atom ? T{0} : z[atom] - length * step[i]);
+    }
+    return first >= 0;
   }
 
   // The step to the minimum over the support, at the present signs.
   void solve(const T* z) {
     for (Index i = 0; i < count; ++i) {
-      const Index j = support[i];
       const T* line = factor.get() + i * most;
-      const T slope = c[j] - (z[j] > 0 ? level[j] : -level[j]) - ridge * z[j];
-      step[i] = (slope - dot(line, step.get(), i)) / line[i];
+      step[i] = (slope(z, support[i]) - dot(line, step.get(), i)) / line[i];
     }
-    for (Index i = count - 1; i >= 0; --i) {
-      const T* line = factor.get() + i * most;
-      step[i] /= line[i];
-      subtract(step.get(), step[i], line, i);
-    }
+    substitute_back();
   }
 
   // Minimise over the support up to the first change of a sign; whether there was none.
   bool newton(T* z) {
-    factorise(z);
+    if (!factorise(z)) return false;
     solve(z);
     T length = 1;
     Index first = -1;

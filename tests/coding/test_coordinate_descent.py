@@ -59,6 +59,20 @@ def test_codes_equal_fistas(digits, penalty, positive):
     assert torch.allclose(code.codes, slow.codes, atol=1e-5)
 
 
+@pytest.mark.parametrize(("dim", "atoms"), [(6, 9), (6, 30), (3, 40)])
+@pytest.mark.parametrize("twins", [0, 2])
+@pytest.mark.parametrize("positive", [False, True])
+def test_atoms_that_depend_on_others_take_few_rounds(dim, atoms, twins, positive):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(200, dim, dtype=torch.float64, generator=generator)
+    dictionary = torch.randn(atoms, dim, dtype=torch.float64, generator=generator)
+    dictionary[atoms - twins :] = dictionary[:twins]
+    code = solve_sparse_code(
+        x, dictionary, sa.L1(0.1), method="cd", tol=1e-12, positive=positive, steps=60
+    )
+    assert code.converged
+
+
 def test_shapes_dtypes_and_warm_starts(digits):
     x, atoms = digits
     flat = solve_sparse_code(x[:6], atoms, sa.L1(0.5), method="cd")
