@@ -178,6 +178,13 @@ def test_steps_that_do_not_suffice_are_said(digits):
         sparse_code(x, atoms, sa.L1(0.01), steps=2)
 
 
+@pytest.mark.parametrize("method", ["fista", "ista", "admm", "cd"])
+def test_rounding_ends_the_steps_and_is_said(digits, method):
+    x, atoms = (values[:3].float() for values in digits)
+    with pytest.warns(NotConvergedWarning, match="rounding in torch.float32 ends it there"):
+        sparse_code(x, atoms, sa.L1(0.01), method=method, steps=20_000, tol=1e-12)
+
+
 class Crooked(torch.nn.Module):
     def forward(self, codes):
         return 2 * codes

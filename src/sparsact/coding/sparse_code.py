@@ -28,6 +28,8 @@ from sparsact.coding.sparse_dictionary import SparseDictionary
 from sparsact.penalties import Penalty
 
 _CHECK_EVERY = 10  # steps between two looks at the gap, each about half a step long
+_IDLE_CHECKS = 30  # looks in which rounding alone moves the distance
+_ROUNDING = 100  # distances that rounding may cause, in units of epsilon
 
 
 class NotConvergedWarning(UserWarning):
@@ -118,7 +120,8 @@ def sparse_code(
             signals, an adjoint that is not the operator's adjoint.
 
     Warns:
-        NotConvergedWarning: the steps ended before the tolerance was reached.
+        NotConvergedWarning: the steps ended before the tolerance was reached, or rounding kept the
+            distance above it.
         ZeroCodeWarning: all codes are zero, because the coefficient is too large.
 
     Example:
@@ -237,12 +240,16 @@ def _solve(
     solver = Admm(problem, codes) if method == "admm" else Fista(problem, codes)
     codes, distance = codes.clone(), codes.real.new_full((len(codes),), torch.inf)
     running = torch.arange(len(codes), device=codes.device)
-    taken = 0
+    rounding = _ROUNDING * torch.finfo(distance.dtype).eps
+    least, taken, idle = distance.clone(), 0, 0
     while True:
-        distance[running] = solver.problem.distance(solver.codes)
-        codes[running] = solver.codes
-        unfinished = distance[running] > tol
-        if taken >= steps or not bool(unfinished.any()):
+        reached = solver.problem.distance(solver.codes)
+        distance[running], codes[running] = reached, solver.codes
+        unfinished = reached > tol
+        moves = (reached < 0.9 * least[running]) | (reached > rounding)
+        idle = 0 if bool((moves & unfinished).any()) else idle + 1
+        least[running] = torch.minimum(least[running], reached)
+        if taken >= steps or idle == _IDLE_CHECKS or not bool(unfinished.any()):
             return codes, distance, taken
         if not bool(unfinished.all()):
             running = running[unfinished]
