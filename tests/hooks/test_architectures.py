@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import Unsupported
 from torch.utils._pytree import tree_leaves
 
 import sparsact as sa
@@ -121,6 +122,15 @@ def test_a_penalty_sees_every_site(built) -> None:
     assert any(parameter.grad is not None for parameter in model.parameters())
 
 
+def skip_what_torch_does_not_compile(architecture) -> None:
+    """Old versions of torch do not trace all models of new versions of transformers."""
+    plain = torch.compile(architecture.build(), backend="aot_eager", fullgraph=True)
+    try:
+        outputs(plain, architecture.example(), "train")
+    except Unsupported as problem:
+        pytest.skip(f"torch does not compile the model itself: {problem}")
+
+
 @pytest.mark.parametrize("name", COMPILED)
 def test_compiled(name) -> None:
     torch.manual_seed(0)
@@ -137,7 +147,11 @@ def test_compiled(name) -> None:
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = outputs(compiled, example, "train")
+        try:
+            found = outputs(compiled, example, "train")
+        except Unsupported:
+            skip_what_torch_does_not_compile(architecture)
+            raise
     for one, other in zip(expected, found, strict=True):
         torch.testing.assert_close(one, other)
     torch.testing.assert_close(penalty(), value)

@@ -53,18 +53,19 @@ def _spellings(name: str) -> list[Any]:
     ]
 
 
-_NAME_OF = {function: name for name in NAMES for function in _spellings(name)}
-_CLAMPS = frozenset(
-    getattr(place, name)
+# dicts instead of sets: torch.compile of torch 2.8 cannot look a function up in a set
+_CLAMPS = {
+    getattr(place, name): CLAMP
     for place in (torch, Tensor)
     for name in ("clamp", "clamp_", "clamp_min", "clamp_min_", "clip", "clip_")
-)
+}
+_NAME_OF = {function: name for name in NAMES for function in _spellings(name)} | _CLAMPS
 
 
 def name_of_function(function: object) -> str | None:
     """Return the name of an activation function, such as ``relu`` for ``Tensor.relu_``, or None."""
     try:
-        return CLAMP if function in _CLAMPS else _NAME_OF.get(function)
+        return _NAME_OF.get(function)
     except TypeError:  # not hashable
         return None
 
@@ -98,12 +99,11 @@ def is_seen_when_compiled(function: Callable[..., Any]) -> bool:
     return function in _OVERRIDABLE
 
 
-_OVERRIDABLE = frozenset(chain.from_iterable(get_overridable_functions().values()))
-_FUNCTIONS = (*_NAME_OF, *_CLAMPS)
-_IN_PLACE = frozenset(f for f in _FUNCTIONS if f.__name__.endswith("_"))
+_OVERRIDABLE = dict.fromkeys(chain.from_iterable(get_overridable_functions().values()))
+_IN_PLACE = dict.fromkeys(function for function in _NAME_OF if function.__name__.endswith("_"))
 _INPLACE_ARGUMENT: dict[Any, int] = {
     function: names.index("inplace")
-    for function in _FUNCTIONS
+    for function in _NAME_OF
     if inspect.isfunction(function)
     for names in [list(inspect.signature(function).parameters)]
     if "inplace" in names
