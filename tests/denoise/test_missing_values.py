@@ -8,7 +8,7 @@ import pywt
 import torch
 
 from sparsact._common.errors import InputError
-from sparsact.denoise import denoise_wavelet, estimate_sigma
+from sparsact.denoise import denoise_learned, denoise_wavelet, estimate_sigma
 from sparsact.denoise.missing_values import fill
 
 with warnings.catch_warnings():
@@ -284,6 +284,12 @@ def test_wrong_numbers():
         denoise_wavelet(x)
     with pytest.raises(InputError, match="infinite entries"):
         estimate_sigma(x)
+    x = x.astype(np.float32)
+    x[3, 4] = np.finfo(np.float32).min  # a fill value that nobody declared
+    for function in (denoise_wavelet, estimate_sigma, denoise_learned):
+        with pytest.raises(InputError, match="whose squares overflow"):
+            function(x)
+    assert denoise_wavelet(x, mask=x >= 0)[x >= 0].max() < 2
     with pytest.raises(TypeError, match="expects real numbers"):
         estimate_sigma(x + 1j)
     with pytest.raises(InputError, match="ycbcr=True takes no complex"):

@@ -16,20 +16,32 @@ def missing_values(x: Tensor, mask: Tensor | None) -> Tensor | None:
     NaN is found in eager mode on the CPU only: elsewhere the check would stop an accelerator.
 
     Raises:
-        InputError: a value that is not masked is infinite, or `mask` does not broadcast to `x`.
+        InputError: a value that is not masked is infinite, or so large that squares overflow; or
+            `mask` does not broadcast to `x`.
     """
     missing = None
     if mask is not None:
         check_mask(mask, x)
         if not values_can_be_read(mask) or not bool(mask.all()):
             missing = ~mask.to(x.device).expand(x.shape)
-    if not values_can_be_read(x) or bool(x.detach().sum().isfinite()):
+    if not values_can_be_read(x) or squares_fit(x):
         return missing
     unknown = x.isnan()
     missing = unknown if missing is None else missing | unknown
     if bool((x.isinf() & ~missing).any()):
         raise InputError("x has infinite entries; exclude them with mask=")
+    known = x.detach().masked_fill(missing, 0)
+    if not squares_fit(known):
+        raise InputError(
+            f"x has values up to {float(known.abs().max()):.2g}, whose squares overflow {x.dtype}: "
+            "exclude a fill value with mask=, or divide x by a number"
+        )
     return missing if bool(missing.any()) else None
+
+
+def squares_fit(x: Tensor) -> bool:
+    """Whether the sum of squares is finite, which also says that no entry is NaN or infinite."""
+    return bool(torch.linalg.vector_norm(x.detach()).isfinite())
 
 
 def fill(x: Tensor, missing: Tensor, ndim: int) -> Tensor:

@@ -16,6 +16,7 @@ from sparsact.denoise.array_kinds import ArrayKind
 from sparsact.denoise.block_shrinkage import Shrinkage
 from sparsact.denoise.blocks import Blocks
 from sparsact.denoise.files.file_content import cast
+from sparsact.denoise.missing_values import squares_fit
 from sparsact.denoise.noise_levels import known_noise
 from sparsact.denoise.shrinkages import shrink_function
 from sparsact.denoise.threshold_rules import Given, Level
@@ -187,9 +188,12 @@ def read_tile(values: NDArray[Any]) -> Tensor:
     """The numbers of a tile in float32 or float64.
 
     Raises:
-        InputError: some are NaN or infinite.
+        InputError: some are NaN, infinite or so large that squares overflow.
     """
     tensor = ArrayKind(np.array(values), "denoise_tiles").real()
-    if not bool(tensor.sum().isfinite()) and not bool(tensor.isfinite().all()):
-        raise InputError("denoise_tiles takes no NaN or infinite entries; fill them first")
+    if not squares_fit(tensor):
+        raise InputError(
+            "denoise_tiles takes no NaN or infinite entries, nor entries whose squares overflow "
+            f"{tensor.dtype}; fill them first"
+        )
     return tensor

@@ -36,7 +36,9 @@ def _axes(x: Tensor, dims: Dims, channel_dim: int | None) -> tuple[int, ...]:
         if not 1 <= dims <= len(choices):
             raise InputError(
                 f"dims={dims} must be between 1 and {len(choices)}, the number of dims of an input "
-                f"of shape {tuple(x.shape)}" + ("" if channel is None else " without channels")
+                f"of shape {tuple(x.shape)}"
+                + ("" if channel is None else " without channels")
+                + (": a signal has dims=1" if len(choices) == 1 else "")
             )
         return tuple(choices[len(choices) - dims :])
     axes = tuple(sorted(dim % x.ndim for dim in dims if -x.ndim <= dim < x.ndim))
