@@ -185,7 +185,7 @@ struct Solver {
     }
     const T residual = std::max(energy - fit, T{0}) + ridge * square;
     const T gap = (1 - scale) * (1 - scale) / 2 * residual + linear - scale * cross;
-    return std::max(gap, T{0}) / std::max(energy / 2, T(1e-30));
+    return std::max(gap, T{0}) / std::max(energy / 2, std::numeric_limits<T>::min());
   }
 
   // Solve for one signal; the rounds that it took.

@@ -59,6 +59,11 @@ def test_codes_equal_fistas(digits, penalty, positive):
     assert torch.allclose(code.codes, slow.codes, atol=1e-5)
 
 
+def test_the_coefficient_has_all_its_digits():
+    x, dictionary = torch.tensor([1.0]).double(), torch.eye(1, dtype=torch.float64)
+    assert float(sparse_code(x, dictionary, sa.L1(0.1), method="cd")) == 0.9
+
+
 @pytest.mark.parametrize(("dim", "atoms"), [(6, 9), (6, 30), (3, 40)])
 @pytest.mark.parametrize("twins", [0, 2])
 @pytest.mark.parametrize("positive", [False, True])

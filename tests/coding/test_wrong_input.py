@@ -53,6 +53,11 @@ def test_an_adjoint_that_is_none(name, solve):
         (lambda: code([1.0, 2.0]), "x= must be a tensor, got list"),
         (lambda: code(X.long()), "x= must be float32 or float64"),
         (lambda: code(torch.tensor(1.0)), "does not fit atoms of dim 6"),
+        (lambda: code(X * 1e20), "x= has entries up to .*e[+]20, whose squares do not fit"),
+        (lambda: code(X * 1e-22), "x= has entries up to .*e-22, whose squares do not fit"),
+        (lambda: code(dictionary=ATOMS * 1e20), "dictionary= has entries up to .*do not fit"),
+        (lambda: code(dictionary=ATOMS * 1e-22), "dictionary= has entries up to .*do not fit"),
+        (lambda: coding.LISTA(ATOMS * 1e20, 2), "dictionary= has entries up to .*do not fit"),
         (lambda: code(dictionary=ATOMS.numpy()), "dictionary= must be a matrix or a module"),
         (lambda: code(dictionary=ATOMS[0]), r"must be \(atoms, dim\) with at least one atom"),
         (lambda: code(dictionary=ATOMS.numpy().T * scipy.sparse.eye(9)), "dictionary= must be"),
@@ -149,6 +154,20 @@ def test_a_path_and_a_dictionary_of_zero_codes_are_said():
     for method in ("alternating", "online"):
         with pytest.warns(coding.ZeroCodeWarning, match="nothing was learned"):
             coding.fit_dictionary(X, 3, sa.L1(1e3), method=method)
+
+
+@pytest.mark.parametrize("unit", [1e-17, 1e-60, 1e60])
+@pytest.mark.parametrize("method", ["fista", "cd", "admm"])
+def test_codes_do_not_depend_on_the_unit(unit, method):
+    x, atoms, limits = X.double(), ATOMS.double(), {"method": method, "tol": 1e-10, "steps": 9000}
+    expected = code(x, atoms, **limits)
+    codes = code(unit * x, atoms, sa.L1(0.1 * unit), **limits)
+    torch.testing.assert_close(codes / unit, expected, rtol=1e-6, atol=1e-6)
+    level = torch.tensor(0.1 * unit, dtype=torch.float64, requires_grad=True)
+    code(unit * x, atoms, sa.L1(level), **limits).sum().backward()
+    reference = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
+    code(x, atoms, sa.L1(reference), **limits).sum().backward()
+    torch.testing.assert_close(level.grad, reference.grad, rtol=1e-4, atol=0)
 
 
 def test_atoms_of_zeros_have_no_code():

@@ -50,6 +50,18 @@ def test_value_equals_the_published_formula(case, dtype, shape):
     torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-6)
 
 
+@proximal
+def test_a_number_has_all_its_digits(case):
+    name = fields(case.penalty)[0].name
+    level = 0.3 * getattr(case.penalty, name)
+    plain, tensor = (
+        replace(case.penalty, **{name: value})
+        for value in (level, torch.as_tensor(level, dtype=torch.float64))
+    )
+    x = case.domain(torch.randn(24, 8, dtype=torch.float64))
+    torch.testing.assert_close(plain.prox(x, 0.1), tensor.prox(x, 0.1), rtol=1e-13, atol=1e-13)
+
+
 @penalties
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_sums_beyond_the_range_of_half_precision(case, dtype):

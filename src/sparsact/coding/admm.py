@@ -31,7 +31,7 @@ class Admm:
         self.problem, self.codes = problem, codes
         self.dual = torch.zeros_like(codes)  # scaled, as the sum of what z and v differ by
         self.ridge: Ridge = ridge_of(problem)
-        self.weight = max(self.ridge.mean_eigenvalue, 1e-30)
+        self.weight = max(self.ridge.mean_eigenvalue, torch.finfo(codes.dtype).tiny)
         self.taken = 0
 
     def run(self, steps: int) -> Tensor:

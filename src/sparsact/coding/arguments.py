@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsact._common.errors import InputError, unknown
-from sparsact.coding.checks import check_count, check_finite, check_tensor
+from sparsact.coding.checks import check_count, check_finite, check_squares, check_tensor
 from sparsact.coding.operators import MatrixDictionary, Operator, check_adjoint
 from sparsact.coding.sparse_dictionary import SparseDictionary, sparse_matrix
 from sparsact.penalties import (
@@ -62,7 +62,7 @@ def check_signals(x: Tensor, dictionary: Tensor | nn.Module) -> tuple[Tensor, Op
     check_tensor(x, "x")
     if x.dtype not in _DTYPES:
         raise InputError(f"x= must be float32 or float64, real or complex, got {x.dtype}")
-    check_finite(x, "x")
+    check_squares(x, "x")
     if not isinstance(dictionary, Tensor):
         if not callable(getattr(dictionary, "adjoint", None)):
             raise InputError(
@@ -87,7 +87,7 @@ def check_signals(x: Tensor, dictionary: Tensor | nn.Module) -> tuple[Tensor, Op
     is_sparse = dictionary.layout != torch.strided
     if is_sparse and x.is_complex():
         raise InputError("a sparse dictionary= must be real: pass a dense complex one")
-    check_finite(dictionary.values() if is_sparse else dictionary, "dictionary")
+    check_squares(dictionary.values() if is_sparse else dictionary, "dictionary")
     signals = x.reshape(-1, x.shape[-1])
     return signals, SparseDictionary(dictionary) if is_sparse else MatrixDictionary(dictionary)
 
@@ -125,7 +125,7 @@ def weights_for(penalty: Penalty, x: Tensor, codes: Tensor) -> Penalty:
     weights: Any = getattr(penalty, "weights", None)
     if weights is None or isinstance(penalty, _GROUPED):
         return penalty
-    weights = torch.as_tensor(weights)
+    weights = torch.as_tensor(weights, dtype=codes.real.dtype)
     try:
         if codes.ndim == 2 and weights.ndim > 1:  # of a matrix: the signals may have leading dims
             full = weights.expand(*x.shape[:-1], codes.shape[1])

@@ -24,6 +24,18 @@ def check_finite(values: Tensor, name: str) -> None:
         raise InputError(f"{name}= holds NaN or infinite values")
 
 
+def check_squares(values: Tensor, name: str) -> None:
+    """Raise InputError unless the entries are finite and the dtype holds their squares."""
+    check_finite(values, name)
+    size = float(torch.linalg.vector_norm(values.detach()))
+    smallest = math.sqrt(torch.finfo(torch.promote_types(values.dtype, torch.float32)).tiny)
+    if bool(values.any()) and not smallest <= size < math.inf:
+        raise InputError(
+            f"{name}= has entries up to {float(values.abs().max()):.2g}, whose squares do not fit "
+            f"{values.dtype}: multiply it, and what is in the same unit, by a number"
+        )
+
+
 def check_count(value: Any, name: str) -> None:
     """Raise InputError unless `value` is an integer of at least 1."""
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
@@ -40,6 +52,6 @@ def check_weights_of_steps(atoms: Tensor) -> None:
     """Raise InputError unless atoms give an unfolded network weights and a step size."""
     if not atoms.dtype.is_floating_point and not atoms.is_complex():
         raise InputError(f"dictionary= must be floating point or complex, got {atoms.dtype}")
-    check_finite(atoms, "dictionary")
+    check_squares(atoms, "dictionary")
     if not bool(torch.any(atoms)):
         raise InputError("dictionary= holds zeros only: no step size fits it")

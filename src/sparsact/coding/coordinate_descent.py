@@ -12,6 +12,7 @@ from sparsact.coding.working_set import LargeLasso
 # the import registers the operation
 from sparsact.kernels import lasso as lasso
 from sparsact.penalties import Penalty
+from sparsact.thresholds.arguments import as_number
 
 _SMALL = 512  # atoms whose Gram matrix costs less than working sets
 _PASSES = 16  # products with all atoms that working sets take, about
@@ -25,7 +26,7 @@ def lasso_levels(penalty: Penalty) -> ElasticLevels | None:
     levels = elastic_levels(penalty)
     if levels is None:
         return None
-    l1, l2 = (float(torch.as_tensor(level).detach()) for level in (levels.l1, levels.l2))
+    l1, l2 = as_number(levels.l1), as_number(levels.l2)
     if l1 <= 0:
         return None
     weights = levels.weights

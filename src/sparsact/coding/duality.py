@@ -53,7 +53,9 @@ def elastic_levels(penalty: Penalty) -> ElasticLevels | None:
     """The levels of an L1 or ElasticNet, or None for a penalty of another form."""
     if not isinstance(penalty, (L1, ElasticNet)):
         return None
-    weights = None if penalty.weights is None else torch.as_tensor(penalty.weights)
+    weights = penalty.weights
+    if weights is not None and not isinstance(weights, Tensor):
+        weights = torch.tensor(weights, dtype=torch.float64)
     if isinstance(penalty, L1):
         return ElasticLevels(fixed(penalty.coef), 0.0, weights)
     alpha = fixed(penalty.alpha)

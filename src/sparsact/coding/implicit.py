@@ -77,7 +77,7 @@ class _Adjoint:
 def _conjugate_gradients(system: Any, right: Tensor) -> Tensor:
     """Solve ``system(v) = right`` for each signal of a batch, `system` symmetric and ≥ 0."""
     shape = (len(right),) + (1,) * (right.ndim - 1)
-    tolerance = 100 * torch.finfo(right.dtype).eps ** 2
+    tolerance, tiny = 100 * torch.finfo(right.dtype).eps ** 2, torch.finfo(right.dtype).tiny
     solution, residual = torch.zeros_like(right), right
     direction, size = residual, rows(residual).square().sum(1)
     enough = tolerance * size
@@ -87,10 +87,10 @@ def _conjugate_gradients(system: Any, right: Tensor) -> Tensor:
             break
         image = system(direction)
         curvature = rows(direction * image).sum(1)
-        length = torch.where(running & (curvature > 0), size / curvature.clamp(min=1e-30), 0)
+        length = torch.where(running & (curvature > 0), size / curvature.clamp(min=tiny), 0)
         solution = solution + length.view(shape) * direction
         residual = residual - length.view(shape) * image
         before, size = size, rows(residual).square().sum(1)
-        ratio = torch.where(running, size / before.clamp(min=1e-30), 0)
+        ratio = torch.where(running, size / before.clamp(min=tiny), 0)
         direction = residual + ratio.view(shape) * direction
     return solution

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
-from sparsact.coding.checks import check_count, check_finite, check_tensor
+from sparsact.coding.checks import check_count, check_squares, check_tensor
 
 _POWER_STEPS = 200
 _POWER_TOLERANCE = 1e-4
@@ -102,7 +102,7 @@ class ConvDictionary(nn.Module):
                 "atoms= must be (atoms, channels, size) with at least one atom and one to three "
                 f"sizes, got shape {tuple(atoms.shape)}"
             )
-        check_finite(atoms, "atoms")
+        check_squares(atoms, "atoms")
         check_stride(stride, atoms)
         self.atoms = nn.Parameter(atoms)
         self.stride = stride

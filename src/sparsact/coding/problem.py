@@ -79,7 +79,7 @@ class Problem:
         residual, correlation = self.ascent(codes)
         energy = real_rows(self.signals).square().sum(1) / 2
         gap = self.gap(self.signals, residual, correlation, codes)
-        return gap.clamp(min=0) / energy.clamp(min=1e-30)
+        return gap.clamp(min=0) / energy.clamp(min=torch.finfo(energy.dtype).tiny)
 
     def relative_change(self, codes: Tensor) -> Tensor:
         """How far one proximal gradient step moves each code, over its size, (batch,)."""
@@ -88,7 +88,7 @@ class Problem:
         move = rows(self.prox(codes + step * correlation, step) - codes)
         moved: Tensor = torch.linalg.vector_norm(move, dim=1)
         size: Tensor = torch.linalg.vector_norm(rows(codes), dim=1)
-        return moved / size.clamp(min=1e-30)
+        return moved / size.clamp(min=torch.finfo(size.dtype).tiny)
 
     def distance(self, codes: Tensor) -> Tensor:
         """What is compared with the tolerance: the relative gap, or the relative change."""

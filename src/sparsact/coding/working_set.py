@@ -122,11 +122,12 @@ class LargeLasso:
         if self.l2:
             ascent[pool.index] -= self.l2 * code
         size = ascent if self.positive else ascent.abs()
-        scale = (self.l1 / size.amax().clamp(min=torch.finfo(code.dtype).tiny)).clamp(max=1)
+        tiny = torch.finfo(code.dtype).tiny
+        scale = (self.l1 / size.amax().clamp(min=tiny)).clamp(max=1)
         square = residual.square().sum() + self.l2 * code.square().sum()
         linear = self.l1 * code.abs().sum() - scale * (code @ ascent[pool.index])
         gap = (1 - scale).square() / 2 * square + linear
-        return ascent, gap.relu() / (energy / 2).clamp(min=1e-30), scale
+        return ascent, gap.relu() / (energy / 2).clamp(min=tiny), scale
 
     def _may_be_used(self, ascent: Tensor, gap: Tensor, scale: Tensor, norms: Tensor) -> Tensor:
         """Which atoms the gap does not prove to be zero.
@@ -141,7 +142,9 @@ class LargeLasso:
     ) -> Tensor:
         """The atoms outside the pool that are nearest to the edge of the dual's feasible set."""
         size = ascent if self.positive else ascent.abs()
-        distance = (self.l1 - size) / (norms.square() + self.l2).sqrt().clamp(min=1e-30)
+        distance = (self.l1 - size) / (norms.square() + self.l2).sqrt().clamp(
+            min=torch.finfo(size.dtype).tiny
+        )
         distance[~alive] = torch.inf
         distance[pool.index] = torch.inf
         count = min(max(_LEAST_NEW, support), len(distance))

@@ -104,5 +104,6 @@ class DualProx:
         image = self.norms.apply(x - self.norms.adjoint(dual))
         primal = (self.radius * self.norms.norms(image)).reshape(rows, -1).sum(1)
         gap = primal - (dual * image).reshape(rows, -1).sum(1)
-        relative = gap / (x.reshape(rows, -1).square().sum(1) / 2).clamp(min=1e-30)
+        energy = x.reshape(rows, -1).square().sum(1) / 2
+        relative = gap / energy.clamp(min=torch.finfo(energy.dtype).tiny)
         return float(relative.nan_to_num(0.0, 0.0, 0.0).max()) if rows else 0.0

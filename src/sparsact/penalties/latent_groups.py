@@ -140,7 +140,8 @@ class LatentProx(DualProx):
         point = rest * _scale_inside(rest, self.norms, self.radius)
         primal = rest.square().sum(1) / 2 + (self.radius * self.norms.norms(dual)).sum(1)
         gap = primal - (x * point).sum(1) + point.square().sum(1) / 2
-        relative = gap / (x.square().sum(1) / 2).clamp(min=1e-30)
+        energy = x.square().sum(1) / 2
+        relative = gap / energy.clamp(min=torch.finfo(energy.dtype).tiny)
         return float(relative.nan_to_num(0.0, 0.0, 0.0).max()) if len(x) else 0.0
 
 

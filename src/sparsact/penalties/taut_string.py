@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from sparsact.penalties.sorted_l1 import block_means
+from sparsact.thresholds.arguments import as_number
 
 
 def piecewise_constant(rows: Tensor, lambd: float | Tensor) -> Tensor:
@@ -25,7 +26,7 @@ def piecewise_constant(rows: Tensor, lambd: float | Tensor) -> Tensor:
         Hochbaum, "An efficient algorithm for image segmentation, Markov random fields and related
         problems" (2001), for the reduction to cuts.
     """
-    wide, level = rows.detach().double(), float(torch.as_tensor(lambd).detach())
+    wide, level = rows.detach().double(), as_number(lambd)
     first = torch.zeros_like(wide, dtype=torch.bool)  # entries that begin a block
     first[:, :1] = True
     shift = torch.zeros_like(wide)  # in units of λ

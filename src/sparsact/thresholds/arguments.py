@@ -30,6 +30,11 @@ def widen_like(value: float | Tensor, wide: Tensor) -> Tensor:
     return torch.full((), value, dtype=wide.dtype, device=wide.device)
 
 
+def as_number(value: float | Tensor) -> float:
+    """A number or a scalar tensor as a Python number, which has the precision of float64."""
+    return float(value.detach()) if isinstance(value, Tensor) else float(value)
+
+
 def check_input(x: Tensor, function: str) -> None:
     """Raise TypeError unless `x` is a real floating-point tensor."""
     if not isinstance(x, Tensor):

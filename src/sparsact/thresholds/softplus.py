@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
 from sparsact.thresholds.arguments import (
+    as_number,
     broadcast_threshold,
     check_input,
     widen,
@@ -87,7 +88,7 @@ class Softplus(Unscriptable):
 
     def extra_repr(self) -> str:
         """β, and how it is held."""
-        beta = float(self.beta.detach()) if isinstance(self.beta, Tensor) else self.beta
+        beta = as_number(self.beta)
         return f"beta={beta:.4g}" + (", learnable=True" if self.learnable else "")
 
 

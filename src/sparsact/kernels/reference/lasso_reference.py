@@ -58,4 +58,4 @@ def relative_gap(
     residual += ridge * codes.square().sum(1)
     gap = (1 - scale).square() / 2 * residual
     gap += codes.abs() @ level - scale * (codes * ascent).sum(1)
-    return gap.relu() / (energy / 2).clamp(min=1e-30)
+    return gap.relu() / (energy / 2).clamp(min=torch.finfo(energy.dtype).tiny)

@@ -81,13 +81,13 @@ class AttachedSite:
     def clamp(self, values: Mapping[int, float]) -> "AttachedSite":
         """Set latents to fixed values: index → value."""
         indices = latent_indices(values, self.sae)
-        fixed = torch.tensor([float(value) for value in values.values()])
+        fixed = torch.tensor([float(value) for value in values.values()], dtype=torch.float64)
         return self.edit(lambda z: z.index_copy(-1, indices.to(z.device), _rows(fixed, z)))
 
     def steer(self, strengths: Mapping[int, float]) -> "AttachedSite":
         """Add to latents: index → what is added."""
         indices = latent_indices(strengths, self.sae)
-        added = torch.tensor([float(value) for value in strengths.values()])
+        added = torch.tensor([float(value) for value in strengths.values()], dtype=torch.float64)
         return self.edit(lambda z: z.index_add(-1, indices.to(z.device), _rows(added, z)))
 
     def reset(self) -> "AttachedSite":

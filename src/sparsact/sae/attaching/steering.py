@@ -89,7 +89,7 @@ class _Shift:
     def __init__(self, sae: SparseAutoencoder, strengths: Mapping[int, float]) -> None:
         self.normalize = sae.config.normalize
         indices = latent_indices(strengths, sae)
-        values = torch.tensor([float(value) for value in strengths.values()])
+        values = torch.tensor([float(value) for value in strengths.values()], dtype=torch.float64)
         if not bool(values.isfinite().all()):
             raise InputError(f"strengths= must be finite, got {values.tolist()}")
         rows = sae.W_dec.detach()[indices.to(sae.W_dec.device)]
