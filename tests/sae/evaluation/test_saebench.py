@@ -19,7 +19,6 @@ from sparsact.sae import (
 )
 from sparsact.sae.evaluation.absorption import absorbed
 from sparsact.sae.evaluation.linear_probe import fit_probe, split_of
-from sparsact.sae.evaluation.spliced_model import zero_divergence
 from tiny_language import llama
 
 
@@ -90,8 +89,7 @@ def test_core_metrics_of_the_model():
     model, sae = llama(), autoencoder(32)
     tokens = pack_tokens(torch.randint(2, 16, (30,)).tolist(), 8, bos=0)
     spliced = evaluate_spliced(model, "model.layers.0", sae, tokens)
-    kl_zero = zero_divergence(model, "model.layers.0", sae, tokens)
-    found = core_metrics(sae, [torch.randn(20, 32)], spliced, kl_zero)
+    found = core_metrics(sae, [torch.randn(20, 32)], spliced)
     kept = tokens.kept()
 
     def ablate(module, args, output):

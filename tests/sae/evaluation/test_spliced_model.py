@@ -82,14 +82,18 @@ def by_hand(model, kind, sae, tokens):
         chosen = [log.gather(1, row[1:, None]) for log, row in zip(logs, rows, strict=True)]
         return -torch.cat(chosen).mean().item()
 
-    kl = torch.cat([(p.exp() * (p - q)).sum(1) for p, q in zip(dense, spliced, strict=True)])
+    def divergence(changed):
+        rows = zip(dense, changed, strict=True)
+        return torch.cat([(p.exp() * (p - q)).sum(1) for p, q in rows]).mean().item()
+
     return {
         "tokens": sum(len(row) - 1 for row in rows),
         "cross_entropy": loss(dense),
         "spliced": loss(spliced),
         "zero_ablated": loss(zeros),
         "mean_ablated": loss(means),
-        "kl": kl.mean().item(),
+        "kl": divergence(spliced),
+        "zero_kl": divergence(zeros),
         "recovered_of_zero": (loss(zeros) - loss(spliced)) / (loss(zeros) - loss(dense)),
         "recovered_of_mean": (loss(means) - loss(spliced)) / (loss(means) - loss(dense)),
     }

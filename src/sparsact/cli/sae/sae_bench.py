@@ -27,7 +27,6 @@ from sparsact.sae import (
 )
 from sparsact.sae.data.activation_source import LayerReading
 from sparsact.sae.data.harvesting import stream
-from sparsact.sae.evaluation.spliced_model import zero_divergence
 from sparsact.text import Tokens
 
 SKIPPED = (
@@ -93,9 +92,7 @@ def _figures(command: Bench, sae: SparseAutoencoder, update: Progress) -> dict[s
         check=command.check,
     )
     rows = list(stream(model, layer, tokens, reading.batch_rows, site=reading.site))
-    options: dict[str, Any] = {"site": reading.site, "batch_rows": reading.batch_rows}
-    kl_zero = zero_divergence(model, layer, sae, tokens, **options)
-    figures: dict[str, Any] = {"core": core_metrics(sae, rows, spliced, kl_zero)}
+    figures: dict[str, Any] = {"core": core_metrics(sae, rows, spliced)}
     if command.classes:
         update(0, 1, "sparse probing")
         texts = {

@@ -1,6 +1,5 @@
 """The core metrics of SAEBench."""
 
-import math
 from collections.abc import Iterable
 
 import torch
@@ -20,7 +19,6 @@ def core_metrics(
     sae: SparseAutoencoder,
     rows: Iterable[Tensor],
     spliced: SpliceMetrics | None = None,
-    kl_zero: float = math.nan,
 ) -> CoreMetrics:
     """The core metrics of SAEBench, by its names and in its groups.
 
@@ -29,7 +27,6 @@ def core_metrics(
         rows: batches (n, d_in) of activations; read twice, so a list.
         spliced: from :func:`evaluate_spliced`; without it the two groups about the model are left
             out.
-        kl_zero: KL divergence of the model with zeros in the layer.
 
     Raises:
         InputError: a ValueError: no rows, NaN, another width, or a transcoder.
@@ -55,7 +52,7 @@ def core_metrics(
     size_in, size_out, ratio, l1 = (sums[:4] / basic.inputs).tolist()
     dot = sum(_dot(sae, batch.to(sae.W_dec.device)) for batch in batches)
     density = basic.density
-    metrics: CoreMetrics = {} if spliced is None else _behaviour(spliced, kl_zero)
+    metrics: CoreMetrics = {} if spliced is None else _behaviour(spliced)
     return metrics | {
         "reconstruction_quality": {
             "explained_variance": basic.explained_variance,
@@ -82,11 +79,12 @@ def core_metrics(
     }
 
 
-def _behaviour(spliced: SpliceMetrics, kl_zero: float) -> CoreMetrics:
+def _behaviour(spliced: SpliceMetrics) -> CoreMetrics:
+    zero = spliced.zero_kl
     return {
         "model_behavior_preservation": {
-            "kl_div_score": (kl_zero - spliced.kl) / kl_zero if kl_zero else float("nan"),
-            "kl_div_with_ablation": kl_zero,
+            "kl_div_score": (zero - spliced.kl) / zero if zero else float("nan"),
+            "kl_div_with_ablation": zero,
             "kl_div_with_sae": spliced.kl,
         },
         "model_performance_preservation": {

@@ -31,6 +31,7 @@ class SpliceMetrics:
         zero_ablated: with the layer's output replaced by zeros.
         mean_ablated: with the layer's output replaced by its mean over the text.
         kl: KL(unchanged ‖ spliced) of the predicted distributions.
+        zero_kl: KL(unchanged ‖ zero-ablated) of them.
         recovered_of_zero: ``(zero_ablated − spliced) / (zero_ablated − cross_entropy)``, the share
             of the loss from zeros that the reconstruction avoids; 1 for the unchanged model.
         recovered_of_mean: the same relative to `mean_ablated`. This is the stricter measure.
@@ -42,6 +43,7 @@ class SpliceMetrics:
     zero_ablated: float
     mean_ablated: float
     kl: float
+    zero_kl: float
     recovered_of_zero: float = field(init=False)
     recovered_of_mean: float = field(init=False)
 
@@ -109,31 +111,6 @@ def evaluate_spliced(
         return _Rounds(model, place, sae, tokens, batch_rows, progress).metrics()
 
 
-@torch.no_grad()
-def zero_divergence(
-    model: nn.Module,
-    layer: str,
-    sae: SparseAutoencoder,
-    tokens: Tokens,
-    *,
-    site: Site = "output",
-    batch_rows: int = 2,
-) -> float:
-    """KL(model ‖ model with zeros in the layer), which the score of SAEBench compares with.
-
-    Args:
-        model: as for :func:`evaluate_spliced`.
-        layer: as there.
-        sae: an autoencoder of the layer's width.
-        tokens: as there.
-        site: as there.
-        batch_rows: as there.
-    """
-    with evaluating(model, sae):
-        place = one_place(model, layer, site)
-        return _Rounds(model, place, sae, tokens, batch_rows, None).zero_divergence()
-
-
 class _Rounds:
     """Two rounds over the text: unchanged, spliced and with zeros; then with the mean."""
 
@@ -154,32 +131,25 @@ class _Rounds:
 
     def metrics(self) -> SpliceMetrics:
         predicted = 0
-        dense = spliced = zeros = ablated = kl = 0.0
+        dense = spliced = zeros = ablated = kl = zero_kl = 0.0
         for ids, mask, kept in self._batches(first=True):
-            unchanged_logits = self._logits(ids, mask, kept, self._observe)
-            spliced_logits = self._logits(ids, mask, kept, self._reconstruct)
+            unchanged = self._logits(ids, mask, kept, self._observe)
             predicted += int(_predicted(mask).sum())
-            dense += _cross_entropy(unchanged_logits, ids, mask)
-            spliced += _cross_entropy(spliced_logits, ids, mask)
-            kl += _divergence(unchanged_logits, spliced_logits, mask)
-            del unchanged_logits, spliced_logits  # logits take most of the memory
-            zeros += _cross_entropy(self._logits(ids, mask, kept, torch.zeros_like), ids, mask)
+            dense += _cross_entropy(unchanged, ids, mask)
+            logits = self._logits(ids, mask, kept, self._reconstruct)
+            spliced += _cross_entropy(logits, ids, mask)
+            kl += _divergence(unchanged, logits, mask)
+            del logits  # logits take most of the memory: two are held at a time
+            logits = self._logits(ids, mask, kept, torch.zeros_like)
+            zeros += _cross_entropy(logits, ids, mask)
+            zero_kl += _divergence(unchanged, logits, mask)
+            del unchanged, logits
         mean = self.sum / max(self.count, 1)
         for ids, mask, kept in self._batches(first=False):
             logits = self._logits(ids, mask, kept, lambda old: mean.to(old).expand_as(old))
             ablated += _cross_entropy(logits, ids, mask)
-        sums = (dense, spliced, zeros, ablated, kl)
+        sums = (dense, spliced, zeros, ablated, kl, zero_kl)
         return SpliceMetrics(predicted, *(value / predicted for value in sums))
-
-    def zero_divergence(self) -> float:
-        """KL(unchanged ‖ zero-ablated), the mean per predicted token."""
-        total, predicted = 0.0, 0
-        for ids, mask, kept in self._batches(first=True):
-            unchanged = self._logits(ids, mask, kept, lambda old: old)
-            zeros = self._logits(ids, mask, kept, torch.zeros_like)
-            total += _divergence(unchanged, zeros, mask)
-            predicted += int(_predicted(mask).sum())
-        return total / predicted
 
     def _batches(self, first: bool) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Ids, mask, and the positions that are replaced."""
