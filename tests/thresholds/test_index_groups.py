@@ -122,6 +122,8 @@ def test_modules_vmap_and_compile():
         ([], ValueError, "at least one group"),
         ([0, 1], TypeError, r"must be lists of indices, such as \[\[0, 1, 2\], \[3, 4\]\]"),
         ([[0.5]], TypeError, "must be lists of indices"),
+        ([[True, False]], TypeError, "must be lists of indices"),
+        ([torch.tensor([True, False])], TypeError, "must be lists of indices"),
         ("ab", TypeError, "must be lists of indices"),
     ],
 )

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from sparsact._common.errors import InputError
+from sparsact.thresholds.arguments import as_integer
 
 
 def check_tensor(value: Any, name: str) -> None:
@@ -38,7 +39,11 @@ def check_squares(values: Tensor, name: str) -> None:
 
 def check_count(value: Any, name: str) -> None:
     """Raise InputError unless `value` is an integer of at least 1."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
+    try:
+        count = as_integer(value, name)
+    except TypeError:
+        count = 0
+    if count < 1:
         raise InputError(f"{name}= must be at least 1 and an integer, got {value}")
 
 

@@ -1,8 +1,11 @@
 """The dims of a tensor that are transformed; all others are a batch."""
 
+from collections.abc import Iterable
+
 from torch import Tensor
 
 from sparsact._common.errors import InputError
+from sparsact.thresholds.arguments import as_integer
 
 Dims = int | tuple[int, ...]
 
@@ -32,7 +35,8 @@ def _axes(x: Tensor, dims: Dims, channel_dim: int | None) -> tuple[int, ...]:
     channel = None if channel_dim is None else channel_axis(x, channel_dim)
     if channel is not None:
         choices.remove(channel)
-    if isinstance(dims, int):
+    if not isinstance(dims, Iterable):
+        dims = as_integer(dims, "dims")
         if not 1 <= dims <= len(choices):
             raise InputError(
                 f"dims={dims} must be between 1 and {len(choices)}, the number of dims of an input "

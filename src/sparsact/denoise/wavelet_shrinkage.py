@@ -1,5 +1,6 @@
 """Denoise by wavelet shrinkage: transform, threshold, transform back."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -19,6 +20,7 @@ from sparsact.denoise.threshold_rules import Given
 from sparsact.denoise.transformed_dims import Dims, back, channel_axis, last_dims
 from sparsact.denoise.wavelet_filters import Levels, filter_bank
 from sparsact.denoise.ycbcr import to_rgb
+from sparsact.thresholds.arguments import as_integer
 
 if TYPE_CHECKING:
     import pywt
@@ -125,9 +127,9 @@ def denoise_wavelet(
     """
     if is_dask(x):
         others = {"noise": noise != "gaussian", "mask": mask is not None, "ycbcr": ycbcr}
-        others |= {"border": border != "mirror", "dims": not isinstance(dims, int)}
+        others |= {"border": border != "mirror", "dims": isinstance(dims, Iterable)}
         settings = dask_settings(threshold, shrink, sigma, others)
-        assert isinstance(dims, int)
+        assert not isinstance(dims, Iterable)
         lazy: Numbers = denoise_dask(x, settings, wavelet, levels, dims, channel_dim)
         return lazy
     kind = ArrayKind(x, "denoise_wavelet")
@@ -171,7 +173,11 @@ def all_are_faster(spins: int, depths: tuple[int, ...]) -> bool:
 
 
 def _check_spins(spins: int | str) -> None:
-    if spins != "all" and (not isinstance(spins, int) or isinstance(spins, bool) or spins < 1):
+    try:
+        is_count = spins == "all" or as_integer(spins, "cycle_spins") >= 1
+    except TypeError:
+        is_count = False
+    if not is_count:
         raise InputError(f"cycle_spins= must be a positive number or 'all', got {spins!r}")
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sparsact._common.errors import InputError
 from sparsact.penalties.padding_mask import without_padding
+from sparsact.thresholds.arguments import check_number
 
 Coefficient = float | Callable[[int], float]
 """A number, or a callable from the step of training to a number."""
@@ -93,12 +94,16 @@ def has_prox(penalty: Penalty) -> bool:
 
 def check_coefficient(value: Coefficient, name: str) -> None:
     """Raise unless `value` is a schedule, or a number that is finite and not negative."""
-    if not callable(value) and not 0 <= value < math.inf:
+    if callable(value):
+        return
+    check_number(value, name)
+    if not 0 <= value < math.inf:
         raise InputError(f"{name}= must be finite and not negative, got {value}")
 
 
 def check_share(value: float, name: str) -> None:
     """Raise unless `value` lies in [0, 1]."""
+    check_number(value, name)
     if not 0 <= value <= 1:
         raise InputError(f"{name}= must lie in [0, 1], got {value}")
 

@@ -4,6 +4,7 @@ import math
 import operator
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,25 +51,31 @@ def check_input(x: Tensor, function: str) -> None:
         )
 
 
+def check_number(value: object, name: str) -> None:
+    """Raise TypeError unless `value` is a real number or a tensor; a truth value is neither."""
+    is_number = isinstance(value, (int, float, np.integer, np.floating, Tensor))
+    if not is_number or isinstance(value, bool):
+        raise TypeError(f"{name}= must be a number or a tensor, got {type(value).__name__}")
+
+
 def check_threshold(value: object, name: str = "lambd") -> None:
     """Raise unless `value`, a number or a tensor, is finite and not negative.
 
     This is for values that a constructor is given. The values of a tensor are read in eager mode
     on the CPU only: elsewhere that would synchronise an accelerator or break a trace.
     """
+    check_number(value, name)
     if isinstance(value, Tensor):
         _check_real(value, name)
         if values_can_be_read(value) and not bool(((value >= 0) & value.isfinite()).all()):
             raise InputError(f"{name}= must be finite and not negative everywhere")
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        if not 0 <= value < math.inf:
-            raise InputError(f"{name}= must be finite and not negative, got {value}")
-    else:
-        raise TypeError(f"{name}= must be a number or a tensor, got {type(value).__name__}")
+    elif not 0 <= value < math.inf:  # type: ignore[operator]
+        raise InputError(f"{name}= must be finite and not negative, got {value}")
 
 
 def check_positive(value: float, name: str) -> None:
     """Raise unless the number `value` is positive and finite."""
+    check_number(value, name)
     if not 0 < value < math.inf:
         raise InputError(f"{name}= must be positive and finite, got {value}")
 
@@ -97,11 +104,11 @@ def _check_real(value: Tensor, name: str) -> None:
 
 
 def as_integer(value: Any, name: str) -> int:
-    """`value`, an integer of any type such as NumPy's, as an int."""
+    """`value`, an integer of any type such as NumPy's, as an int; a truth value is none."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     try:
-        if isinstance(value, bool) or getattr(value, "dtype", None) == torch.bool:
+        if isinstance(value, (bool, np.bool_)) or getattr(value, "dtype", None) == torch.bool:
             raise TypeError
         return operator.index(value)
     except TypeError:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sparsact._common.errors import InputError
-from sparsact.thresholds.arguments import check_mask, widen_like
+from sparsact.thresholds.arguments import as_integer, check_mask, widen_like
 from sparsact.thresholds.backward import sum_to
 from sparsact.thresholds.groups import Dims, Groups
 
@@ -145,8 +145,8 @@ def check_index_lists(
     if group_size is not None:
         raise InputError("groups= and group_size= exclude each other")
     try:
-        lists = tuple(tuple(index.__index__() for index in group) for group in groups)
-    except (AttributeError, TypeError):
+        lists = tuple(tuple(as_integer(index, "groups") for index in group) for group in groups)
+    except TypeError:
         raise TypeError("groups= must be lists of indices, such as [[0, 1, 2], [3, 4]]") from None
     if not lists or not all(lists):
         raise InputError("groups= needs at least one group, and no group may be empty")

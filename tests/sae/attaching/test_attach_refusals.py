@@ -1,5 +1,6 @@
 """What attaching refuses: other layers and models, and wrong arguments."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -102,7 +103,7 @@ def test_wrong_uses_of_a_site(model):
             site.latents  # noqa: B018
         with pytest.raises(InputError, match="unknown site"):
             sites["model.layers.1"]
-        for wrong in ([64], [-1], [True], ["3"], [1.5]):
+        for wrong in ([64], [-1], [True], [np.True_], ["3"], [1.5]):
             with pytest.raises(InputError, match="there is no latent"):
                 site.ablate(wrong)
         site.edit(lambda z: z[..., :3])

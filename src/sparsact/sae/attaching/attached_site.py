@@ -9,6 +9,7 @@ from torch import Tensor
 from sparsact._common.errors import InputError
 from sparsact.hooks import in_backward
 from sparsact.sae.sae_model import SparseAutoencoder
+from sparsact.thresholds.arguments import as_integer
 
 Mode = Literal["replace", "error", "read"]
 Edit = Callable[[Tensor], Tensor]
@@ -162,16 +163,17 @@ class AttachedSite:
 
 def latent_indices(latents: Collection[int], sae: SparseAutoencoder) -> Tensor:
     """Indices of latents, checked."""
-    wrong = [
-        latent
-        for latent in latents
-        if isinstance(latent, bool)
-        or not hasattr(latent, "__index__")
-        or not 0 <= latent < sae.config.d_sae
-    ]
-    if wrong:
-        raise InputError(f"there is no latent {wrong[0]!r}: they are 0 to {sae.config.d_sae - 1}")
-    return torch.tensor([int(latent) for latent in latents], dtype=torch.long)
+    indices = []
+    for latent in latents:
+        try:
+            index = as_integer(latent, "latent")
+        except TypeError:
+            index = -1
+        if not 0 <= index < sae.config.d_sae:
+            last = sae.config.d_sae - 1
+            raise InputError(f"there is no latent {latent!r}: they are 0 to {last}")
+        indices.append(index)
+    return torch.tensor(indices, dtype=torch.long)
 
 
 def _rows(values: Tensor, like: Tensor) -> Tensor:
