@@ -87,6 +87,8 @@ class DenoiseFlags:
     """Wavelets, or for images the network of this package, trained on photographs."""
     fine_tune: bool = False
     """Train the network on each noisy file before, without clean data (a minute)."""
+    device: str = "cpu"
+    """Where to compute, such as cuda."""
     clean: str | None = None
     """The clean original, or a folder of them: PSNR and SSIM are printed."""
     compare: str | None = None
@@ -177,6 +179,7 @@ def _options(config: DenoiseFlags) -> FileOptions:
         nodata=config.nodata,
         method=config.method,
         fine_tune=config.fine_tune,
+        device=config.device,
     )
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sparsact._common.atomic import write_files, writing
+from sparsact._common.devices import usable_device, widest_float
 from sparsact._common.errors import InputError
 from sparsact._common.progress import Progress
 from sparsact.denoise.before_after_picture import Comparison
@@ -58,6 +59,7 @@ class FileOptions:
         tile: side of the tiles of large blocks; None chooses it, 0 denoises blocks as a whole.
         method: ``"learned"`` takes the trained network; the options of wavelets then do not apply.
         fine_tune: train that network on each file before.
+        device: where to compute; float64 becomes float32 where there is none.
     """
 
     wavelet: str = "db2"
@@ -77,6 +79,7 @@ class FileOptions:
     tile: int | None = None
     method: Literal["wavelet", "learned"] = "wavelet"
     fine_tune: bool = False
+    device: str = "cpu"
 
     def denoise(
         self,
@@ -87,6 +90,12 @@ class FileOptions:
         mask: Tensor | None = None,
     ) -> Tensor:
         """Denoise a tensor with these options; `mask` is False where a value is missing."""
+        if self.device != "cpu":
+            there = usable_device(self.device)
+            dtype = min(x.dtype, widest_float(there), key=lambda dtype: dtype.itemsize)
+            moved = None if mask is None else mask.to(there)
+            own = replace(self, device="cpu")
+            return own.denoise(x.to(there, dtype), dims, channel_dim, ycbcr, moved).cpu()
         if self.method == "learned":
             return denoise_numbers(
                 x, dims, channel_dim, mask, self.sigma, self.noise, self.fine_tune
@@ -118,6 +127,7 @@ class FileOptions:
             f"border={self.border}": self.border != "mirror",
             "ycbcr=": self.ycbcr,
             "cycle_spins= other than all": self.cycle_spins != "all",
+            f"device={self.device}": self.device != "cpu",
         }
         return next((name for name, stands in obstacles.items() if stands), None)
 
