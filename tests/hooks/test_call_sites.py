@@ -129,6 +129,7 @@ def test_selects_calls(selector, expected) -> None:
     [
         ("block.relo()", r"no call site matches 'block.relo\(\)'; did you mean 'block.relu\(\)'"),
         ("blok.relu", "no module matches 'blok.relu'.* is written"),
+        (nn.LeakyReLU, r"type LeakyReLU.*; torch.nn.functional.leaky_relu selects calls"),
         ("act#0", "from 1"),
         ("act#x", "from 1"),
         (torch.sin, "'sin' is not an activation function"),

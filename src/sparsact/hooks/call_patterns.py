@@ -75,7 +75,7 @@ def call_pattern(model: nn.Module, selector: Any) -> CallPattern:
         return _from_text(model, *_base_and_number(selector))
     name = _function_name(selector)
     if name is None:
-        return CallPattern(describe(selector), select_modules(model, selector), frozenset())
+        return CallPattern(describe(selector), _modules(model, selector), frozenset())
     bases = [base for base in _function_bases(model) if base.rpartition(".")[2] == f"{name}()"]
     if not bases:
         raise InputError(
@@ -100,10 +100,7 @@ def _base_and_number(text: str) -> tuple[str, int | None]:
 def _from_text(model: nn.Module, base: str, number: int | None) -> CallPattern:
     text = base if number is None else f"{base}#{number}"
     if not base.endswith("()"):
-        try:
-            return CallPattern(text, select_modules(model, base), frozenset(), number)
-        except InputError as error:
-            raise InputError(f"{error}{_hint(model, base)}") from None
+        return CallPattern(text, _modules(model, base), frozenset(), number)
     bases = _function_bases(model)
     matching = frozenset(name for name in bases if fnmatchcase(name, base))
     if not matching:
@@ -116,10 +113,24 @@ def _from_text(model: nn.Module, base: str, number: int | None) -> CallPattern:
     return CallPattern(text, {}, matching, number)
 
 
-def _hint(model: nn.Module, pattern: str) -> str:
-    """Say how a function would be written, if the pattern names one."""
-    function = pattern.rpartition(".")[2].strip("*")
-    if function in NAMES and any(True for _ in _function_bases(model)):
+def _modules(model: nn.Module, selector: Any) -> dict[str, nn.Module]:
+    """The modules that a selector selects; the error says how a function would be written."""
+    try:
+        return select_modules(model, selector)
+    except InputError as error:
+        raise InputError(f"{error}{_hint(model, selector)}") from None
+
+
+def _hint(model: nn.Module, selector: Any) -> str:
+    """Say how a function would be written, if the selector names one, as `nn.LeakyReLU` does."""
+    if not _function_bases(model):
+        return ""
+    if isinstance(selector, type):
+        of_type = (name for name in NAMES if name.replace("_", "") == selector.__name__.lower())
+        name = next(of_type, None)
+        return f"; torch.nn.functional.{name} selects calls of the function" if name else ""
+    pattern = str(selector)
+    if pattern.rpartition(".")[2].strip("*") in NAMES:
         return f"; a call of a function in a forward is written {pattern + '()'!r}"
     return ""
 
