@@ -225,6 +225,7 @@ def test_many_categories_keep_the_most_frequent(tmp_path: Path) -> None:
         ("a,b\n7,2,3\n8,3,4\n", ["column 1", "a", "b"]),
         ("a,,b\n1,2,3\n", ["a", "column 2", "b"]),
         ("a,a,b\n1,2,3\n", ["a", "a.1", "b"]),
+        ("a,a,a.1,a\n1,2,3,4\n", ["a", "a.2", "a.1", "a.3"]),
         ("a\tb\r\n1\t\r\n2\t3\r\n", ["a", "b"]),
         ('a,b\n"x\ny",2\n"z,\nw",4\n', ["a", "b"]),
     ],
@@ -232,6 +233,12 @@ def test_many_categories_keep_the_most_frequent(tmp_path: Path) -> None:
 def test_header_comments_and_separators(tmp_path: Path, content: str, names: list[str]) -> None:
     dataset = read(text(tmp_path / "a.csv", content))
     assert [str(name) for name in dataset.x.columns] == names
+
+
+def test_a_name_that_is_taken_is_said(tmp_path: Path) -> None:
+    dataset = read(text(tmp_path / "a.csv", "a,a,b\n1,2,3\n"))
+    assert "columns whose name is taken get another one: 'a.1'" in dataset.notes
+    assert not read(text(tmp_path / "b.csv", "a,,b\n1,2,3\n")).notes
 
 
 def test_header_can_be_said(tmp_path: Path) -> None:

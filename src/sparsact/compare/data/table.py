@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,10 @@ class _Columns:
         self.names = [str(name) for name in self.raw.frame.columns]
         self.frame = self.raw.frame.copy(deep=False)
         self.frame.columns = _distinct(self.names)
+        renamed = sorted(set(self.frame.columns).difference(self.names))
+        if renamed:
+            names = ", ".join(map(repr, renamed[:3])) + ", …" * (len(renamed) > 3)
+            self.notes.append(f"columns whose name is taken get another one: {names}")
         self.words = names_in(self.reading.missing)
         if self.reading.decimal == "auto":
             self.marks = guess_marks(self.frame, self.raw.separator)
@@ -250,12 +255,15 @@ def _typed(frame: Frame, columns: Sequence[Column]) -> Frame:
 
 
 def _distinct(names: list[str]) -> list[str]:
-    """The same names; a repeated one gets a number, as pandas gives it."""
-    counts: dict[str, int] = {}
+    """The same names; a repeated one gets the first number that no other name has."""
+    taken = set(names)
     result: list[str] = []
     for name in names:
-        counts[name] = counts.get(name, -1) + 1
-        result.append(f"{name}.{counts[name]}" if counts[name] else name)
+        if name in result:
+            numbered = (f"{name}.{number}" for number in count(1))
+            name = next(other for other in numbered if other not in taken)
+            taken.add(name)
+        result.append(name)
     return result
 
 
