@@ -9,6 +9,8 @@ from sklearn.linear_model import Lasso
 import sparsact as sa
 from sparsact._common.errors import InputError
 from sparsact.coding import ConvDictionary, solve_sparse_code, sparse_code
+from sparsact.coding.operators import MatrixDictionary
+from sparsact.coding.problem import Problem
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,22 @@ def test_codes_equal_fistas(digits, penalty, positive):
     slow = solve_sparse_code(x, atoms, penalty, steps=20_000, tol=1e-12, positive=positive)
     assert code.converged
     assert torch.allclose(code.codes, slow.codes, atol=1e-5)
+
+
+@pytest.mark.parametrize("weights", [None, torch.rand(64) + 0.5])
+@pytest.mark.parametrize("count", [3, 200])  # by working sets, and by the Gram matrix
+def test_strongly_correlated_atoms_in_float32(weights, count):
+    generator = torch.Generator().manual_seed(0)
+    atoms = torch.nn.functional.normalize(1 + 0.2 * torch.randn(64, 30, generator=generator))
+    atoms = atoms.repeat(10, 1) if count == 3 else atoms
+    weights = weights if weights is None or count > 3 else weights.repeat(10)
+    x = 5 + torch.randn(count, 30, generator=generator)
+    penalty = sa.L1(0.01, weights=weights)
+    code = solve_sparse_code(x, atoms, penalty, method="cd", tol=1e-5)
+    assert code.converged
+    assert code.codes.dtype == code.distance.dtype == torch.float32
+    wide = Problem.of(x.double(), MatrixDictionary(atoms.double()), penalty, False)
+    assert wide.relative_gap(code.codes.double()).max() < 2e-5
 
 
 def test_the_coefficient_has_all_its_digits():

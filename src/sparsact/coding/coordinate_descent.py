@@ -1,8 +1,11 @@
 """Coordinate descent for lasso and elastic net, over signals that share a dictionary."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from sparsact._common.devices import widest_float
 from sparsact.coding.duality import ElasticLevels, elastic_levels
 from sparsact.coding.operators import MatrixDictionary
 from sparsact.coding.problem import Problem
@@ -16,6 +19,7 @@ from sparsact.thresholds.arguments import as_number
 
 _SMALL = 512  # atoms whose Gram matrix costs less than working sets
 _PASSES = 16  # products with all atoms that working sets take, about
+_NARROW_ROUNDS = 40  # in float32, before float64 takes over
 
 
 def lasso_levels(penalty: Penalty) -> ElasticLevels | None:
@@ -44,66 +48,79 @@ def coordinate_descent(
     """Codes, their relative duality gaps and the rounds that the slowest signal took.
 
     Many signals share the Gram matrix of all atoms. For a few signals and many atoms, each signal
-    has a working set.
+    has a working set. Signals whose rounding in float32 keeps the gap above `tol` go on in float64,
+    as those do whose atoms are strongly correlated.
     """
     levels = lasso_levels(problem.penalty)
     assert levels is not None
     dictionary = problem.operator
     assert isinstance(dictionary, (MatrixDictionary, SparseDictionary))
     start = codes.relu() if problem.positive else codes
-    if levels.weights is None:
-        return _solve(problem, dictionary, levels, start, rounds, tol)
-    # in units of its atom divided by w, a code w·z has the weight 1
-    weights = levels.weights.to(codes).expand(codes.shape[1])
-    scaled = dictionary.scaled(1 / weights)
-    found, gaps, taken = _solve(problem, scaled, levels, start * weights, rounds, tol)
-    return found / weights, gaps, taken
+    weights = None if levels.weights is None else levels.weights.to(codes).expand(codes.shape[1])
+    if weights is not None:  # in units of its atom divided by w, a code w·z has the weight 1
+        dictionary, start = dictionary.scaled(1 / weights), start * weights
+    lasso = Lasso(levels.l1, levels.l2, problem.positive, tol)
+    widens = codes.dtype == torch.float32 and widest_float(codes.device) == torch.float64
+    first = min(rounds, _NARROW_ROUNDS) if widens else rounds
+    found, gaps, taken = lasso.solve(dictionary, problem.signals, start, first)
+    left = gaps > tol
+    if widens and taken < rounds and bool(left.any()):
+        wide = type(dictionary)(dictionary.matrix.double()), problem.signals[left].double()
+        finished, _, more = lasso.solve(*wide, found[left].double(), rounds - taken)
+        found[left] = finished.float()
+        gaps[left] = lasso.solve(*wide, found[left].double(), 0)[1].float()
+        taken += more
+    return found if weights is None else found / weights, gaps, taken
 
 
-def _solve(
-    problem: Problem,
-    dictionary: MatrixDictionary | SparseDictionary,
-    levels: ElasticLevels,
-    start: Tensor,
-    rounds: int,
-    tol: float,
-) -> tuple[Tensor, Tensor, int]:
-    l1, l2 = levels.l1, levels.l2
-    if isinstance(dictionary, MatrixDictionary) and _gram_pays(*start.shape):
-        return _batch(problem, dictionary.matrix, l1, l2, start, rounds, tol)
-    solutions = [
-        LargeLasso(signal, dictionary, l1, l2, problem.positive).solve(code, rounds, tol)
-        for signal, code in zip(problem.signals, start, strict=True)
-    ]
-    if not solutions:
-        return start, start.new_empty(0), 0
-    found, gaps, taken = zip(*solutions, strict=True)
-    return torch.stack(found), torch.stack(gaps), max(taken)
+@dataclass(frozen=True)
+class Lasso:
+    """``min_z ½‖x − zD‖² + l1·‖z‖₁ + ½·l2·‖z‖²`` for each signal x, to a relative gap of `tol`."""
+
+    l1: float
+    l2: float
+    positive: bool
+    tol: float
+
+    def solve(
+        self,
+        dictionary: MatrixDictionary | SparseDictionary,
+        signals: Tensor,
+        start: Tensor,
+        rounds: int,
+    ) -> tuple[Tensor, Tensor, int]:
+        """Codes, their relative duality gaps and the rounds that the slowest signal took."""
+        if isinstance(dictionary, MatrixDictionary) and _gram_pays(*start.shape):
+            return self._batch(dictionary.matrix, signals, start, rounds)
+        if not len(signals):
+            return start, start.new_empty(0), 0
+        found, gaps, taken = zip(
+            *(
+                LargeLasso(signal, dictionary, self.l1, self.l2, self.positive).solve(
+                    code, rounds, self.tol
+                )
+                for signal, code in zip(signals, start, strict=True)
+            ),
+            strict=True,
+        )
+        return torch.stack(found), torch.stack(gaps), max(taken)
+
+    def _batch(
+        self, matrix: Tensor, signals: Tensor, start: Tensor, rounds: int
+    ) -> tuple[Tensor, Tensor, int]:
+        codes, gap, taken = torch.ops.sparsact.lasso_gram(
+            signals @ matrix.t(),
+            matrix @ matrix.t(),
+            signals.square().sum(1),
+            signals.new_full((len(matrix),), self.l1),
+            start,
+            self.l2,
+            self.positive,
+            rounds,
+            self.tol,
+        )
+        return codes, gap, int(taken.max()) if len(taken) else 0
 
 
 def _gram_pays(signals: int, atoms: int) -> bool:
     return atoms <= _SMALL or signals * _PASSES >= atoms
-
-
-def _batch(
-    problem: Problem,
-    matrix: Tensor,
-    l1: float,
-    l2: float,
-    start: Tensor,
-    rounds: int,
-    tol: float,
-) -> tuple[Tensor, Tensor, int]:
-    signals = problem.signals
-    codes, gap, taken = torch.ops.sparsact.lasso_gram(
-        signals @ matrix.t(),
-        matrix @ matrix.t(),
-        signals.square().sum(1),
-        signals.new_full((len(matrix),), l1),
-        start,
-        l2,
-        problem.positive,
-        rounds,
-        tol,
-    )
-    return codes, gap, int(taken.max()) if len(taken) else 0

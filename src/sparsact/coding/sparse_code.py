@@ -89,7 +89,8 @@ def sparse_code(
             (atoms,), or one per code, (…, atoms).
         method: ``"fista"``, with momentum and restart; ``"ista"``; ``"cd"``, coordinate descent
             with Newton steps on the support, for L1 and ElasticNet on a matrix, the fastest on a
-            CPU (few signals and many atoms are solved by working sets); ``"admm"``, which
+            CPU (few signals and many atoms are solved by working sets), which goes on in float64
+            where rounding in float32 keeps it from `tol`; ``"admm"``, which
             needs far fewer steps than ``"fista"`` where the atoms are strongly correlated or the
             penalty joins many codes, as TotalVariation does (in float32 its gap ends near 1e-5; it
             need not settle for a penalty that is not convex; a step costs that of ``"fista"`` for
