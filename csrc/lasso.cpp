@@ -5,14 +5,17 @@
 // few sweeps the support hardly changes. Then Newton steps solve for all entries of the support
 // at once. A step ends at the first entry that would change its sign; that entry leaves the
 // support. So do atoms that depend on others of the support: along the combination of atoms that
-// changes nothing but the penalty, a step goes on until an entry is zero.
+// changes nothing but the penalty, a step goes on until an entry is zero. Where atoms are strongly
+// correlated, sweeps disturb the support again and again; then one entry joins it at a time, as in
+// feature-sign search (Lee et al. 2006).
 #include "common.h"
 
 namespace sparsact {
 namespace {
 
 constexpr Index SWEEPS_BEFORE_NEWTON = 4;
-constexpr Index MOST_CUTS = 32;           // Newton steps of a round
+constexpr Index ROUNDS_OF_SWEEPS = 16;   // then entries join the support one at a time, as
+constexpr Index MOST_CUTS = 32;          // after a round of so many Newton steps
 constexpr Index LARGEST_SUPPORT = 1024;  // entries of a Newton step
 constexpr Index IDLE_ROUNDS = 8;          // rounds in which rounding alone moves the gap
 constexpr double ROUNDING = 1000;         // gaps that rounding may cause, in units of epsilon
@@ -58,22 +61,37 @@ struct Solver {
     }
   }
 
+  // Minimise over one entry.
+  void minimise(T* z, Index j) {
+    const T before = z[j], bound = level[j], curvature = row(j)[j], u = c[j] + curvature * before;
+    T after = 0;
+    if (curvature + ridge > 0) {
+      if (u > bound) {
+        after = (u - bound) / (curvature + ridge);
+      } else if (u < -bound && !positive) {
+        after = (u + bound) / (curvature + ridge);
+      }
+    }
+    if (after != before) change(z, j, after);
+  }
+
   // Minimise over one entry after the other; entries in the dead band are passed over.
   void sweep(T* z) {
     for (Index j = 0; j < atoms; ++j) {
-      const T before = z[j], bound = level[j];
-      if (before == 0 && std::fabs(c[j]) <= bound) continue;
-      const T curvature = row(j)[j], u = c[j] + curvature * before;
-      T after = 0;
-      if (curvature + ridge > 0) {
-        if (u > bound) {
-          after = (u - bound) / (curvature + ridge);
-        } else if (u < -bound && !positive) {
-          after = (u + bound) / (curvature + ridge);
-        }
-      }
-      if (after != before) change(z, j, after);
+      if (z[j] != 0 || std::fabs(c[j]) > level[j]) minimise(z, j);
     }
+  }
+
+  // Minimise over the entry whose zero violates the optimality condition most; whether there is one.
+  bool join(T* z) {
+    Index worst = -1;
+    T most = 0;
+    for (Index j = 0; j < atoms; ++j) {
+      const T beyond = (positive ? c[j] : std::fabs(c[j])) - level[j];
+      if (z[j] == 0 && beyond > most) most = beyond, worst = j;
+    }
+    if (worst >= 0) minimise(z, worst);
+    return worst >= 0;
   }
 
   // Minus the derivative to an entry of the support, at its present sign.
@@ -192,12 +210,16 @@ struct Solver {
   Index run(T* z, const T* b, T energy, Index rounds, double tol, T* reached) {
     correlate(z, b);
     Index done = 0, idle = 0;
+    bool joins = false;
     T gap = relative_gap(z, b, energy), least = gap;
     while (gap > tol && done < rounds && idle < IDLE_ROUNDS) {
-      sweep(z);
+      const bool joined = joins && join(z);
+      if (!joined) sweep(z);
       if (done >= SWEEPS_BEFORE_NEWTON) {
-        for (Index cut = 0; cut < MOST_CUTS && !newton(z); ++cut) {
-        }
+        const Index most_cuts = joined ? atoms : MOST_CUTS;
+        Index cuts = 0;
+        while (cuts < most_cuts && !newton(z)) ++cuts;
+        joins |= cuts == MOST_CUTS || done == ROUNDS_OF_SWEEPS;
       }
       ++done;
       if (done <= SWEEPS_BEFORE_NEWTON && done < rounds) {

@@ -61,20 +61,42 @@ def test_codes_equal_fistas(digits, penalty, positive):
     assert torch.allclose(code.codes, slow.codes, atol=1e-5)
 
 
+def nearly_equal_atoms(atoms, dim, signals):
+    """Signals and atoms that share a strong mean, as patches of photographs do."""
+    generator = torch.Generator().manual_seed(0)
+    spread = 0.05 * torch.randn(atoms, dim, generator=generator, dtype=torch.float64)
+    dictionary = torch.nn.functional.normalize(1 + spread)
+    return 5 + torch.randn(signals, dim, generator=generator, dtype=torch.float64), dictionary
+
+
+@pytest.mark.parametrize("positive", [False, True])
+def test_nearly_equal_atoms_take_few_rounds(positive):
+    x, atoms = nearly_equal_atoms(128, 64, 20)
+    code = solve_sparse_code(
+        x, atoms, sa.L1(0.003), method="cd", tol=1e-9, positive=positive, steps=200
+    )
+    assert code.converged
+    options = {"fit_intercept": False, "tol": 1e-13, "max_iter": 10_000_000, "positive": positive}
+    model = Lasso(0.003 / 64, **options).fit(atoms.T.numpy(), x[0].numpy())
+    ours, theirs = code.codes[0], torch.tensor(model.coef_)
+    objectives = [((x[0] - z @ atoms).square().sum() / 2 + 0.003 * z.abs().sum()).item()
+                  for z in (ours, theirs)]  # fmt: skip
+    assert objectives[0] <= objectives[1] * (1 + 1e-6)
+
+
 @pytest.mark.parametrize("weights", [None, torch.rand(64) + 0.5])
 @pytest.mark.parametrize("count", [3, 200])  # by working sets, and by the Gram matrix
-def test_strongly_correlated_atoms_in_float32(weights, count):
-    generator = torch.Generator().manual_seed(0)
-    atoms = torch.nn.functional.normalize(1 + 0.2 * torch.randn(64, 30, generator=generator))
-    atoms = atoms.repeat(10, 1) if count == 3 else atoms
-    weights = weights if weights is None or count > 3 else weights.repeat(10)
-    x = 5 + torch.randn(count, 30, generator=generator)
+def test_nearly_equal_atoms_in_float32(weights, count):
+    x, atoms = nearly_equal_atoms(64, 30, count)
+    if count == 3:
+        atoms = atoms.repeat(10, 1)
+        weights = None if weights is None else weights.repeat(10)
     penalty = sa.L1(0.01, weights=weights)
-    code = solve_sparse_code(x, atoms, penalty, method="cd", tol=1e-5)
+    code = solve_sparse_code(x.float(), atoms.float(), penalty, method="cd", tol=2e-5)
     assert code.converged
     assert code.codes.dtype == code.distance.dtype == torch.float32
-    wide = Problem.of(x.double(), MatrixDictionary(atoms.double()), penalty, False)
-    assert wide.relative_gap(code.codes.double()).max() < 2e-5
+    wide = Problem.of(x.float().double(), MatrixDictionary(atoms.float().double()), penalty, False)
+    assert wide.relative_gap(code.codes.double()).max() < 1e-4
 
 
 def test_the_coefficient_has_all_its_digits():
