@@ -39,6 +39,7 @@ def step(run: Run, dense: nn.Module, rows: Rows) -> None:
         results[name] = {
             "ms, sa.generate": round(ours[name], 2),
             "ms, model.generate": round(theirs[name], 2),
+            "sa.generate, times faster than dense": round(ours["dense bfloat16"] / ours[name], 2),
             **parts(model, prompt, run.size(40, 2)),
             "MB of weights read": round(size / 1e6, 1),
             "GB/s": round(size / ours[name] / 1e6, 1),
