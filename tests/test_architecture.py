@@ -30,7 +30,7 @@ ROOMS: dict[str, set[str]] = {
     "pruning": {"thresholds", "hooks", "_common"},
     "text": {"_common"},
     "report": {"_common"},
-    "coding": {"penalties", "nn", "kernels", "_common"},
+    "coding": {"penalties", "nn", "thresholds", "kernels", "_common"},
     "selection": {"control", "nn", "penalties", "_common"},
     "calibration": {"text", "thresholds", "hooks", "_common"},
     "inference": {"calibration", "kernels", "hooks", "_common"},

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from matplotlib.ticker import MaxNLocator
 
@@ -32,6 +32,8 @@ def marks(drawing: Chart, name: str) -> list[ElementTree.Element]:
 
 
 @given(st.lists(FINITE, min_size=1, max_size=20), st.booleans())
+@example([5e-324], True)
+@example([1e-310, 2e-310], False)
 def test_a_linear_axis_holds_all_values_and_has_ticks_inside(values, zero):
     axis = linear_axis(values, zero=zero)
     assert axis.low < axis.high

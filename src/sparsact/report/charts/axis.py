@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+_SMALLEST = 1e-300  # a range below it has no digits for ticks
 PADDING = 0.05
 """Room beside the values, as a share of their range."""
 
@@ -62,7 +63,9 @@ def linear_axis(
     low, high = min(finite), max(finite)
     if zero:
         low, high = min(low, 0.0), max(high, 0.0)
-    room = padding * (high - low) if low < high else abs(low) / 10 or 0.5
+    room = padding * (high - low)
+    if high - low < _SMALLEST:
+        room = abs(low) / 10 if abs(low) > 10 * _SMALLEST else 0.5
     low = low if zero and low == 0 else low - room
     high += room
     return Axis(low, high, _linear_ticks(low, high, percent, whole, most), title)
