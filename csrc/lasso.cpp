@@ -14,9 +14,9 @@ namespace sparsact {
 namespace {
 
 constexpr Index SWEEPS_BEFORE_NEWTON = 4;
-constexpr Index ROUNDS_OF_SWEEPS = 16;   // then entries join the support one at a time, as
-constexpr Index MOST_CUTS = 32;          // after a round of so many Newton steps
-constexpr Index LARGEST_SUPPORT = 1024;  // entries of a Newton step
+constexpr Index ROUNDS_OF_SWEEPS = 16;    // later, entries join the support one at a time;
+constexpr Index MOST_CUTS = 32;           // so they do after a round of this many Newton steps
+constexpr Index LARGEST_SUPPORT = 1024;   // entries of a Newton step
 constexpr Index IDLE_ROUNDS = 8;          // rounds in which rounding alone moves the gap
 constexpr double ROUNDING = 1000;         // gaps that rounding may cause, in units of epsilon
 
@@ -45,6 +45,7 @@ struct Solver {
   std::unique_ptr<Index[]> support = room<Index>(most);
   std::unique_ptr<T[]> factor = room<T>(most * most), step = room<T>(most), memory = room<T>(atoms);
   T* c = memory.get();
+  static constexpr T FAR = std::numeric_limits<T>::max();
 
   const T* row(Index atom) const { return gram + atom * atoms; }
 
@@ -140,20 +141,27 @@ struct Solver {
     std::copy_n(line, count, step.get());
     substitute_back();
     T descent = slope(z, j);
-    for (Index i = 0; i < count; ++i) descent -= step[i] * slope(z, support[i]);
-    if (descent == 0) return false;
-    T length = pivot > 0 ? descent / pivot : std::copysign(std::numeric_limits<T>::max(), descent);
-    Index first = -1;
-    const auto limit = [&](Index atom, T share) {
-      if ((z[atom] + length * share) * z[atom] < 0) length = -z[atom] / share, first = atom;
-    };
-    limit(j, 1);
-    for (Index i = 0; i < count; ++i) limit(support[i], -step[i]);
-    if (first < 0 && pivot == 0) return false;
-    change(z, j, first == j ? T{0} : z[j] + length);
     for (Index i = 0; i < count; ++i) {
-      const Index atom = support[i];
-      change(z, atom, first == atom ? T{0} : z[atom] - length * step[i]);
+      descent -= step[i] * slope(z, support[i]);
+      step[i] = -step[i];
+    }
+    if (descent == 0) return false;
+    support[count] = j, step[count] = 1;
+    return move(z, count + 1, pivot > 0 ? descent / pivot : std::copysign(FAR, descent));
+  }
+
+  // Move the first entries of the support by length·step, at most to the first change of a sign;
+  // whether an entry became zero there.
+  bool move(T* z, Index entries, T length) {
+    Index first = -1;
+    for (Index i = 0; i < entries; ++i) {
+      const T before = z[support[i]];
+      if ((before + length * step[i]) * before < 0) length = -before / step[i], first = i;
+    }
+    if (std::fabs(length) == FAR) return false;  // only the penalty changes, and no entry shrinks
+    for (Index i = 0; i < entries; ++i) {
+      const T before = z[support[i]], after = before + length * step[i];
+      change(z, support[i], i == first || after * before < 0 ? T{0} : after);
     }
     return first >= 0;
   }
@@ -171,17 +179,7 @@ struct Solver {
   bool newton(T* z) {
     if (!factorise(z)) return false;
     solve(z);
-    T length = 1;
-    Index first = -1;
-    for (Index i = 0; i < count; ++i) {
-      const T before = z[support[i]];
-      if ((before + length * step[i]) * before < 0) length = -before / step[i], first = i;
-    }
-    for (Index i = 0; i < count; ++i) {
-      const T before = z[support[i]], after = before + length * step[i];
-      change(z, support[i], i == first || after * before < 0 ? T{0} : after);
-    }
-    return first < 0;
+    return !move(z, count, 1);
   }
 
   // The duality gap over ½‖x‖², as a sum in which large terms do not cancel.
