@@ -79,11 +79,9 @@ class SharedGroups(Penalty):
         """w_g·√p_g, (groups,)."""
         roots = [math.sqrt(len(group)) if self.scale == "sqrt" else 1.0 for group in self.groups]
         levels = lines.new_tensor(roots)
-        return (
-            levels
-            if self.weights is None
-            else levels * torch.as_tensor(self.weights, dtype=lines.dtype, device=lines.device)
-        )
+        if self.weights is None:
+            return levels
+        return levels * torch.as_tensor(self.weights, dtype=lines.dtype, device=lines.device)
 
 
 class Overlap:
