@@ -48,8 +48,8 @@ def coordinate_descent(
     """Codes, their relative duality gaps and the rounds that the slowest signal took.
 
     Many signals share the Gram matrix of all atoms. For a few signals and many atoms, each signal
-    has a working set. Signals whose rounding in float32 keeps the gap above `tol` go on in float64,
-    as those do whose atoms are strongly correlated.
+    has a working set. Where rounding in float32 keeps the gap of a signal above `tol`, as it does
+    for strongly correlated atoms, the signal goes on in float64.
     """
     levels = lasso_levels(problem.penalty)
     assert levels is not None
