@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
+from scipy.stats import spearmanr
 from sklearn.base import clone
 from sklearn.datasets import load_iris, make_classification, make_regression
 from sklearn.linear_model import lasso_path
@@ -14,6 +15,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import sparsact as sa
 from sparsact.selection import plot_path, selection_path
 from sparsact.selection.hierarchical_prox import hierarchical_prox
+from sparsact.selection.linear_path import lasso_order
+from sparsact.selection.problem import prepare
 from sparsact.selection.selection_path import stability
 
 METHODS = ["lasso", "stg", "lassonet", "group"]
@@ -96,6 +99,30 @@ def test_the_order_is_that_of_the_lasso_path_of_scikit_learn():
     expected = np.argsort(np.argsort(entered, kind="stable"), kind="stable") + 1
     assert (ranking[expected <= 5] <= 6).all()
     assert np.corrcoef(ranking, expected)[0, 1] > 0.9
+
+
+def test_the_order_for_several_targets_is_that_of_the_multi_task_lasso():
+    x, y = make_regression(100, 12, n_informative=6, n_targets=3, noise=10.0, random_state=2)
+    scaled = StandardScaler().fit_transform(x)
+    targets = StandardScaler().fit_transform(y)
+    _, path, _ = lasso_path(scaled, targets, alphas=np.geomspace(2.0, 1e-3, 300))
+    used = (path != 0).any(0)
+    entered = np.where(used.any(1), used.argmax(1), 300)
+    order = lasso_order(prepare(x, y, "regression", torch.device("cpu")), steps=600).numpy()
+    assert (entered[order[:6]] <= np.sort(entered)[6]).all()
+    assert spearmanr(entered[order], np.arange(12)).statistic > 0.9
+
+
+def test_a_feature_that_helps_all_classes_comes_before_one_that_tells_a_single_class():
+    y = np.arange(400) % 4
+    random = np.random.default_rng(0)
+    single = 2.2 * (y == 0) + random.normal(size=400)
+    halves = 2.0 * (y >= 2) + random.normal(size=400)
+    x = StandardScaler().fit_transform(np.stack([single, halves], 1))
+    correlations = np.stack([x[y == label].mean(0) for label in range(4)])
+    largest, norms = abs(correlations).max(0), np.linalg.norm(correlations, axis=0)
+    assert largest[0] > largest[1] and norms[0] < norms[1]
+    assert sa.FeatureSelector("lasso", 1).fit(x, y).support_.tolist() == [False, True]
 
 
 def test_frames_pipelines_and_seeds():

@@ -27,7 +27,8 @@ Method = Literal["lasso", "stg", "lassonet", "group"]
 class FeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
     """Keeps the features that a sparse model of the target uses.
 
-    - ``"lasso"``: a linear or logistic model; the features that enter the lasso path first.
+    - ``"lasso"``: a linear or logistic model whose weights for all classes, or targets, are one
+      group for each feature; the features that enter its path first.
     - ``"stg"``: a network with a :class:`sparsact.nn.GaussianGate` on each feature; the gates
       that stay open while :class:`sparsact.TargetDensity` keeps `n_features` of them.
     - ``"lassonet"``: a network whose first layer is bounded by a linear skip; the features that

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from sparsact.penalties import L1
+from sparsact.penalties import GroupLasso
 from sparsact.selection.problem import Problem
 
 _LEVELS = 40
@@ -15,9 +15,11 @@ _SMALLEST = 1e-3
 def lasso_order(problem: Problem, steps: int) -> Tensor:
     """Features in the order in which they enter the lasso path, from λ_max down.
 
-    A feature that reaches several outputs enters with its first weight. Features that enter between
-    the same two λ are ordered by the size of their weights; those that never enter by their
-    correlation with what is left.
+    The weights of a feature for all outputs are one group (a grouped multinomial, or a multi-task
+    lasso), so a feature that helps all classes a little can enter before one that tells a single
+    class apart. With one target this is the plain lasso. Features that enter between the same two
+    λ are ordered by the norm of their weights; those that never enter by their correlation with
+    what is left.
 
     Args:
         problem: the data.
@@ -32,11 +34,11 @@ def lasso_order(problem: Problem, steps: int) -> Tensor:
     bound = float(torch.linalg.matrix_norm(x, 2)) ** 2 / len(x)
     size = 1 / max(bound * (0.5 if problem.classifies else 1.0), 1e-12)
     gradient, _ = _gradients(problem, weight, bias)
-    largest = float(gradient.abs().max())
+    largest = float(gradient.norm(dim=0).max())
     entered = x.new_full((x.shape[1],), float(_LEVELS))
     strength = x.new_zeros(x.shape[1])
     for level in range(1, _LEVELS):
-        penalty = L1(largest * _SMALLEST ** (level / (_LEVELS - 1)))
+        penalty = GroupLasso(largest * _SMALLEST ** (level / (_LEVELS - 1)), dim=0, scale="none")
         weight, bias = _solve(problem, weight, bias, penalty, size, steps)
         norms = weight.norm(dim=0)
         new = (norms > 0) & (entered == _LEVELS)
@@ -54,7 +56,7 @@ def _by(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _solve(
-    problem: Problem, weight: Tensor, bias: Tensor, penalty: L1, size: float, steps: int
+    problem: Problem, weight: Tensor, bias: Tensor, penalty: GroupLasso, size: float, steps: int
 ) -> tuple[Tensor, Tensor]:
     """FISTA, from the solution before."""
     ahead, ahead_bias, momentum = weight, bias, 1.0
