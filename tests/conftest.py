@@ -63,8 +63,19 @@ def text(tmp_path_factory):
 
 
 @pytest.fixture
-def sparsact(monkeypatch, capsys):
+def sparsact(sparsact_lines):
     """Runs a command in this process; its status, what it showed, what it said, on one line."""
+
+    def run(*arguments):
+        status, out, err = sparsact_lines(*arguments)
+        return status, out, " ".join(err.split())
+
+    return run
+
+
+@pytest.fixture
+def sparsact_lines(monkeypatch, capsys):
+    """The same, with the lines of what it said."""
     from sparsact.cli import main
 
     def run(*arguments):
@@ -73,6 +84,6 @@ def sparsact(monkeypatch, capsys):
         with pytest.raises(SystemExit) as end:
             main()
         out, err = capsys.readouterr()
-        return end.value.code, out, " ".join(err.split())
+        return end.value.code, out, err
 
     return run

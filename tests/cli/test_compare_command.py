@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -122,19 +123,33 @@ TABLES = {
         ("--resume old", "old holds no run"),
     ],
 )
-def test_a_mistake_is_one_line_and_status_2(tmp_path: Path, flags: str, message: str) -> None:
+def test_a_mistake_is_one_line_and_status_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sparsact_lines: Callable[..., tuple[int, str, str]],
+    flags: str,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for name, rows in TABLES.items():
         (tmp_path / name).write_text("\n".join(["x,y,kind", *rows]))
     (tmp_path / "old").mkdir()
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "config.json").touch()
-    done = run(tmp_path, *flags.split())
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+    code, out, error = sparsact_lines("compare", *flags.split())
+    assert code == 2
+    (line,) = error.splitlines()
     assert line.startswith("error:")
     assert message in line
-    assert "Traceback" not in done.stdout
+    assert "Traceback" not in out
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_mistake_in_a_process_of_its_own(tmp_path: Path) -> None:
+    done = run(tmp_path, "[/]")
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: no such file: [/]")
 
 
 def test_interrupt_and_resume(tmp_path: Path) -> None:

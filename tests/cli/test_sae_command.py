@@ -18,7 +18,7 @@ FLAGS = [
 ]
 
 
-def sparsact(*arguments, **options):
+def started(*arguments, **options):
     command = [sys.executable, "-m", "sparsact.cli", "sae", *map(str, arguments)]
     return subprocess.Popen(
         command,
@@ -31,7 +31,7 @@ def sparsact(*arguments, **options):
 
 
 def finished(*arguments, **options):
-    process = sparsact(*arguments, **options)
+    process = started(*arguments, **options)
     out, err = process.communicate(timeout=300)
     return process.returncode, out, " ".join(err.split())
 
@@ -94,7 +94,7 @@ def test_an_export(whole, tmp_path):
 def test_killed_and_resumed_gives_the_same_curve(whole, data, tmp_path):
     out = tmp_path / "run"
     flags = ("train", "--data", data, *FLAGS, "--steps", 60, "--out", out)
-    process = sparsact(*flags, "--checkpoint-every", 7)
+    process = started(*flags, "--checkpoint-every", 7)
     deadline = time.monotonic() + 120
     while not (out / "checkpoint").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -148,7 +148,7 @@ def test_a_full_disk_is_one_line_and_the_run_can_be_resumed(whole, data, tmp_pat
         (["--out", "{new}", "--activation", "relu", "--target-l0", "9", "--steps", "9"], "warmup"),
     ],
 )
-def test_mistakes_end_with_one_line(flags, message, whole, data, tmp_path):
+def test_mistakes_end_with_one_line(flags, message, whole, data, tmp_path, sparsact):
     places = {"whole": whole[0], "new": tmp_path / "new", "mine": tmp_path / "mine"}
     (tmp_path / "mine" / "sae").mkdir(parents=True)
     (tmp_path / "mine" / "sae" / "notes.txt").write_text("precious")
@@ -160,7 +160,7 @@ def test_mistakes_end_with_one_line(flags, message, whole, data, tmp_path):
     np.save(tmp_path / "whole_numbers.npy", np.ones((9, 3), int))
     places["integer"] = tmp_path / "whole_numbers.npy"
     flags = [flag.format(**places) for flag in flags]
-    status, _, error = finished("train", "--data", data, *FLAGS, "--steps", 60, *flags)
+    status, _, error = sparsact("sae", "train", "--data", data, *FLAGS, "--steps", 60, *flags)
     assert status == 2
     assert message.format(**places) in error
     assert "Traceback" not in error
@@ -175,11 +175,11 @@ def test_mistakes_end_with_one_line(flags, message, whole, data, tmp_path):
         (["{whole}/sae", "--data", "{narrow}"], "width 3"),
     ],
 )
-def test_mistakes_in_measuring_end_with_one_line(flags, message, whole, data, tmp_path):
+def test_mistakes_in_measuring_end_with_one_line(flags, message, whole, data, tmp_path, sparsact):
     narrow = tmp_path / "narrow.npy"
     np.save(narrow, np.ones((20, 3), np.float32))
     places = {"whole": whole[0], "new": tmp_path / "new", "data": data, "narrow": narrow}
-    status, _, error = finished("eval", *[flag.format(**places) for flag in flags])
+    status, _, error = sparsact("sae", "eval", *[flag.format(**places) for flag in flags])
     assert status == 2
     assert message in error
     assert "Traceback" not in error

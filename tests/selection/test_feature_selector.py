@@ -121,7 +121,8 @@ def test_a_feature_that_helps_all_classes_comes_before_one_that_tells_a_single_c
     x = StandardScaler().fit_transform(np.stack([single, halves], 1))
     correlations = np.stack([x[y == label].mean(0) for label in range(4)])
     largest, norms = abs(correlations).max(0), np.linalg.norm(correlations, axis=0)
-    assert largest[0] > largest[1] and norms[0] < norms[1]
+    assert largest[0] > largest[1]
+    assert norms[0] < norms[1]
     assert sa.FeatureSelector("lasso", 1).fit(x, y).support_.tolist() == [False, True]
 
 
