@@ -21,9 +21,9 @@ demo: $(VENV)/.demo
 # all tests; then those of kernels again, on the kernels for CPUs without AVX2. There torch.compile
 # fails by itself, so tests that use it are left out
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses 2
-	ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest --numprocesses 2 tests/kernels \
-	    -k 'not compile and not backends'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
+	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest \
+	    --numprocesses 2 tests/kernels -k 'not compile and not backends'
 
 # on real models, which are downloaded once into models/ or $SPARSACT_MODELS; about 11 minutes
 test-models: $(VENV)/.dev

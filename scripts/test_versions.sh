@@ -68,7 +68,7 @@ while IFS='|' read -r name version options; do
   results=$environment/results.xml
   # what torch.compile has built for other environments is not for this one
   export TORCHINDUCTOR_CACHE_DIR=$(realpath "$environment")/inductor
-  "$environment/bin/python" -m pytest --numprocesses 2 -p no:cacheprovider \
+  OMP_NUM_THREADS=1 "$environment/bin/python" -m pytest --numprocesses 2 -p no:cacheprovider \
     -m versions --junit-xml "$results" "${TESTS[@]}" || status=$?
   if [ -z "$keep" ]; then
     "$environment/bin/python" scripts/versions_table.py "$name" "$results"
