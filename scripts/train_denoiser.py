@@ -1,7 +1,7 @@
 """Train the networks of `sparsact.denoise_learned` on photographs from Debian packages.
 
     python scripts/train_denoiser.py photographs FOLDER    fetch and shrink the photographs
-    python scripts/train_denoiser.py train FOLDER grey     train; about 2½ hours on one core
+    python scripts/train_denoiser.py train FOLDER grey     train; about an hour on one core
     python scripts/train_denoiser.py train FOLDER colour   train; the other core can do this
     python scripts/train_denoiser.py export FOLDER         write the weights into the package
 
@@ -61,7 +61,7 @@ VALIDATION = (
 )
 SCALES = (1400, 800, 480)  # pixels along the longer side: less JPEG, more detail per pixel
 CHANNELS = {"grey": 1, "colour": 3}
-STEPS = {"grey": 30_000, "colour": 20_000}
+STEPS = {"grey": 10_000, "colour": 7_000}
 LUMA = (0.299, 0.587, 0.114)
 SIGMAS = (2 / 255, 75 / 255)
 CROP, EDGE, BATCH = 80, 8, 10  # the edge of a crop has fewer atoms and is not scored
