@@ -103,7 +103,8 @@ class SparseModelQuantizer(HfQuantizer):
         self.plan = _plan(settings.plan, checkpoint_files)
         prepare(model, self.plan, settings.dtype, settings.head, checkpoint_files)
         unexpected: Any = getattr(model, "_keys_to_ignore_on_load_unexpected", None)
-        model._keys_to_ignore_on_load_unexpected = {*(unexpected or ()), f"^{PREFIX}"}
+        kind = set if isinstance(unexpected, set) else list  # it was a list in transformers 5.0
+        model._keys_to_ignore_on_load_unexpected = kind([*(unexpected or ()), f"^{PREFIX}"])
 
     def _process_model_after_weight_loading(self, model: Any, **_: object) -> Any:
         model.is_quantized = False  # of what transformers refuses to quantised models, all works
