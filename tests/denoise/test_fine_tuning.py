@@ -29,7 +29,7 @@ def error(x, clean):
 
 def test_it_helps_on_photon_counts_of_cells():
     clean, counts = cells()
-    tuned = fine_tune_denoiser(counts, noise="poisson", steps=20, crop=48)
+    tuned = fine_tune_denoiser(counts, noise="poisson", crop=48)
     before = denoise_learned(counts, noise="poisson") / 10
     after = denoise_learned(counts, noise="poisson", network=tuned) / 10
     assert error(after, clean) < 0.97 * error(before, clean)
