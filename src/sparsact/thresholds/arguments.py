@@ -24,6 +24,15 @@ def widen(x: Tensor) -> Tensor:
     return x.to(accumulate_dtype(x))
 
 
+def narrow(wide: Tensor, x: Tensor) -> Tensor:
+    """`wide` in the dtype of `x`, after :func:`widen`.
+
+    Without a conversion this calls nothing: torch 2.11 compiles a function whose result is also an
+    intermediate one, as ``Tensor.to`` returns it, with gradients of 0 (pytorch issue 180642).
+    """
+    return wide if wide.dtype == x.dtype else wide.to(x.dtype)
+
+
 def widen_like(value: float | Tensor, wide: Tensor) -> Tensor:
     """`value`, such as λ, as a tensor that can be compared with the widened input `wide`."""
     if isinstance(value, Tensor):

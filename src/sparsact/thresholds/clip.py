@@ -12,6 +12,7 @@ from sparsact.thresholds.arguments import (
     broadcast_threshold,
     check_broadcast,
     check_input,
+    narrow,
     restrict,
     widen,
     widen_like,
@@ -204,7 +205,7 @@ class _Clip(DifferentiableFunction):
 def _clamp(x: Tensor, lo: float | Tensor, hi: float | Tensor) -> Tensor:
     wide = widen(x)
     lo, hi = widen_like(lo, wide), widen_like(hi, wide)
-    return torch.minimum(torch.maximum(wide, lo), hi).to(x.dtype)
+    return narrow(torch.minimum(torch.maximum(wide, lo), hi), x)
 
 
 def _clamp_back(

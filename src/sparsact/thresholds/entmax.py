@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsact._common.errors import InputError
-from sparsact.thresholds.arguments import as_integer, check_input, widen
+from sparsact.thresholds.arguments import as_integer, check_input, narrow, widen
 from sparsact.thresholds.backward import keep, kept
 from sparsact.thresholds.entmax_alpha import entmax_by_bisection, entmax_of_each_row
 from sparsact.thresholds.forward_mode import DifferentiableFunction
@@ -224,7 +224,7 @@ class _Entmax(DifferentiableFunction):
             probabilities = (scores - _entmax15_level(scores, dim)).relu().square()
         else:
             probabilities = entmax_by_bisection(scores, 1 / (alpha - 1), dim)
-        return probabilities.to(x.dtype)
+        return narrow(probabilities, x)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, float, int], output: Tensor) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sparsact._common.errors import InputError
-from sparsact.thresholds.arguments import check_broadcast, magnitude
+from sparsact.thresholds.arguments import check_broadcast, magnitude, narrow
 from sparsact.thresholds.backward import keep, kept, sum_to
 from sparsact.thresholds.forward_mode import DifferentiableFunction
 
@@ -54,7 +54,7 @@ class _EntmaxOfAlpha(DifferentiableFunction):
 
     @staticmethod
     def forward(x: Tensor, excess: Tensor, dim: int) -> Tensor:
-        return _probabilities(x, excess, dim).to(x.dtype)
+        return narrow(_probabilities(x, excess, dim), x)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:

@@ -14,6 +14,7 @@ from sparsact.thresholds.arguments import (
     check_broadcast,
     check_input,
     magnitude,
+    narrow,
     restrict,
     values_can_be_read,
     widen,
@@ -191,7 +192,7 @@ class _Firmshrink(BandFunction):
         steep = soft_part(wide, wide_lambd) * (1 + _excess(wide_lambd, wide_upper))
         magnitude = wide.abs()
         passes = (magnitude >= wide_upper) & (magnitude > wide_lambd)
-        return torch.where(passes, wide, steep).to(x.dtype)
+        return narrow(torch.where(passes, wide, steep), x)
 
     @staticmethod
     def setup_context(

@@ -10,6 +10,7 @@ from sparsact.thresholds.arguments import (
     Sides,
     broadcast_threshold,
     check_input,
+    narrow,
     restrict,
     widen,
     widen_like,
@@ -100,7 +101,7 @@ class _Garrote(BandFunction):
         wide = widen(x)
         wide_lambd = widen_like(lambd, wide)
         # (|x| − λ)(1 + λ/|x|): 1 − λ²/x² loses digits by cancellation near the edge
-        return (soft_part(wide, wide_lambd) * (1 + lambd_share(wide, wide_lambd))).to(x.dtype)
+        return narrow(soft_part(wide, wide_lambd) * (1 + lambd_share(wide, wide_lambd)), x)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, float | Tensor], output: Tensor) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparsact.thresholds.arguments import check_input, restrict, widen
+from sparsact.thresholds.arguments import check_input, narrow, restrict, widen
 from sparsact.thresholds.backward import keep, kept
 from sparsact.thresholds.complex_modulus import is_complex
 from sparsact.thresholds.forward_mode import DifferentiableFunction
@@ -151,7 +151,7 @@ class GroupSoftshrink(BandModule):
 class _GroupSoftshrink(DifferentiableFunction):
     @staticmethod
     def forward(x: Tensor, lambd: float | Tensor, groups: Groups) -> Tensor:
-        return shrink_groups(widen(x), lambd, groups).to(x.dtype)
+        return narrow(shrink_groups(widen(x), lambd, groups), x)
 
     @staticmethod
     def setup_context(

@@ -11,6 +11,7 @@ from sparsact.thresholds.arguments import (
     Sides,
     broadcast_threshold,
     check_input,
+    narrow,
     restrict,
     widen,
     widen_like,
@@ -109,7 +110,7 @@ class _Halfshrink(BandFunction):
         # 1, and exactly 1 for λ = 0. The argument a is at most 1/√2, since λ/|x| < 1.
         angle = torch.asin(ratio * ratio.sqrt() / math.sqrt(2)) * (2 / 3)
         loss = torch.sin(angle / 2).square() * (2 / 3) + torch.sin(angle) / math.sqrt(3)
-        return torch.where(wide.abs() <= wide_lambd, 0.0, wide * (1 - loss)).to(x.dtype)
+        return narrow(torch.where(wide.abs() <= wide_lambd, 0.0, wide * (1 - loss)), x)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, float | Tensor], output: Tensor) -> None:

@@ -12,6 +12,7 @@ from sparsact.thresholds.arguments import (
     Sides,
     broadcast_threshold,
     check_input,
+    narrow,
     restrict,
     widen,
     widen_like,
@@ -147,7 +148,7 @@ class _Scad(BandFunction):
         steep = soft + soft.sign() * (soft.abs() - wide_lambd).relu() / (a - 2)
         magnitude = wide.abs()
         passes = (magnitude >= a * wide_lambd) & (magnitude > wide_lambd)
-        return torch.where(passes, wide, steep).to(x.dtype)
+        return narrow(torch.where(passes, wide, steep), x)
 
     @staticmethod
     def setup_context(

@@ -10,6 +10,7 @@ from sparsact.thresholds.arguments import (
     as_number,
     broadcast_threshold,
     check_input,
+    narrow,
     widen,
     widen_like,
 )
@@ -96,7 +97,7 @@ class _Softplus(DifferentiableFunction):
     @staticmethod
     def forward(x: Tensor, beta: float | Tensor) -> Tensor:
         wide = widen(x)
-        return (wide.relu() + _log_term(wide, widen_like(beta, wide))).to(x.dtype)
+        return narrow(wide.relu() + _log_term(wide, widen_like(beta, wide)), x)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, float | Tensor], output: Tensor) -> None:

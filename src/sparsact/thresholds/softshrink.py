@@ -11,6 +11,7 @@ from sparsact.thresholds.arguments import (
     Sides,
     broadcast_threshold,
     check_input,
+    narrow,
     restrict,
     widen,
     widen_like,
@@ -110,8 +111,7 @@ class _Softshrink(BandFunction):
         if learned or torch.compiler.is_compiling():
             return _soft(x, lambd)  # torch's own, when decomposed, turns NaN into 0
         # torch's own takes one pass; in half precision its releases round λ in different ways
-        shrunk: Tensor = _aten.softshrink(widen(x), lambd)
-        return shrunk.to(x.dtype)
+        return narrow(_aten.softshrink(widen(x), lambd), x)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, float | Tensor], output: Tensor) -> None:
@@ -128,7 +128,7 @@ class _Softshrink(BandFunction):
 
 def _soft(x: Tensor, lambd: float | Tensor) -> Tensor:
     wide = widen(x)
-    return soft_part(wide, widen_like(lambd, wide)).to(x.dtype)
+    return narrow(soft_part(wide, widen_like(lambd, wide)), x)
 
 
 def _soft_back(grad: Tensor, output: Tensor, lambd: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from sparsact.thresholds.arguments import (
     check_input,
     check_threshold,
     magnitude,
+    narrow,
     restrict,
     widen,
     widen_like,
@@ -203,7 +204,7 @@ class _SparseGroupSoftshrink(DifferentiableFunction):
     ) -> Tensor:
         wide = widen(x)
         soft = soft_part(wide, widen_like(lambd, wide))
-        return shrink_groups(soft, group_lambd, groups).to(x.dtype)
+        return narrow(shrink_groups(soft, group_lambd, groups), x)
 
     @staticmethod
     def setup_context(
